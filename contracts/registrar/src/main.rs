@@ -1,0 +1,3 @@
+//! DESC
+
+fn main() {}
