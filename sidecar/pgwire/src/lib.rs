@@ -1,1 +1,9 @@
-//! DESC
+//! The PostgreSQL wire protocol as Postern needs it, without sockets or clocks.
+//!
+//! Every parser gives one of three answers: a value that was found, an error that more bytes cannot mend, or `None`
+//! for "not yet". Sizes are capped in the parsers; deadlines belong to the callers.
+//! Source: PostgreSQL documentation, chapter "Frontend/Backend Protocol".
+
+pub mod cancel;
+pub mod opening;
+pub mod startup;
