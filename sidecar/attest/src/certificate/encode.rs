@@ -1,0 +1,55 @@
+use dcap_qvl::quote::Quote;
+use postern_identity::AppId;
+
+use super::{attestation, der::octet_string};
+use crate::event_log::{Event, EventLog, EventLogError};
+use crate::oid;
+
+/// An X.509 extension to be put into a certificate, not critical.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Extension {
+    /// Which extension.
+    pub oid: &'static [u64],
+    /// The extension's value (`extnValue`): the content in its OCTET STRING.
+    pub content: Vec<u8>,
+}
+
+/// Why evidence cannot be put into a certificate.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ExtensionError {
+    /// The quote is not one of a TD.
+    #[error("the quote cannot be put into a certificate: {0}")]
+    Quote(String),
+    /// The event log contradicts itself.
+    #[error(transparent)]
+    EventLog(#[from] EventLogError),
+}
+
+/// The extensions of a server or client leaf: quote (`.1`), event log (`.2`), app id (`.3`) and versioned attestation
+/// (`.8`, version 0), so that dstack's and TeeSQL's clients each find the form they read.
+///
+/// Only the events of RTMR3 are carried, since the others cannot be bound to their payloads and would cost a round trip.
+/// `.8` is left out when the log has version 2 events, which its version 0 cannot express.
+///
+/// # Errors
+/// When `quote` is not a TD quote, or the log does not replay.
+pub fn extensions(quote: &[u8], log: &EventLog, app_id: &AppId) -> Result<Vec<Extension>, ExtensionError> {
+    log.replay_rtmr3()?;
+    let parsed = Quote::parse(quote).map_err(|error| ExtensionError::Quote(error.to_string()))?;
+    let td = parsed.report.as_td10().ok_or_else(|| ExtensionError::Quote("it is not a TD quote".to_owned()))?;
+    // Some clients replay the supplied digests, so they are all there and all right.
+    let runtime = EventLog(
+        log.runtime_events()
+            .map(|(_, event)| Event { digest: event.runtime_digest().to_vec(), ..event.clone() })
+            .collect(),
+    );
+    let mut list = vec![
+        Extension { oid: oid::QUOTE, content: octet_string(quote) },
+        Extension { oid: oid::EVENT_LOG, content: octet_string(&runtime.to_json()?) },
+        Extension { oid: oid::APP_ID, content: octet_string(app_id.as_bytes()) },
+    ];
+    if let Some(attestation) = attestation::encode_v0(quote, td.report_data, &runtime) {
+        list.push(Extension { oid: oid::ATTESTATION, content: octet_string(&attestation) });
+    }
+    Ok(list)
+}
