@@ -4,6 +4,12 @@
 //! for "not yet". Sizes are capped in the parsers; deadlines belong to the callers.
 //! Source: PostgreSQL documentation, chapter "Frontend/Backend Protocol".
 
+pub mod authentication;
 pub mod cancel;
+pub mod error_response;
+pub mod frame;
+pub mod login;
 pub mod opening;
+pub mod roles;
+pub mod sqlstate;
 pub mod startup;

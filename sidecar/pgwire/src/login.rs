@@ -1,0 +1,158 @@
+//! The client's side of a Postgres login, from our StartupMessage to the first ReadyForQuery.
+
+use bytes::{Bytes, BytesMut};
+use postgres_protocol::authentication::sasl::{ChannelBinding, SCRAM_SHA_256, ScramSha256};
+use postgres_protocol::message::frontend;
+use thiserror::Error;
+
+use crate::cancel::CancelKey;
+use crate::error_response::ServerError;
+use crate::frame::Message;
+
+/// Largest message that a login reads. ParameterStatus and NoticeResponse are the longest, and short.
+pub const MAX_LOGIN_MESSAGE: usize = 65_536;
+
+const OK: u32 = 0;
+const SASL: u32 = 10;
+const SASL_CONTINUE: u32 = 11;
+const SASL_FINAL: u32 = 12;
+
+/// What to do after a message from Postgres.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Send these bytes to Postgres.
+    Send(Bytes),
+    /// Pass this message on to the client.
+    Forward(Bytes),
+    /// Postgres named its cancel key; pass on one of our own.
+    Key(CancelKey),
+    /// The message was for us alone.
+    Nothing,
+    /// The session is ready; pass this ReadyForQuery on and stop parsing.
+    Ready(Bytes),
+    /// Postgres said no, and will close. `before_login`: while it still judged our own password, so that the client is
+    /// not to blame.
+    Refused {
+        /// What it said.
+        error: ServerError,
+        /// Whether the login itself failed.
+        before_login: bool,
+    },
+}
+
+/// Why a login cannot go on. All of these are faults of Postgres or of its configuration, never of the client.
+#[derive(Debug, PartialEq, Eq, Error)]
+pub enum LoginError {
+    /// Postgres let us in without proof on either side: `trust` or `peer` in its pg_hba.conf.
+    #[error("Postgres asked for no password; its pg_hba.conf must say scram-sha-256")]
+    NoPassword,
+    /// Postgres asked for something weaker or stranger than SCRAM-SHA-256.
+    #[error("Postgres asked for authentication method {0} where scram-sha-256 was expected")]
+    Method(u32),
+    /// SASL without SCRAM-SHA-256.
+    #[error("Postgres does not offer SCRAM-SHA-256")]
+    Mechanism,
+    /// The exchange failed: wrong nonce, wrong server signature, or bytes that are no SCRAM.
+    #[error("SCRAM-SHA-256 with Postgres failed: {0}")]
+    Scram(String),
+    /// A message that has no place here.
+    #[error("unexpected message type {0} from Postgres during login")]
+    Unexpected(u8),
+    /// BackendKeyData of an impossible length.
+    #[error("Postgres sent a malformed cancel key")]
+    Key,
+}
+
+/// One login with SCRAM-SHA-256, as a state machine over messages.
+pub struct Login {
+    state: State,
+}
+
+enum State {
+    Start(ScramSha256),
+    Challenge(ScramSha256),
+    Signature(ScramSha256),
+    Proven,
+    LoggedIn,
+    Over,
+}
+
+impl Login {
+    /// A login with this password. The user and database stand in the StartupMessage that the caller has sent.
+    #[must_use]
+    pub fn new(password: &[u8]) -> Self {
+        Self { state: State::Start(ScramSha256::new(password, ChannelBinding::unsupported())) }
+    }
+
+    /// Takes the next message from Postgres.
+    ///
+    /// # Errors
+    /// See [`LoginError`]; after an error every further message is refused.
+    pub fn receive(&mut self, message: &Message) -> Result<Step, LoginError> {
+        let state = std::mem::replace(&mut self.state, State::Over);
+        let (state, step) = match (state, message.tag()) {
+            (state, b'E') => {
+                let error = ServerError::parse(message.raw(), message.body());
+                (State::Over, Step::Refused { error, before_login: !matches!(state, State::LoggedIn) })
+            }
+            (State::LoggedIn, tag) => logged_in(tag, message)?,
+            (state @ State::Start(_), b'v') => (state, Step::Forward(message.raw().clone())),
+            (state, b'R') => authenticate(state, message)?,
+            (_, tag) => return Err(LoginError::Unexpected(tag)),
+        };
+        self.state = state;
+        Ok(step)
+    }
+}
+
+fn logged_in(tag: u8, message: &Message) -> Result<(State, Step), LoginError> {
+    match tag {
+        b'S' | b'N' => Ok((State::LoggedIn, Step::Forward(message.raw().clone()))),
+        b'K' => {
+            let key = CancelKey::from_body(message.body()).ok_or(LoginError::Key)?;
+            Ok((State::LoggedIn, Step::Key(key)))
+        }
+        b'Z' => Ok((State::Over, Step::Ready(message.raw().clone()))),
+        _ => Err(LoginError::Unexpected(tag)),
+    }
+}
+
+fn authenticate(state: State, message: &Message) -> Result<(State, Step), LoginError> {
+    let (method, data) = message.body().split_first_chunk::<4>().ok_or(LoginError::Unexpected(b'R'))?;
+    let scram_error = |error: std::io::Error| LoginError::Scram(error.to_string());
+    match (state, u32::from_be_bytes(*method)) {
+        (State::Start(scram), SASL) => {
+            let offered = data.split(|byte| *byte == 0).any(|name| name == SCRAM_SHA_256.as_bytes());
+            if !offered {
+                return Err(LoginError::Mechanism);
+            }
+            let mut reply = BytesMut::new();
+            frontend::sasl_initial_response(SCRAM_SHA_256, scram.message(), &mut reply).map_err(scram_error)?;
+            Ok((State::Challenge(scram), Step::Send(reply.freeze())))
+        }
+        (State::Challenge(mut scram), SASL_CONTINUE) => {
+            scram.update(data).map_err(scram_error)?;
+            let mut reply = BytesMut::new();
+            frontend::sasl_response(scram.message(), &mut reply).map_err(scram_error)?;
+            Ok((State::Signature(scram), Step::Send(reply.freeze())))
+        }
+        (State::Signature(mut scram), SASL_FINAL) => {
+            scram.finish(data).map_err(scram_error)?;
+            Ok((State::Proven, Step::Nothing))
+        }
+        (State::Proven, OK) => Ok((State::LoggedIn, Step::Forward(message.raw().clone()))),
+        (_, OK) => Err(LoginError::NoPassword),
+        (_, method) => Err(LoginError::Method(method)),
+    }
+}
+
+/// The verifier to store in Postgres for `password`, with a fresh salt, so that the server never sees the password.
+#[must_use]
+pub fn scram_verifier(password: &[u8]) -> String {
+    postgres_protocol::password::scram_sha_256(password)
+}
+
+#[cfg(test)]
+mod scram_server;
+#[cfg(test)]
+mod tests;

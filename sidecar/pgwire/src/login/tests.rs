@@ -1,0 +1,148 @@
+use bytes::{BufMut, Bytes, BytesMut};
+use proptest::prelude::*;
+
+use super::scram_server::ScramServer;
+use super::{Login, LoginError, MAX_LOGIN_MESSAGE, Step, scram_verifier};
+use crate::cancel::CancelKey;
+use crate::error_response::ErrorResponse;
+use crate::frame::{self, Message};
+use crate::sqlstate::SqlState;
+
+fn message(tag: u8, body: &[u8]) -> Message {
+    let mut bytes = BytesMut::new();
+    bytes.put_u8(tag);
+    bytes.put_u32(u32::try_from(body.len() + 4).unwrap());
+    bytes.put_slice(body);
+    frame::split(&mut bytes, MAX_LOGIN_MESSAGE).unwrap().unwrap()
+}
+
+fn authentication(method: u32, data: &[u8]) -> Message {
+    message(b'R', &[method.to_be_bytes().as_slice(), data].concat())
+}
+
+fn sent(step: Step) -> Message {
+    let Step::Send(bytes) = step else { panic!("{step:?}") };
+    frame::split(&mut BytesMut::from(&bytes[..]), 1000).unwrap().unwrap()
+}
+
+/// Runs SCRAM as a server that knows `stored`, up to and including the server's last word.
+#[expect(clippy::unwrap_in_result, reason = "a broken exchange fails the test; None is a server that saw no proof")]
+fn exchange(login: &mut Login, stored: &[u8]) -> Option<Step> {
+    let mut server = ScramServer::new(&scram_verifier(stored));
+    let reply = sent(login.receive(&authentication(10, b"SCRAM-SHA-256-PLUS\0SCRAM-SHA-256\0\0")).unwrap());
+    let data = reply.body().strip_prefix(b"SCRAM-SHA-256\0").unwrap();
+    let challenge = server.challenge(std::str::from_utf8(&data[4..]).unwrap());
+    let reply = sent(login.receive(&authentication(11, challenge.as_bytes())).unwrap());
+    let last = server.conclude(std::str::from_utf8(reply.body()).unwrap());
+    last.map(|last| login.receive(&authentication(12, last.as_bytes())).unwrap())
+}
+
+#[test]
+fn a_login_goes_all_the_way() {
+    let mut login = Login::new(b"secret");
+    assert_eq!(exchange(&mut login, b"secret"), Some(Step::Nothing));
+    for message in [authentication(0, b""), message(b'S', b"server_version\x0017\0"), message(b'N', b"\0")] {
+        assert_eq!(login.receive(&message), Ok(Step::Forward(message.raw().clone())));
+    }
+    let key = CancelKey::new(42, &[7; 4]).unwrap();
+    let named = message(b'K', &[0, 0, 0, 42, 7, 7, 7, 7]);
+    assert_eq!(login.receive(&named), Ok(Step::Key(key)));
+    let ready = message(b'Z', b"I");
+    assert_eq!(login.receive(&ready), Ok(Step::Ready(ready.raw().clone())));
+    assert_eq!(login.receive(&ready), Err(LoginError::Unexpected(b'Z')));
+}
+
+#[test]
+fn a_wrong_password_has_no_proof() {
+    assert_eq!(exchange(&mut Login::new(b"secret"), b"other"), None);
+}
+
+#[test]
+fn a_server_that_knows_no_verifier_is_refused() {
+    let mut login = Login::new(b"secret");
+    let reply = sent(login.receive(&authentication(10, b"SCRAM-SHA-256\0\0")).unwrap());
+    let nonce = std::str::from_utf8(&reply.body()[18..]).unwrap().split_once("r=").unwrap().1.to_owned();
+    let challenge = format!("r={nonce}x,s=AAAA,i=4096");
+    assert!(matches!(login.receive(&authentication(11, challenge.as_bytes())), Ok(Step::Send(_))));
+    let forged = login.receive(&authentication(12, b"v=AAAA"));
+    assert!(matches!(forged, Err(LoginError::Scram(_))), "{forged:?}");
+    assert_eq!(login.receive(&authentication(0, b"")), Err(LoginError::NoPassword));
+}
+
+#[test]
+fn trust_is_refused_at_every_point_before_the_proof() {
+    assert_eq!(Login::new(b"x").receive(&authentication(0, b"")), Err(LoginError::NoPassword));
+    let mut login = Login::new(b"x");
+    sent(login.receive(&authentication(10, b"SCRAM-SHA-256\0\0")).unwrap());
+    assert_eq!(login.receive(&authentication(0, b"")), Err(LoginError::NoPassword));
+}
+
+#[test]
+fn weaker_methods_are_refused() {
+    assert_eq!(Login::new(b"x").receive(&authentication(3, b"")), Err(LoginError::Method(3)));
+    assert_eq!(Login::new(b"x").receive(&authentication(5, b"salt")), Err(LoginError::Method(5)));
+    assert_eq!(Login::new(b"x").receive(&authentication(10, b"OTHER\0\0")), Err(LoginError::Mechanism));
+    assert_eq!(Login::new(b"x").receive(&authentication(11, b"")), Err(LoginError::Method(11)));
+}
+
+#[test]
+fn huge_iteration_counts_are_refused() {
+    let mut login = Login::new(b"x");
+    let reply = sent(login.receive(&authentication(10, b"SCRAM-SHA-256\0\0")).unwrap());
+    let nonce = std::str::from_utf8(&reply.body()[18..]).unwrap().split_once("r=").unwrap().1.to_owned();
+    let challenge = format!("r={nonce}x,s=AAAA,i=4000000000");
+    assert!(matches!(login.receive(&authentication(11, challenge.as_bytes())), Err(LoginError::Scram(_))));
+}
+
+#[test]
+fn errors_say_whether_the_login_was_to_blame() {
+    let said = ErrorResponse::fatal(SqlState::CANNOT_CONNECT_NOW, "starting").encode();
+    let error = frame::split(&mut BytesMut::from(&said[..]), 1000).unwrap().unwrap();
+    let Ok(Step::Refused { error: parsed, before_login: true }) = Login::new(b"x").receive(&error) else { panic!() };
+    assert_eq!((parsed.sqlstate.as_str(), &parsed.raw), ("57P03", &said));
+
+    let mut login = Login::new(b"secret");
+    exchange(&mut login, b"secret");
+    login.receive(&authentication(0, b"")).unwrap();
+    assert!(matches!(login.receive(&error), Ok(Step::Refused { before_login: false, .. })));
+}
+
+#[test]
+fn version_negotiation_is_passed_on_before_the_login_only() {
+    let negotiate = message(b'v', &[0, 0, 0, 0, 0, 0, 0, 0]);
+    let mut login = Login::new(b"secret");
+    assert_eq!(login.receive(&negotiate), Ok(Step::Forward(negotiate.raw().clone())));
+    exchange(&mut login, b"secret");
+    assert_eq!(login.receive(&negotiate), Err(LoginError::Unexpected(b'v')));
+}
+
+#[test]
+fn messages_of_a_running_session_have_no_place_before_it() {
+    for tag in *b"STNKZDCAGH\0" {
+        assert_eq!(Login::new(b"x").receive(&message(tag, b"")), Err(LoginError::Unexpected(tag)));
+    }
+    let mut login = Login::new(b"secret");
+    exchange(&mut login, b"secret");
+    login.receive(&authentication(0, b"")).unwrap();
+    assert_eq!(login.receive(&message(b'K', &[0; 7])), Err(LoginError::Key));
+}
+
+proptest! {
+    #[test]
+    fn random_messages_never_panic(messages in prop::collection::vec((prop::sample::select(b"RRRREKZSNv".to_vec()), prop_oneof![Just(0_u32), Just(10), Just(11), Just(12)], prop::collection::vec(any::<u8>(), 0..40)), 0..6)) {
+        let mut login = Login::new(b"x");
+        for (tag, method, data) in messages {
+            let bytes = [method.to_be_bytes().as_slice(), &data].concat();
+            let ready = matches!(login.receive(&message(tag, &bytes)), Ok(Step::Ready(_) | Step::Key(_)));
+            prop_assert!(!ready, "nobody gets in without a proof");
+        }
+    }
+}
+
+#[test]
+fn the_verifier_is_what_postgres_stores() {
+    let verifier = scram_verifier(b"secret");
+    assert!(verifier.starts_with("SCRAM-SHA-256$4096:"), "{verifier}");
+    assert_ne!(verifier, scram_verifier(b"secret"), "salts are fresh");
+    assert!(!Bytes::from(verifier).windows(6).any(|part| part == b"secret"));
+}
