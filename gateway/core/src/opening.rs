@@ -1,0 +1,111 @@
+//! The opening of a client connection: Postgres' preamble, then a ClientHello.
+
+#[cfg(test)]
+mod tests;
+
+use postern_pgwire::cancel::CancelKey;
+use postern_pgwire::opening::{self as packet, Opening as Packet};
+
+use crate::hello::{self, ClientHello};
+use crate::refusal::{Refusal, Speaking};
+
+/// One connection's opening. It is fed what the client sends and says what to do next.
+///
+/// It holds at most the limit for a ClientHello and one feed, and answers each of SSLRequest and GSSENCRequest once, so
+/// the whole opening is bounded; its deadline is the caller's.
+#[derive(Debug)]
+pub struct Opening {
+    received: Vec<u8>,
+    max_hello: usize,
+    ssl_answered: bool,
+    gss_answered: bool,
+}
+
+/// What the caller has to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// Read more bytes and feed them.
+    NeedMore,
+    /// Write this byte, then go on reading.
+    Reply(u8),
+    /// Route by this ClientHello; its bytes are in [`Opening::into_received`].
+    Hello(ClientHello),
+    /// Pass this cancel request to the instance that its key names, and answer nothing.
+    Cancel(CancelKey),
+    /// Write [`Refusal::wire`] for [`Opening::speaking`] and close.
+    Refuse(Refusal),
+}
+
+impl Opening {
+    /// An opening of which nothing was received yet; `max_hello` limits the ClientHello, in bytes on the wire.
+    #[must_use]
+    pub fn new(max_hello: usize) -> Self {
+        Self { received: Vec::new(), max_hello, ssl_answered: false, gss_answered: false }
+    }
+
+    /// Takes the next bytes from the client, which may be cut anywhere.
+    ///
+    /// After [`Step::NeedMore`] and [`Step::Reply`] the opening goes on; any other step ends it.
+    pub fn feed(&mut self, bytes: &[u8]) -> Step {
+        self.received.extend_from_slice(bytes);
+        if self.ssl_answered || self.received.first() == Some(&hello::FIRST_BYTE) {
+            return self.hello();
+        }
+        match packet::parse(&self.received) {
+            Ok(None) => Step::NeedMore,
+            Ok(Some((Packet::Tls, _))) => self.hello(),
+            Ok(Some((Packet::SslRequest, length))) => self.answer(length, b'S'),
+            Ok(Some((Packet::GssEncRequest, length))) => self.answer(length, b'N'),
+            Ok(Some((Packet::Cancel(key), length))) if length == self.received.len() => Step::Cancel(key),
+            Ok(Some((Packet::Cancel(_), _))) => Step::Refuse(Refusal::GluedBytes),
+            Ok(Some((Packet::Startup(_), _))) => Step::Refuse(Refusal::PlaintextStartup),
+            Err(_) => Step::Refuse(Refusal::UnknownProtocol),
+        }
+    }
+
+    /// What the client speaks, so that a refusal is told in its language.
+    #[must_use]
+    pub fn speaking(&self) -> Speaking {
+        if self.ssl_answered || self.received.first() == Some(&hello::FIRST_BYTE) {
+            Speaking::Tls
+        } else if self.gss_answered || !self.received.is_empty() {
+            Speaking::Postgres
+        } else {
+            Speaking::Nothing
+        }
+    }
+
+    /// Whether TLS was agreed on by SSLRequest rather than begun at once.
+    #[must_use]
+    pub fn negotiated(&self) -> bool {
+        self.ssl_answered
+    }
+
+    /// The bytes received since the preamble, to be replayed to the server as they came.
+    #[must_use]
+    pub fn into_received(self) -> Vec<u8> {
+        self.received
+    }
+
+    fn hello(&self) -> Step {
+        match hello::peek(&self.received, self.max_hello) {
+            Ok(None) => Step::NeedMore,
+            Ok(Some(hello)) => Step::Hello(hello),
+            Err(error) => Step::Refuse(error.into()),
+        }
+    }
+
+    fn answer(&mut self, length: usize, reply: u8) -> Step {
+        // The client must wait for the answer, so anything behind the request was not written by it, or in ignorance of
+        // whether it would be encrypted.
+        if self.received.len() > length {
+            return Step::Refuse(Refusal::GluedBytes);
+        }
+        let answered = if reply == b'S' { &mut self.ssl_answered } else { &mut self.gss_answered };
+        if std::mem::replace(answered, true) {
+            return Step::Refuse(Refusal::RepeatedRequest);
+        }
+        self.received.clear();
+        Step::Reply(reply)
+    }
+}

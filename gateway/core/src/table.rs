@@ -1,0 +1,241 @@
+//! Who can be reached now: an immutable picture that every connection reads without a lock.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use postern_identity::{AppId, InstanceId};
+use postern_pgwire::cancel::Slot;
+
+use crate::refusal::Refusal;
+use crate::route::{Port, Route};
+
+/// Whether the chain allows what an instance runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// It was allowed at this block.
+    Admitted {
+        /// The block's number.
+        block: u64,
+    },
+    /// It is known, but not allowed.
+    Refused,
+}
+
+/// One registered instance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Instance {
+    /// Its id, attested.
+    pub id: InstanceId,
+    /// Its app, attested.
+    pub app: AppId,
+    /// Its inner address.
+    pub address: IpAddr,
+    /// The port of its sidecar.
+    pub sidecar_port: u16,
+    /// Further ports it offers, each with whether a PROXY header goes in front.
+    pub ports: BTreeMap<u16, bool>,
+    /// The number that its cancel keys carry.
+    pub slot: Slot,
+    /// Whether it is admitted.
+    pub standing: Standing,
+    /// Whether its registration connection is open, which is the best sign of life there is.
+    pub alive: bool,
+}
+
+/// An instance and the port of it at which a route ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Candidate {
+    /// The instance.
+    pub instance: Arc<Instance>,
+    /// Where to connect, inside the tunnel.
+    pub address: SocketAddr,
+    /// Whether a PROXY header goes in front.
+    pub proxy_header: bool,
+}
+
+/// The instances that are registered, by id, by app and by cancel slot.
+#[derive(Debug, Clone, Default)]
+pub struct Table {
+    generation: u64,
+    instances: BTreeMap<InstanceId, Arc<Instance>>,
+    apps: BTreeMap<AppId, Vec<Arc<Instance>>>,
+    slots: BTreeMap<Slot, Arc<Instance>>,
+}
+
+impl Table {
+    /// A table of these instances; `generation` grows with every change.
+    #[must_use]
+    pub fn new(generation: u64, members: impl IntoIterator<Item = Instance>) -> Self {
+        let mut table = Self { generation, ..Self::default() };
+        for instance in members.into_iter().map(Arc::new) {
+            table.apps.entry(instance.app).or_default().push(Arc::clone(&instance));
+            table.slots.insert(instance.slot, Arc::clone(&instance));
+            table.instances.insert(instance.id, instance);
+        }
+        table
+    }
+
+    /// Which change of the register this table shows.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// Every instance, in the order of their ids.
+    pub fn instances(&self) -> impl Iterator<Item = &Arc<Instance>> {
+        self.instances.values()
+    }
+
+    /// The instance whose cancel keys carry this slot.
+    #[must_use]
+    pub fn by_slot(&self, slot: Slot) -> Option<&Arc<Instance>> {
+        self.slots.get(&slot)
+    }
+
+    /// The instances to which a connection may go: those alive or, when none is, the others.
+    ///
+    /// `admitted` is asked for each instance that stands as admitted, so that the caller can add what only it knows, such
+    /// as the age of its view of the chain.
+    pub fn candidates(
+        &self,
+        route: &Route,
+        admitted: impl Fn(&Instance) -> Result<(), Refusal>,
+    ) -> Result<Vec<Candidate>, Refusal> {
+        let named = self.named(route).ok_or(Refusal::UnknownApp)?;
+        let mut verdict = Refusal::NotAdmitted;
+        let mut open: Vec<&Arc<Instance>> = Vec::with_capacity(named.len());
+        for instance in named {
+            match admitted_now(instance, &admitted) {
+                Ok(()) => open.push(instance),
+                Err(refusal) => verdict = refusal,
+            }
+        }
+        if open.is_empty() {
+            return Err(verdict);
+        }
+        let candidates: Vec<Candidate> = open.iter().filter_map(|at| candidate(at, route.port)).collect();
+        if candidates.is_empty() {
+            return Err(Refusal::PortClosed);
+        }
+        let (alive, silent): (Vec<_>, Vec<_>) = candidates.into_iter().partition(|at| at.instance.alive);
+        Ok(if alive.is_empty() { silent } else { alive })
+    }
+
+    fn named(&self, route: &Route) -> Option<&[Arc<Instance>]> {
+        let instance = route.target.instance().and_then(|id| self.instances.get(&id));
+        match instance {
+            Some(instance) => Some(std::slice::from_ref(instance)),
+            None => self.apps.get(&route.target.app()).map(Vec::as_slice),
+        }
+    }
+}
+
+fn admitted_now(instance: &Instance, admitted: &impl Fn(&Instance) -> Result<(), Refusal>) -> Result<(), Refusal> {
+    match instance.standing {
+        Standing::Admitted { .. } => admitted(instance),
+        Standing::Refused => Err(Refusal::NotAdmitted),
+    }
+}
+
+fn candidate(instance: &Arc<Instance>, port: Port) -> Option<Candidate> {
+    let (port, proxy_header) = match port {
+        Port::Sidecar => (instance.sidecar_port, true),
+        Port::Number(port) if port == instance.sidecar_port => (port, true),
+        Port::Number(port) => (port, *instance.ports.get(&port)?),
+    };
+    let address = SocketAddr::new(instance.address, port);
+    Some(Candidate { instance: Arc::clone(instance), address, proxy_header })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::route::Target;
+
+    fn instance(number: u8, app: u8) -> Instance {
+        Instance {
+            id: InstanceId([number; 20]),
+            app: AppId([app; 20]),
+            address: IpAddr::from([10, 0, 0, number]),
+            sidecar_port: 5433,
+            ports: BTreeMap::from([(8443, false), (9000, true)]),
+            slot: Slot::new(number.into()).unwrap(),
+            standing: Standing::Admitted { block: 7 },
+            alive: true,
+        }
+    }
+
+    fn to_app(app: u8, port: Port) -> Route {
+        Route { target: Target::App(AppId([app; 20])), port }
+    }
+
+    fn ids(candidates: &[Candidate]) -> Vec<u8> {
+        candidates.iter().map(|candidate| candidate.instance.id.0[0]).collect()
+    }
+
+    fn yes(_: &Instance) -> Result<(), Refusal> {
+        Ok(())
+    }
+
+    #[test]
+    fn an_app_has_all_its_admitted_instances_and_nobody_elses() {
+        let refused = Instance { standing: Standing::Refused, ..instance(3, 1) };
+        let table = Table::new(1, [instance(1, 1), instance(2, 1), refused, instance(4, 2)]);
+        assert_eq!(ids(&table.candidates(&to_app(1, Port::Sidecar), yes).unwrap()), [1, 2]);
+        assert_eq!(ids(&table.candidates(&to_app(2, Port::Sidecar), yes).unwrap()), [4]);
+    }
+
+    #[test]
+    fn unknown_and_not_admitted_are_told_apart() {
+        let table = Table::new(1, [Instance { standing: Standing::Refused, ..instance(1, 1) }]);
+        assert_eq!(table.candidates(&to_app(9, Port::Sidecar), yes), Err(Refusal::UnknownApp));
+        assert_eq!(table.candidates(&to_app(1, Port::Sidecar), yes), Err(Refusal::NotAdmitted));
+    }
+
+    #[test]
+    fn what_only_the_caller_knows_can_close_an_instance() {
+        let table = Table::new(1, [instance(1, 1)]);
+        let stale = |_: &Instance| Err(Refusal::ChainUnknown);
+        assert_eq!(table.candidates(&to_app(1, Port::Sidecar), stale), Err(Refusal::ChainUnknown));
+    }
+
+    #[test]
+    fn instances_that_show_no_life_are_the_last_resort() {
+        let silent = Instance { alive: false, ..instance(1, 1) };
+        let both = Table::new(1, [silent.clone(), instance(2, 1)]);
+        assert_eq!(ids(&both.candidates(&to_app(1, Port::Sidecar), yes).unwrap()), [2]);
+        let alone = Table::new(1, [silent]);
+        assert_eq!(ids(&alone.candidates(&to_app(1, Port::Sidecar), yes).unwrap()), [1]);
+    }
+
+    #[test]
+    fn only_the_sidecars_port_and_offered_ports_are_open() {
+        let table = Table::new(1, [instance(1, 1)]);
+        let to = |port| {
+            table.candidates(&to_app(1, port), yes).map(|found| (found[0].address.port(), found[0].proxy_header))
+        };
+        assert_eq!(to(Port::Sidecar), Ok((5433, true)));
+        assert_eq!(to(Port::Number(5433)), Ok((5433, true)));
+        assert_eq!(to(Port::Number(8443)), Ok((8443, false)));
+        assert_eq!(to(Port::Number(9000)), Ok((9000, true)));
+        assert_eq!(to(Port::Number(22)), Err(Refusal::PortClosed));
+    }
+
+    #[test]
+    fn an_id_names_an_instance_first_and_else_an_app() {
+        let table = Table::new(1, [instance(1, 1), instance(2, 1), instance(5, 6)]);
+        let either = |id: u8| Route { target: Target::Either([id; 20]), port: Port::Number(5433) };
+        assert_eq!(ids(&table.candidates(&either(1), yes).unwrap()), [1]);
+        assert_eq!(ids(&table.candidates(&either(6), yes).unwrap()), [5]);
+        assert_eq!(table.candidates(&either(7), yes), Err(Refusal::UnknownApp));
+    }
+
+    #[test]
+    fn a_slot_leads_to_its_instance() {
+        let table = Table::new(3, [instance(1, 1), instance(2, 1)]);
+        assert_eq!(table.by_slot(Slot::new(2).unwrap()).unwrap().id, InstanceId([2; 20]));
+        assert_eq!(table.by_slot(Slot::new(3).unwrap()), None);
+        assert_eq!((table.generation(), table.instances().count()), (3, 2));
+    }
+}
