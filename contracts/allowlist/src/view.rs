@@ -1,0 +1,275 @@
+//! What is known of the chain: its head, and what it answered about each workload.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use postern_identity::AppId;
+
+use crate::subject::{Due, Subject};
+use crate::{Admission, Answer, Block, BootInfo, Freshness, FreshnessPolicy, NotAdmitted, admit};
+
+/// Seconds after which a workload that was never admitted and that nobody asks about any more is no longer followed.
+const ABANDONED_AFTER: u64 = 10 * 60;
+
+/// How a view follows its chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ViewRules {
+    /// How many blocks below the head an allowance must hold, as well as at the head. A refusal at the head counts at once.
+    pub confirmations: u64,
+    /// Seconds after which an answer is asked for again although nothing was heard from its contract.
+    pub sweep_interval: u64,
+    /// Seconds by which a head may be ahead of our clock.
+    pub max_lead: u64,
+}
+
+impl Default for ViewRules {
+    fn default() -> Self {
+        Self { confirmations: 0, sweep_interval: 5 * 60, max_lead: 30 }
+    }
+}
+
+/// A view of one chain. Cheap to clone: clones share what did not change since.
+#[derive(Debug, Clone)]
+pub struct View {
+    rules: ViewRules,
+    head: Option<Head>,
+    subjects: Arc<BTreeMap<Arc<BootInfo>, Subject>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Head {
+    block: Block,
+    /// The moment for which this head speaks: its own time, or the time when it was seen if its clock is ahead of ours.
+    as_of: u64,
+}
+
+/// How a new head follows the one before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Link {
+    /// It descends from it, and in between only the contracts of these apps have logged anything.
+    Extends(BTreeSet<AppId>),
+    /// It descends from it, and in between the KMS contract has logged something.
+    ExtendsWithKmsLogs,
+    /// It does not descend from it, or nobody knows.
+    Replaces,
+}
+
+/// Why a head is not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum HeadRefused {
+    /// Its time has not come.
+    #[error("the block is {lead} s ahead of our clock")]
+    FromTheFuture {
+        /// By how many seconds.
+        lead: u64,
+    },
+}
+
+/// A verdict that turned into its opposite.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// The workload.
+    pub boot: Arc<BootInfo>,
+    /// What is true from now on.
+    pub verdict: Result<Admission, NotAdmitted>,
+    /// The head at which the contract was asked.
+    pub block: Block,
+}
+
+impl View {
+    /// A view that knows nothing yet.
+    #[must_use]
+    pub fn new(rules: ViewRules) -> Self {
+        Self { rules, head: None, subjects: Arc::default() }
+    }
+
+    /// Follows a workload from now on. Returns whether it is new.
+    pub fn follow(&mut self, boot: &Arc<BootInfo>, now: u64) -> bool {
+        let subjects = Arc::make_mut(&mut self.subjects);
+        let new = !subjects.contains_key(boot);
+        subjects.entry(Arc::clone(boot)).or_insert_with(|| Subject::new(now)).asked_at = now;
+        new
+    }
+
+    /// Follows a workload no longer. Returns whether it was followed.
+    pub fn forget(&mut self, boot: &BootInfo) -> bool {
+        self.subjects.contains_key(boot) && Arc::make_mut(&mut self.subjects).remove(boot).is_some()
+    }
+
+    /// Forgets the workloads that were never admitted and that nobody has asked about for long.
+    pub fn forget_abandoned(&mut self, now: u64) {
+        let abandoned =
+            |subject: &Subject| !subject.was_ever_admitted && now.saturating_sub(subject.asked_at) > ABANDONED_AFTER;
+        if self.subjects.values().any(abandoned) {
+            Arc::make_mut(&mut self.subjects).retain(|_, subject| !abandoned(subject));
+        }
+    }
+
+    /// Takes a head that a quorum agrees on. The same head again changes nothing.
+    ///
+    /// # Errors
+    /// [`HeadRefused`] if its time is too far ahead of `now`; the view then stays as it is.
+    pub fn on_head(&mut self, block: Block, link: &Link, now: u64) -> Result<(), HeadRefused> {
+        let lead = block.timestamp.saturating_sub(now);
+        if lead > self.rules.max_lead {
+            return Err(HeadRefused::FromTheFuture { lead });
+        }
+        let before = self.head;
+        if before.is_some_and(|head| head.block.hash == block.hash) {
+            return Ok(());
+        }
+        self.head = Some(Head { block, as_of: block.timestamp.min(now) });
+        if let Some(before) = before {
+            self.doubt(&before, block.number, link);
+        }
+        Ok(())
+    }
+
+    /// Takes what a quorum answered about a workload. Returns the new verdict where it turned into its opposite.
+    ///
+    /// An answer for a workload that is not followed, or at another block than the head, is ignored.
+    pub fn on_answer(&mut self, boot: &BootInfo, answer: Answer, policy: &FreshnessPolicy, now: u64) -> Option<Change> {
+        let block = answer.block;
+        if self.head()?.hash != block.hash {
+            return None;
+        }
+        let confirmations = self.rules.confirmations;
+        let was = self.update(boot, |subject| {
+            if subject.answer.is_none() {
+                subject.settles_at = subject.settles_at.max(block.number.saturating_add(confirmations));
+            }
+            subject.answer = Some(answer);
+            subject.answered_at = now;
+            subject.doubted = None;
+            subject.admitted
+        })?;
+        let verdict = admit(boot, self, policy, was, now);
+        let is = match &verdict {
+            Ok(_) => true,
+            Err(reason) if reason.is_the_chains_word() => false,
+            Err(_) => was,
+        };
+        if is == was {
+            return None;
+        }
+        self.update(boot, |subject| {
+            subject.admitted = is;
+            subject.was_ever_admitted |= is;
+        })?;
+        let (boot, _) = self.subjects.get_key_value(boot)?;
+        Some(Change { boot: Arc::clone(boot), verdict, block })
+    }
+
+    /// The workloads about which the contract should be asked at the head, the most urgent first.
+    #[must_use]
+    pub fn to_evaluate(&self, now: u64) -> Vec<Arc<BootInfo>> {
+        let Some(head) = self.head() else { return Vec::new() };
+        let mut due: Vec<(Due, u64, &Arc<BootInfo>)> = self
+            .subjects
+            .iter()
+            .filter_map(|(boot, subject)| {
+                let due = subject.due(head, self.rules.sweep_interval, now)?;
+                Some((due, subject.answered_at, boot))
+            })
+            .collect();
+        due.sort();
+        due.into_iter().map(|(_, _, boot)| Arc::clone(boot)).collect()
+    }
+
+    /// The head, once there is one.
+    #[must_use]
+    pub fn head(&self) -> Option<&Block> {
+        self.head.as_ref().map(|head| &head.block)
+    }
+
+    /// How fresh the head is. Without one, nothing is.
+    #[must_use]
+    pub fn freshness(&self, policy: &FreshnessPolicy, now: u64) -> Freshness {
+        self.head.map_or(Freshness::Stale, |head| policy.judge(head.as_of, now))
+    }
+
+    /// The apps whose contracts' logs matter.
+    #[must_use]
+    pub fn apps(&self) -> BTreeSet<AppId> {
+        self.subjects.keys().map(|boot| boot.app_id).collect()
+    }
+
+    /// Whether a workload's last verdict was an admission.
+    #[must_use]
+    pub fn is_admitted(&self, boot: &BootInfo) -> bool {
+        self.subject(boot).is_some_and(|subject| subject.admitted)
+    }
+
+    /// Whether the question about a workload has been answered, and nothing is known that may have changed the answer.
+    #[must_use]
+    pub fn is_settled(&self, boot: &BootInfo) -> bool {
+        self.subject(boot).is_some_and(|subject| subject.answer.is_some() && subject.doubted.is_none())
+    }
+
+    /// Whether a workload is followed.
+    #[must_use]
+    pub fn follows(&self, boot: &BootInfo) -> bool {
+        self.subjects.contains_key(boot)
+    }
+
+    /// How many workloads are followed.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.subjects.len()
+    }
+
+    /// Whether no workload is followed.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.subjects.is_empty()
+    }
+
+    /// How the view follows its chain.
+    #[must_use]
+    pub const fn rules(&self) -> &ViewRules {
+        &self.rules
+    }
+
+    pub(crate) fn subject(&self, boot: &BootInfo) -> Option<&Subject> {
+        self.subjects.get(boot)
+    }
+
+    /// Up to when what is known of a workload is known to hold.
+    pub(crate) fn holds_until(&self, subject: &Subject) -> u64 {
+        self.head.map_or(0, |head| subject.holds_until(head.as_of, self.rules.sweep_interval))
+    }
+
+    /// Marks the answers that the step from the head `before` to one at `height` may have changed.
+    fn doubt(&mut self, before: &Head, height: u64, link: &Link) {
+        let touches = |boot: &BootInfo| match link {
+            // A head that claims to extend a higher one cannot be what it claims.
+            Link::Extends(apps) => height <= before.block.number || apps.contains(&boot.app_id),
+            Link::ExtendsWithKmsLogs | Link::Replaces => true,
+        };
+        // Until the confirmed block has passed a change, each step of the head can change the answer.
+        let unsettled = |subject: &Subject| before.block.number < subject.settles_at;
+        if !self.subjects.iter().any(|(boot, subject)| touches(boot) || unsettled(subject)) {
+            return;
+        }
+        let settles_at = height.saturating_add(self.rules.confirmations);
+        for (boot, subject) in Arc::make_mut(&mut self.subjects) {
+            let touched = touches(boot);
+            if touched || unsettled(subject) {
+                subject.doubt(before.as_of);
+            }
+            if touched {
+                subject.settles_at = settles_at;
+            }
+        }
+    }
+
+    fn update<T>(&mut self, boot: &BootInfo, change: impl FnOnce(&mut Subject) -> T) -> Option<T> {
+        if !self.subjects.contains_key(boot) {
+            return None;
+        }
+        Arc::make_mut(&mut self.subjects).get_mut(boot).map(change)
+    }
+}
+
+#[cfg(test)]
+mod tests;

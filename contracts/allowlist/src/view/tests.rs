@@ -1,0 +1,297 @@
+use postern_identity::{AppId, ComposeHash, DeviceId, InstanceId, OsImageHash};
+
+use super::*;
+use crate::{Decision, Refusal, Why};
+
+const NOW: u64 = 1_000_000;
+const POLICY: FreshnessPolicy = FreshnessPolicy { max_view_age: 60, view_grace: 900 };
+
+fn boot(app: u8) -> Arc<BootInfo> {
+    Arc::new(BootInfo {
+        app_id: AppId([app; 20]),
+        compose_hash: ComposeHash([1; 32]),
+        instance_id: InstanceId([2; 20]),
+        device_id: DeviceId([3; 32]),
+        mr_aggregated: [4; 32],
+        mr_system: [5; 32],
+        os_image_hash: OsImageHash([6; 32]),
+        tcb_status: "UpToDate".to_owned(),
+        advisory_ids: Vec::new(),
+    })
+}
+
+fn block(number: u64) -> Block {
+    fork(number, 0)
+}
+
+fn fork(number: u64, branch: u8) -> Block {
+    let mut hash = [branch; 32];
+    hash[..8].copy_from_slice(&number.to_be_bytes());
+    Block { number, hash, timestamp: NOW + number }
+}
+
+fn both(block: Block, decision: Decision) -> Answer {
+    Answer { block, latest: decision.clone(), confirmed: decision }
+}
+
+fn no() -> Decision {
+    Decision::refused("Compose hash not allowed")
+}
+
+fn nothing() -> Link {
+    Link::Extends(BTreeSet::new())
+}
+
+fn logs_of(app: u8) -> Link {
+    Link::Extends([AppId([app; 20])].into())
+}
+
+/// A view at block 1 that has admitted the app 7.
+fn admitted() -> (View, Arc<BootInfo>) {
+    let mut view = View::new(ViewRules::default());
+    let boot = boot(7);
+    view.follow(&boot, NOW);
+    view.on_head(block(1), &Link::Replaces, NOW + 1).unwrap();
+    let change = view.on_answer(&boot, both(block(1), Decision::Allowed), &POLICY, NOW + 1).unwrap();
+    assert!(change.verdict.is_ok());
+    (view, boot)
+}
+
+fn verdict(view: &View, boot: &BootInfo, already: bool, now: u64) -> Result<Admission, NotAdmitted> {
+    admit(boot, view, &POLICY, already, now)
+}
+
+#[test]
+fn nothing_is_admitted_before_the_chain_was_seen_and_asked() {
+    let mut view = View::new(ViewRules::default());
+    let boot = boot(7);
+    assert_eq!(verdict(&view, &boot, true, NOW), Err(NotAdmitted::NoView));
+    assert!(view.to_evaluate(NOW).is_empty(), "there is no block to ask at");
+
+    view.on_head(block(1), &Link::Replaces, NOW + 1).unwrap();
+    assert_eq!(verdict(&view, &boot, true, NOW + 1), Err(NotAdmitted::NotEvaluated));
+    assert!(view.follow(&boot, NOW + 1));
+    assert!(!view.follow(&boot, NOW + 1), "the second time it is not new");
+    assert_eq!(verdict(&view, &boot, true, NOW + 1), Err(NotAdmitted::NotEvaluated));
+    assert_eq!(view.to_evaluate(NOW + 1), [boot]);
+}
+
+#[test]
+fn an_admission_names_its_block_and_when_it_ends() {
+    let (view, boot) = admitted();
+    let first = verdict(&view, &boot, false, NOW + 1).unwrap();
+    assert_eq!(first, Admission { block: block(1), expires: NOW + 1 + 60 });
+    let held = verdict(&view, &boot, true, NOW + 1).unwrap();
+    assert_eq!(held.expires, NOW + 1 + 900);
+    assert!(view.to_evaluate(NOW + 2).is_empty());
+}
+
+#[test]
+fn an_answer_stays_good_while_its_contract_is_silent() {
+    let (mut view, boot) = admitted();
+    for number in 2..200 {
+        view.on_head(block(number), &logs_of(8), NOW + number).unwrap();
+    }
+    assert_eq!(verdict(&view, &boot, false, NOW + 199).unwrap().block, block(1));
+}
+
+#[test]
+fn a_log_of_the_app_asks_again_and_a_refusal_is_a_change() {
+    let (mut view, boot) = admitted();
+    view.on_head(block(2), &logs_of(7), NOW + 2).unwrap();
+    assert_eq!(view.to_evaluate(NOW + 2), [Arc::clone(&boot)]);
+    assert_eq!(verdict(&view, &boot, false, NOW + 2), Err(NotAdmitted::AwaitingAnswer));
+    assert!(verdict(&view, &boot, true, NOW + 2).is_ok(), "what is admitted goes on until the answer is here");
+
+    let change = view.on_answer(&boot, both(block(2), no()), &POLICY, NOW + 2).unwrap();
+    let Err(NotAdmitted::Refused { refusal: Refusal { why, .. }, block: at }) = change.verdict else {
+        panic!("it was refused")
+    };
+    assert_eq!((why, at, change.boot), (Why::ComposeHashNotAllowed, block(2), Arc::clone(&boot)));
+    assert!(!view.is_admitted(&boot));
+
+    view.on_head(block(3), &logs_of(7), NOW + 3).unwrap();
+    let change = view.on_answer(&boot, both(block(3), Decision::Allowed), &POLICY, NOW + 3).unwrap();
+    assert_eq!(change.verdict, Ok(Admission { block: block(3), expires: NOW + 3 + 60 }));
+}
+
+#[test]
+fn a_log_of_the_kms_or_another_chain_asks_about_everything() {
+    for link in [Link::ExtendsWithKmsLogs, Link::Replaces] {
+        let (mut view, boot) = admitted();
+        view.on_head(fork(2, 9), &link, NOW + 2).unwrap();
+        assert_eq!(view.to_evaluate(NOW + 2), [boot], "{link:?}");
+    }
+}
+
+#[test]
+fn a_lower_head_is_another_chain_whatever_its_link_says() {
+    let (mut view, boot) = admitted();
+    view.on_head(block(5), &nothing(), NOW + 5).unwrap();
+    assert!(view.to_evaluate(NOW + 5).is_empty());
+    view.on_head(fork(5, 1), &nothing(), NOW + 5).unwrap();
+    assert_eq!(view.to_evaluate(NOW + 5), [boot]);
+}
+
+#[test]
+fn the_same_head_again_changes_nothing() {
+    let (mut view, _) = admitted();
+    view.on_head(block(1), &Link::Replaces, NOW + 50).unwrap();
+    assert!(view.to_evaluate(NOW + 50).is_empty());
+    assert_eq!(view.freshness(&POLICY, NOW + 62), Freshness::Grace, "seeing it again does not make it younger");
+}
+
+#[test]
+fn a_head_from_the_future_is_refused_and_one_slightly_ahead_does_not_live_longer() {
+    let (mut view, _) = admitted();
+    let early = Block { timestamp: NOW + 31, ..block(2) };
+    assert_eq!(view.on_head(early, &nothing(), NOW), Err(HeadRefused::FromTheFuture { lead: 31 }));
+    assert_eq!(view.head(), Some(&block(1)));
+    let ahead = Block { timestamp: NOW + 30, ..block(2) };
+    view.on_head(ahead, &nothing(), NOW).unwrap();
+    assert_eq!(view.freshness(&POLICY, NOW + 61), Freshness::Grace);
+}
+
+#[test]
+fn a_stalled_chain_refuses_newcomers_first_and_then_everyone() {
+    let (view, boot) = admitted();
+    let seen = NOW + 1;
+    assert_eq!(verdict(&view, &boot, false, seen + 61), Err(NotAdmitted::ViewTooOld { age: 61 }));
+    assert!(verdict(&view, &boot, true, seen + 900).is_ok());
+    assert_eq!(verdict(&view, &boot, true, seen + 901), Err(NotAdmitted::ViewTooOld { age: 901 }));
+    assert_eq!(view.freshness(&POLICY, seen + 60), Freshness::Fresh);
+    assert_eq!(view.freshness(&POLICY, seen + 61), Freshness::Grace);
+    assert_eq!(view.freshness(&POLICY, seen + 901), Freshness::Stale);
+}
+
+#[test]
+fn a_doubt_that_nobody_resolves_ages_from_when_the_answer_was_last_known_to_hold() {
+    let (mut view, boot) = admitted();
+    view.on_head(block(2), &logs_of(7), NOW + 2).unwrap();
+    for number in 3..1_200 {
+        view.on_head(block(number), &nothing(), NOW + number).unwrap();
+    }
+    assert!(verdict(&view, &boot, true, NOW + 901).is_ok());
+    assert_eq!(verdict(&view, &boot, true, NOW + 902), Err(NotAdmitted::ViewTooOld { age: 901 }));
+}
+
+#[test]
+fn the_sweep_asks_about_silent_contracts_and_bounds_their_silence() {
+    let (mut view, boot) = admitted();
+    view.on_head(block(301), &nothing(), NOW + 301).unwrap();
+    assert!(view.to_evaluate(NOW + 300).is_empty());
+    assert_eq!(view.to_evaluate(NOW + 301), [Arc::clone(&boot)]);
+    assert!(verdict(&view, &boot, false, NOW + 361).is_ok(), "being due is not being in doubt");
+    view.on_head(block(362), &nothing(), NOW + 362).unwrap();
+    assert_eq!(verdict(&view, &boot, false, NOW + 362), Err(NotAdmitted::ViewTooOld { age: 61 }));
+}
+
+#[test]
+fn what_waits_longest_for_a_first_answer_goes_first() {
+    let (mut view, doubted) = admitted();
+    let (first, second) = (boot(9), boot(1));
+    view.follow(&first, NOW + 1);
+    view.follow(&second, NOW + 2);
+    view.on_head(block(2), &logs_of(7), NOW + 2).unwrap();
+    assert_eq!(view.to_evaluate(NOW + 2), [first, second, doubted]);
+}
+
+#[test]
+fn an_answer_from_another_head_is_ignored() {
+    let (mut view, boot) = admitted();
+    view.on_head(block(2), &logs_of(7), NOW + 2).unwrap();
+    assert_eq!(view.on_answer(&boot, both(block(1), no()), &POLICY, NOW + 2), None);
+    assert!(!view.is_settled(&boot));
+    assert!(view.is_admitted(&boot));
+}
+
+#[test]
+fn an_allowance_heard_while_the_chain_stands_still_counts_with_the_next_fresh_head() {
+    let mut view = View::new(ViewRules::default());
+    let boot = boot(7);
+    let late = NOW + 500;
+    view.follow(&boot, late);
+    view.on_head(block(1), &Link::Replaces, late).unwrap();
+    assert_eq!(view.on_answer(&boot, both(block(1), Decision::Allowed), &POLICY, late), None);
+    assert!(!view.is_admitted(&boot));
+    assert!(view.to_evaluate(late).is_empty(), "asking the same block again would not help");
+
+    view.on_head(block(501), &nothing(), late + 1).unwrap();
+    assert_eq!(view.to_evaluate(late + 1), [Arc::clone(&boot)]);
+    let change = view.on_answer(&boot, both(block(501), Decision::Allowed), &POLICY, late + 1).unwrap();
+    assert!(change.verdict.is_ok());
+}
+
+#[test]
+fn a_stale_view_does_not_turn_an_admission_into_a_revocation() {
+    let (mut view, boot) = admitted();
+    view.on_head(block(2), &logs_of(7), NOW + 2_000).unwrap();
+    assert_eq!(view.on_answer(&boot, both(block(2), Decision::Allowed), &POLICY, NOW + 2_000), None);
+    assert!(view.is_admitted(&boot));
+    assert!(matches!(verdict(&view, &boot, true, NOW + 2_000), Err(NotAdmitted::ViewTooOld { .. })));
+}
+
+#[test]
+fn an_allowance_needs_its_confirmations_and_a_refusal_needs_none() {
+    let mut view = View::new(ViewRules { confirmations: 2, ..ViewRules::default() });
+    let boot = boot(7);
+    view.follow(&boot, NOW);
+    view.on_head(block(10), &Link::Replaces, NOW + 10).unwrap();
+    let young = |number| Answer { block: block(number), latest: Decision::Allowed, confirmed: no() };
+    for number in [10, 11] {
+        assert_eq!(view.on_answer(&boot, young(number), &POLICY, NOW + number), None);
+        assert_eq!(verdict(&view, &boot, false, NOW + number), Err(NotAdmitted::Unconfirmed { block: block(number) }));
+        view.on_head(block(number + 1), &nothing(), NOW + number + 1).unwrap();
+        assert_eq!(view.to_evaluate(NOW + number + 1), [Arc::clone(&boot)], "it is not settled yet");
+    }
+    let change = view.on_answer(&boot, both(block(12), Decision::Allowed), &POLICY, NOW + 12).unwrap();
+    assert!(change.verdict.is_ok());
+    view.on_head(block(13), &nothing(), NOW + 13).unwrap();
+    assert!(view.to_evaluate(NOW + 13).is_empty(), "now it is");
+
+    view.on_head(block(14), &logs_of(7), NOW + 14).unwrap();
+    let answer = Answer { block: block(14), latest: no(), confirmed: Decision::Allowed };
+    let change = view.on_answer(&boot, answer, &POLICY, NOW + 14).unwrap();
+    assert!(matches!(change.verdict, Err(NotAdmitted::Refused { .. })));
+}
+
+#[test]
+fn only_what_was_never_admitted_is_abandoned() {
+    let (mut view, kept) = admitted();
+    let refused = boot(8);
+    view.follow(&refused, NOW + 1);
+    view.on_answer(&refused, both(block(1), no()), &POLICY, NOW + 1);
+    view.forget_abandoned(NOW + 601);
+    assert_eq!(view.len(), 2);
+    view.forget_abandoned(NOW + 602);
+    assert!(view.follows(&kept) && !view.follows(&refused));
+    assert!(view.forget(&kept) && !view.forget(&kept));
+    assert_eq!(verdict(&view, &kept, true, NOW + 602), Err(NotAdmitted::NotEvaluated));
+}
+
+#[test]
+fn a_clone_keeps_what_it_saw() {
+    let (mut view, boot) = admitted();
+    let before = view.clone();
+    view.on_head(block(2), &logs_of(7), NOW + 2).unwrap();
+    view.on_answer(&boot, both(block(2), no()), &POLICY, NOW + 2);
+    assert!(before.is_admitted(&boot) && !view.is_admitted(&boot));
+}
+
+#[test]
+fn every_reason_has_its_own_label_and_a_sentence() {
+    let at = block(1);
+    let Decision::Refused(refusal) = no() else { panic!("it refuses") };
+    let reasons = [
+        NotAdmitted::Refused { refusal, block: at },
+        NotAdmitted::Unconfirmed { block: at },
+        NotAdmitted::NotEvaluated,
+        NotAdmitted::AwaitingAnswer,
+        NotAdmitted::NoView,
+        NotAdmitted::ViewTooOld { age: 1 },
+        NotAdmitted::TooManyWorkloads,
+    ];
+    let labels: BTreeSet<_> = reasons.iter().map(NotAdmitted::label).collect();
+    assert_eq!(labels.len(), reasons.len());
+    assert!(reasons.iter().all(|reason| !reason.public().is_empty() && !reason.public().contains("0x")));
+}

@@ -1,0 +1,168 @@
+//! The slow model: it writes down what happened and answers every question by reading all of it again.
+
+use std::sync::Arc;
+
+use postern_allowlist::{
+    Admission, Answer, Block, BootInfo, Decision, Freshness, FreshnessPolicy, Link, NotAdmitted, ViewRules,
+};
+
+enum Event {
+    Followed { boot: Arc<BootInfo> },
+    Forgotten { boot: Arc<BootInfo> },
+    Head { block: Block, link: Link, as_of: u64 },
+    Answered { boot: Arc<BootInfo>, answer: Answer, at: u64, admitted: bool },
+}
+
+/// Everything that happened.
+pub(crate) struct Model {
+    rules: ViewRules,
+    policy: FreshnessPolicy,
+    history: Vec<Event>,
+}
+
+impl Model {
+    pub(crate) const fn new(rules: ViewRules, policy: FreshnessPolicy) -> Self {
+        Self { rules, policy, history: Vec::new() }
+    }
+
+    pub(crate) fn follow(&mut self, boot: &Arc<BootInfo>) {
+        if self.story(boot).is_none() {
+            self.history.push(Event::Followed { boot: Arc::clone(boot) });
+        }
+    }
+
+    pub(crate) fn forget(&mut self, boot: &Arc<BootInfo>) {
+        self.history.push(Event::Forgotten { boot: Arc::clone(boot) });
+    }
+
+    pub(crate) fn head(&mut self, block: Block, link: Link, at: u64) {
+        if self.last_head().is_none_or(|(last, _)| last.hash != block.hash) {
+            self.history.push(Event::Head { block, link, as_of: block.timestamp.min(at) });
+        }
+    }
+
+    /// Takes an answer, and says what the new verdict is if it is the opposite of the last one.
+    pub(crate) fn answer(
+        &mut self,
+        boot: &Arc<BootInfo>,
+        answer: Answer,
+        at: u64,
+    ) -> Option<Result<Admission, NotAdmitted>> {
+        let was = self.is_admitted(boot);
+        self.history.push(Event::Answered { boot: Arc::clone(boot), answer, at, admitted: was });
+        let verdict = self.verdict(boot, was, at);
+        let is = match &verdict {
+            Ok(_) => true,
+            Err(NotAdmitted::Refused { .. } | NotAdmitted::Unconfirmed { .. }) => false,
+            Err(_) => was,
+        };
+        let Some(Event::Answered { admitted, .. }) = self.history.last_mut() else { unreachable!("just written") };
+        *admitted = is;
+        (is != was).then_some(verdict)
+    }
+
+    pub(crate) fn is_admitted(&self, boot: &BootInfo) -> bool {
+        let answers = self.story(boot).unwrap_or(&[]).iter().rev();
+        answers
+            .filter_map(|event| match event {
+                Event::Answered { boot: of, admitted, .. } if **of == *boot => Some(*admitted),
+                _ => None,
+            })
+            .next()
+            .unwrap_or(false)
+    }
+
+    pub(crate) fn is_due(&self, boot: &BootInfo, now: u64) -> bool {
+        let (Some(story), Some((head, _))) = (self.story(boot), self.last_head()) else { return false };
+        let Some((position, answer, at)) = last_answer(story, boot) else { return true };
+        let allowed = answer.latest == Decision::Allowed && answer.confirmed == Decision::Allowed;
+        self.doubted_since(boot, position).is_some()
+            || (allowed && !self.is_admitted(boot) && answer.block != head)
+            || now >= at + self.rules.sweep_interval
+    }
+
+    pub(crate) fn verdict(&self, boot: &BootInfo, already: bool, now: u64) -> Result<Admission, NotAdmitted> {
+        let Some((_, head_as_of)) = self.last_head() else { return Err(NotAdmitted::NoView) };
+        let Some(story) = self.story(boot) else { return Err(NotAdmitted::NotEvaluated) };
+        let Some((position, answer, at)) = last_answer(story, boot) else { return Err(NotAdmitted::NotEvaluated) };
+        let block = answer.block;
+        if let Decision::Refused(refusal) = &answer.latest {
+            return Err(NotAdmitted::Refused { refusal: refusal.clone(), block });
+        }
+        if answer.confirmed != Decision::Allowed {
+            return Err(NotAdmitted::Unconfirmed { block });
+        }
+        let doubt = self.doubted_since(boot, position);
+        let as_of = doubt.unwrap_or(head_as_of).min(at + self.rules.sweep_interval);
+        match (self.policy.judge(as_of, now), already, doubt) {
+            (Freshness::Fresh, false, Some(_)) => Err(NotAdmitted::AwaitingAnswer),
+            (Freshness::Fresh, false, None) => Ok(Admission { block, expires: as_of + self.policy.max_view_age }),
+            (Freshness::Fresh | Freshness::Grace, true, _) => {
+                Ok(Admission { block, expires: as_of + self.policy.view_grace })
+            }
+            _ => Err(NotAdmitted::ViewTooOld { age: now.saturating_sub(as_of) }),
+        }
+    }
+
+    /// What happened since somebody began to ask about a workload, if it is still followed.
+    fn story(&self, boot: &BootInfo) -> Option<&[Event]> {
+        let start = self.history.iter().rposition(|event| match event {
+            Event::Followed { boot: of } | Event::Forgotten { boot: of } => **of == *boot,
+            _ => false,
+        })?;
+        matches!(&self.history[start], Event::Followed { .. }).then(|| &self.history[start..])
+    }
+
+    fn last_head(&self) -> Option<(Block, u64)> {
+        self.history.iter().rev().find_map(|event| match event {
+            Event::Head { block, as_of, .. } => Some((*block, *as_of)),
+            _ => None,
+        })
+    }
+
+    /// Until when the answer at `position` of a workload's story was known to hold, if it is not known to hold now.
+    fn doubted_since(&self, boot: &BootInfo, position: usize) -> Option<u64> {
+        let story = self.story(boot)?;
+        let start = self.history.len() - story.len();
+        let mut before = self.history[..start].iter().rev().find_map(|event| match event {
+            Event::Head { block, as_of, .. } => Some((*block, *as_of)),
+            _ => None,
+        });
+        // How high the chain must be before the last thing that happened is as deep as is asked for.
+        let mut settled_at = 0;
+        let mut answered = false;
+        for (index, event) in story.iter().enumerate() {
+            match event {
+                Event::Head { block, link, as_of } => {
+                    let touched = before.is_some_and(|(before, _)| match link {
+                        Link::Extends(apps) => block.number <= before.number || apps.contains(&boot.app_id),
+                        Link::ExtendsWithKmsLogs | Link::Replaces => true,
+                    });
+                    if let Some((before, before_as_of)) = before
+                        && index > position
+                        && (touched || before.number < settled_at)
+                    {
+                        return Some(before_as_of);
+                    }
+                    if touched {
+                        settled_at = block.number + self.rules.confirmations;
+                    }
+                    before = Some((*block, *as_of));
+                }
+                Event::Answered { boot: of, answer, .. } if **of == *boot && !answered => {
+                    answered = true;
+                    settled_at = settled_at.max(answer.block.number + self.rules.confirmations);
+                }
+                _ => {}
+            }
+        }
+        None
+    }
+}
+
+fn last_answer<'a>(story: &'a [Event], boot: &BootInfo) -> Option<(usize, &'a Answer, u64)> {
+    story.iter().enumerate().rev().find_map(|(position, event)| match event {
+        Event::Answered { boot: of, answer, at, .. } if **of == *boot => Some((position, answer, *at)),
+        _ => None,
+    })
+}
