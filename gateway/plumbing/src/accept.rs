@@ -1,0 +1,129 @@
+//! Accepting connections without dying of, or spinning on, the errors that `accept(2)` brings.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::backoff::Backoff;
+use crate::clock;
+
+/// Pauses while the machine is short of descriptors or memory.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(25), Duration::from_secs(1));
+
+/// Seconds between two warnings about a shortage.
+const WARN_EVERY: u64 = 10;
+
+/// A dead peer is noticed after 60 s of silence and six unanswered probes, 10 s apart.
+const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(60), Duration::from_secs(10), 6);
+
+/// How long written bytes may stay unacknowledged before the connection is given up.
+const UNACKNOWLEDGED: Duration = Duration::from_secs(120);
+
+/// The listener itself is broken; it will never accept again.
+#[derive(Debug, thiserror::Error)]
+#[error("the listener is broken: {0}")]
+pub struct Fatal(#[source] pub io::Error);
+
+/// What an error of `accept(2)` is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// The connection that was about to be accepted is gone; the next one may be fine.
+    Connection,
+    /// The machine is short of something; trying at once would spin. Unknown errors count as such.
+    Resource,
+    /// The listener cannot work any more.
+    Fatal,
+}
+
+/// Says what an error of `accept(2)` is about. The list follows `accept(2)`, which hands on pending network errors of the
+/// new connection as its own.
+#[must_use]
+pub fn classify(error: &io::Error) -> Class {
+    let Some(code) = error.raw_os_error() else {
+        let transient = [io::ErrorKind::Interrupted, io::ErrorKind::ConnectionAborted, io::ErrorKind::ConnectionReset];
+        return if transient.contains(&error.kind()) { Class::Connection } else { Class::Resource };
+    };
+    match code {
+        libc::ECONNABORTED
+        | libc::ECONNRESET
+        | libc::EHOSTDOWN
+        | libc::EHOSTUNREACH
+        | libc::EINTR
+        | libc::ENETDOWN
+        | libc::ENETUNREACH
+        | libc::ENONET
+        | libc::ENOPROTOOPT
+        | libc::EPERM
+        | libc::EPROTO
+        | libc::ETIMEDOUT => Class::Connection,
+        libc::EBADF | libc::EFAULT | libc::EINVAL | libc::ENOTSOCK | libc::EOPNOTSUPP => Class::Fatal,
+        _ => Class::Resource,
+    }
+}
+
+/// Accepts the next connection, without Nagle's delay and with keepalive. Cancelling it loses no connection.
+///
+/// # Errors
+/// Only when the listener itself is broken.
+pub async fn accept(listener: &TcpListener) -> Result<(TcpStream, SocketAddr), Fatal> {
+    let (stream, peer) = patiently(async || listener.accept().await).await?;
+    tune(&stream);
+    Ok((stream, peer))
+}
+
+/// Tries to accept until it works or never will.
+pub(crate) async fn patiently<T>(attempt: impl AsyncFn() -> io::Result<T>) -> Result<T, Fatal> {
+    let mut backoff = Backoff::new(PAUSES.0, PAUSES.1);
+    loop {
+        let error = match attempt().await {
+            Ok(accepted) => return Ok(accepted),
+            Err(error) => error,
+        };
+        match classify(&error) {
+            Class::Fatal => return Err(Fatal(error)),
+            Class::Connection => {
+                metrics::counter!("accept_errors_total", "class" => "connection").increment(1);
+                tracing::debug!(%error, "a connection was gone before it was accepted");
+            }
+            Class::Resource => {
+                metrics::counter!("accept_errors_total", "class" => "resource").increment(1);
+                if due_for_warning(clock::unix_now()) {
+                    tracing::warn!(%error, "cannot accept connections for now");
+                }
+                // At least half of the limit: full jitter could come out as no pause at all.
+                tokio::time::sleep(backoff.next(0.5 + rand::random::<f64>() / 2.0)).await;
+            }
+        }
+    }
+}
+
+/// Makes a connection fit for interactive use: no delay for small packets, and dead peers are noticed. What the system
+/// does not allow is left out; the connection works without it.
+pub fn tune(stream: &TcpStream) {
+    let (idle, interval, probes) = KEEPALIVE;
+    let keepalive = TcpKeepalive::new().with_time(idle).with_interval(interval).with_retries(probes);
+    let socket = SockRef::from(stream);
+    let tuned = socket
+        .set_tcp_nodelay(true)
+        .and_then(|()| socket.set_tcp_keepalive(&keepalive))
+        .and_then(|()| socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED)));
+    if let Err(error) = tuned {
+        tracing::debug!(%error, "a connection could not be tuned");
+    }
+}
+
+/// Whether a warning may be written now: one per period for the whole process.
+fn due_for_warning(now: u64) -> bool {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    let last = LAST.load(Ordering::Relaxed);
+    // A clock that was set back makes a warning due as well.
+    (now < last || now - last >= WARN_EVERY)
+        && LAST.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+}
+
+#[cfg(test)]
+mod tests;

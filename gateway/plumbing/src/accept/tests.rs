@@ -1,0 +1,89 @@
+use std::cell::RefCell;
+use std::collections::VecDeque;
+
+use tokio::time::Instant;
+
+use super::*;
+
+#[test]
+fn errors_of_accept_are_told_apart() {
+    let table = [
+        (libc::ECONNABORTED, Class::Connection),
+        (libc::ECONNRESET, Class::Connection),
+        (libc::EINTR, Class::Connection),
+        (libc::EPROTO, Class::Connection),
+        (libc::EPERM, Class::Connection),
+        (libc::ENETDOWN, Class::Connection),
+        (libc::EHOSTUNREACH, Class::Connection),
+        (libc::ETIMEDOUT, Class::Connection),
+        (libc::EMFILE, Class::Resource),
+        (libc::ENFILE, Class::Resource),
+        (libc::ENOBUFS, Class::Resource),
+        (libc::ENOMEM, Class::Resource),
+        (libc::EXDEV, Class::Resource),
+        (libc::EBADF, Class::Fatal),
+        (libc::EINVAL, Class::Fatal),
+        (libc::ENOTSOCK, Class::Fatal),
+        (libc::EOPNOTSUPP, Class::Fatal),
+    ];
+    for (code, class) in table {
+        let error = io::Error::from_raw_os_error(code);
+        assert_eq!(classify(&error), class, "{error}");
+    }
+    assert_eq!(classify(&io::ErrorKind::ConnectionReset.into()), Class::Connection);
+    assert_eq!(classify(&io::Error::other("made up")), Class::Resource);
+}
+
+/// Accepts what a script says, and how long it took.
+async fn scripted(script: &[i32]) -> (Result<u8, Fatal>, Duration) {
+    let script = RefCell::new(script.iter().copied().collect::<VecDeque<_>>());
+    let started = Instant::now();
+    let accepted = patiently(async || match script.borrow_mut().pop_front() {
+        Some(code) => Err(io::Error::from_raw_os_error(code)),
+        None => Ok(7),
+    })
+    .await;
+    (accepted, started.elapsed())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_connection_costs_no_time() {
+    let (accepted, took) = scripted(&[libc::ECONNABORTED, libc::EPROTO]).await;
+    assert_eq!(accepted.unwrap(), 7);
+    assert_eq!(took, Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shortage_is_waited_out_with_growing_pauses() {
+    let (accepted, took) = scripted(&[libc::EMFILE; 8]).await;
+    assert_eq!(accepted.unwrap(), 7);
+    // Limits of 25, 50, 100, 200, 400, 800, 1000 and 1000 ms, and never less than half of each.
+    let limits = Duration::from_millis(3575);
+    assert!(took >= limits / 2 && took <= limits + Duration::from_millis(8), "{took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broken_listener_is_given_up() {
+    let (accepted, _) = scripted(&[libc::EINTR, libc::EBADF, libc::EINTR]).await;
+    assert_eq!(accepted.unwrap_err().0.raw_os_error(), Some(libc::EBADF));
+}
+
+#[test]
+fn warnings_are_rare() {
+    assert!(due_for_warning(1000));
+    assert!(!due_for_warning(1000));
+    assert!(!due_for_warning(1009));
+    assert!(due_for_warning(1010));
+    assert!(due_for_warning(500), "the clock was set back");
+}
+
+#[tokio::test]
+async fn accepted_connections_are_tuned() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let (stream, peer) = accept(&listener).await.unwrap();
+    assert_eq!(peer, client.local_addr().unwrap());
+    let socket = SockRef::from(&stream);
+    assert!(socket.tcp_nodelay().unwrap() && socket.keepalive().unwrap());
+    assert_eq!(socket.tcp_user_timeout().unwrap(), Some(UNACKNOWLEDGED));
+}

@@ -1,0 +1,186 @@
+//! Moves bytes both ways between two streams until both halves have closed.
+//!
+//! The directions are independent: when one side says that it will send no more, the other side is told so, and may go on
+//! sending. A direction owns memory only while its destination is slower than its source; an idle relay owns none.
+
+mod direction;
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use self::direction::{Flow, Stopped};
+
+/// How long the other direction may go on after a write failed. A Postgres that gives up says why before it closes, and
+/// the client should hear it even when the client's own next bytes could not be delivered any more.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// How much a relay has moved so far, readable by others while it runs.
+#[derive(Debug, Default)]
+pub struct Progress {
+    to_upstream: AtomicU64,
+    to_client: AtomicU64,
+}
+
+impl Progress {
+    /// Bytes that the upstream has taken.
+    #[must_use]
+    pub fn to_upstream(&self) -> u64 {
+        self.to_upstream.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that the client has taken.
+    #[must_use]
+    pub fn to_client(&self) -> u64 {
+        self.to_client.load(Ordering::Relaxed)
+    }
+}
+
+/// How a relay ended, and what it moved.
+#[derive(Debug)]
+pub struct RelayEnd {
+    /// Bytes that the upstream took from this relay.
+    pub to_upstream: u64,
+    /// Bytes that the client took from this relay.
+    pub to_client: u64,
+    /// What broke; `None` when both sides closed in order.
+    pub error: Option<RelayError>,
+}
+
+/// One side of a relay broke.
+#[derive(Debug, thiserror::Error)]
+#[error("{} {}: {source}", direction.doing(), side.name())]
+pub struct RelayError {
+    /// The side that broke.
+    pub side: Side,
+    /// What was being done with it.
+    pub direction: Direction,
+    /// What it said.
+    pub source: io::Error,
+}
+
+/// One of the two streams of a relay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// The one who connected.
+    Client,
+    /// The one who serves.
+    Upstream,
+}
+
+impl Side {
+    /// The name of the side, for logs and metric labels.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Upstream => "upstream",
+        }
+    }
+}
+
+/// What was being done with a side when it broke.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// Bytes were awaited from it.
+    Read,
+    /// Bytes were being given to it.
+    Write,
+}
+
+impl Direction {
+    /// The name of the direction, for metric labels.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Write => "write",
+        }
+    }
+
+    fn doing(self) -> &'static str {
+        match self {
+            Self::Read => "reading from the",
+            Self::Write => "writing to the",
+        }
+    }
+}
+
+/// Relays between `client` and `upstream` until both have closed, or one of them breaks. The caller drops both streams
+/// after that; a relay that is dropped early has moved what `progress` says.
+pub async fn relay<A, B>(client: &mut A, upstream: &mut B, progress: &Progress) -> RelayEnd
+where
+    A: AsyncRead + AsyncWrite + Unpin,
+    B: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut both =
+        Both { client, upstream, up: Flow::new(&progress.to_upstream), down: Flow::new(&progress.to_client) };
+    let error = both.run().await.err();
+    RelayEnd { to_upstream: both.up.moved(), to_client: both.down.moved(), error }
+}
+
+struct Both<'a, A, B> {
+    client: &'a mut A,
+    upstream: &'a mut B,
+    /// From the client to the upstream.
+    up: Flow<'a>,
+    /// From the upstream to the client.
+    down: Flow<'a>,
+}
+
+impl<A, B> Both<'_, A, B>
+where
+    A: AsyncRead + AsyncWrite + Unpin,
+    B: AsyncRead + AsyncWrite + Unpin,
+{
+    async fn run(&mut self) -> Result<(), RelayError> {
+        let error = match poll_fn(|cx| self.poll(cx)).await {
+            Ok(()) => return Ok(()),
+            Err(error) => error,
+        };
+        // Who cannot be written to may still have something to say. Who cannot be read has gone.
+        if error.direction == Direction::Write {
+            let rest = poll_fn(|cx| match error.side {
+                Side::Client => self.poll_up(cx),
+                Side::Upstream => self.poll_down(cx),
+            });
+            if let Ok(Err(later)) = tokio::time::timeout(LAST_WORDS, rest).await {
+                tracing::trace!(%later, "the other direction broke as well");
+            }
+        }
+        Err(error)
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), RelayError>> {
+        let up = self.poll_up(cx)?;
+        let down = self.poll_down(cx)?;
+        if up.is_ready() && down.is_ready() { Poll::Ready(Ok(())) } else { Poll::Pending }
+    }
+
+    fn poll_up(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), RelayError>> {
+        let step = self.up.poll(cx, Pin::new(self.client), Pin::new(self.upstream));
+        step.map_err(|stopped| stopped.between(Side::Client, Side::Upstream))
+    }
+
+    fn poll_down(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), RelayError>> {
+        let step = self.down.poll(cx, Pin::new(self.upstream), Pin::new(self.client));
+        step.map_err(|stopped| stopped.between(Side::Upstream, Side::Client))
+    }
+}
+
+impl Stopped {
+    fn between(self, from: Side, to: Side) -> RelayError {
+        match self {
+            Self::Reading(source) => RelayError { side: from, direction: Direction::Read, source },
+            Self::Writing(source) => RelayError { side: to, direction: Direction::Write, source },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
