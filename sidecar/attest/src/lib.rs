@@ -3,10 +3,26 @@
 //! The crate is pure. It reads no clock, opens no socket and holds no state between calls; the time is an argument, in
 //! seconds since 1970. Fetching collateral, talking to a guest agent and TLS itself belong to `postern_attest_io`.
 
+mod appraiser;
 pub mod certificate;
+mod claims;
+mod collateral;
 pub mod event_log;
 pub mod oid;
+mod peer;
+mod provider;
+mod quote;
+mod rejection;
 mod report_data;
+mod tcb;
+mod trust;
 
+pub use appraiser::{Appraisal, Appraiser};
+pub use claims::QuoteClaims;
+pub use collateral::{Collateral, CollateralError, Fmspc, MAX_BUNDLE_BYTES, Window};
 pub use event_log::AppIdentity;
+pub use peer::{PeerPolicy, PolicyRefusal};
+pub use rejection::Rejection;
 pub use report_data::report_data;
+pub use tcb::{TcbPolicy, TcbStatus, UnknownTcbStatus};
+pub use trust::{TrustRoot, TrustRootError};

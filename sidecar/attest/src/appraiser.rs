@@ -1,0 +1,169 @@
+use dcap_qvl::verify::QuoteVerifier;
+use postern_identity::{DeviceId, Register};
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+
+use crate::certificate::Evidence;
+use crate::claims::QuoteClaims;
+use crate::collateral::Collateral;
+use crate::event_log::AppIdentity;
+use crate::provider::AwsLcConfig;
+use crate::quote::ReadQuote;
+use crate::rejection::Rejection;
+use crate::report_data;
+use crate::tcb::{TcbPolicy, TcbRefusal};
+use crate::trust::TrustRoot;
+
+/// What is known about a peer after its evidence was believed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Appraisal {
+    /// What measured boot says about the application.
+    pub identity: AppIdentity,
+    /// SHA-256 of the platform's PPID.
+    pub device_id: DeviceId,
+    /// The measurement of the TD's initial memory.
+    pub mrtd: Register,
+    /// The runtime measurement registers, RTMR0 to RTMR3.
+    pub rtmr: [Register; 4],
+    /// dstack's digest over all measurements.
+    pub mr_aggregated: [u8; 32],
+    /// dstack's digest over the measurements of the system alone, with the key provider.
+    pub mr_system: [u8; 32],
+    /// The platform's TCB status, under Intel's name.
+    pub tcb_status: String,
+    /// The advisories that apply to the platform.
+    pub advisory_ids: Vec<String>,
+    /// SHA-256 of the certificate that carried the evidence.
+    pub fingerprint: [u8; 32],
+    /// Until when the verdict can stand: the earliest end of the certificate's and the collateral's validity, seconds
+    /// since 1970.
+    pub valid_until: u64,
+}
+
+/// The judge of evidence: a trust root and the platforms that are good enough under it.
+#[derive(Clone, Debug)]
+pub struct Appraiser {
+    root: TrustRoot,
+    policy: TcbPolicy,
+}
+
+impl Appraiser {
+    /// An appraiser that trusts `root` and accepts platforms by `policy`.
+    #[must_use]
+    pub fn new(root: TrustRoot, policy: TcbPolicy) -> Self {
+        Self { root, policy }
+    }
+
+    /// The root that quotes have to be signed under.
+    #[must_use]
+    pub fn root(&self) -> &TrustRoot {
+        &self.root
+    }
+
+    /// Judges what a certificate claims: its dates, that the quote vouches for its key, that the event log is the
+    /// measured one and identifies an application, and that the quote is genuine. The signatures, which cost the most,
+    /// come last.
+    ///
+    /// Whether the peer is one that somebody wants to talk to is not judged here.
+    ///
+    /// # Errors
+    /// The first thing that is wrong.
+    pub fn appraise(&self, evidence: &Evidence, collateral: &Collateral, now: u64) -> Result<Appraisal, Rejection> {
+        if now < evidence.not_before {
+            return Err(Rejection::NotYetValid { not_before: evidence.not_before, now });
+        }
+        if now > evidence.not_after {
+            return Err(Rejection::Expired { not_after: evidence.not_after, now });
+        }
+        let quote = ReadQuote::read(&evidence.quote)?;
+        if !bool::from(quote.td()?.report_data.ct_eq(&report_data(&evidence.spki))) {
+            return Err(Rejection::KeyNotBound);
+        }
+        if Register(quote.td()?.rt_mr3) != evidence.event_log.replay_rtmr3()? {
+            return Err(Rejection::EventLogNotMeasured);
+        }
+        let identity = evidence.event_log.identity()?;
+        if evidence.claimed_app_id.is_some_and(|claimed| claimed != identity.app_id) {
+            return Err(Rejection::AppIdContradicted);
+        }
+        let claims = self.verify(&quote, &evidence.quote, collateral, now)?;
+        Ok(Appraisal::new(identity, claims, evidence))
+    }
+
+    /// Judges a quote alone. What it says about keys and applications is left to the caller.
+    ///
+    /// # Errors
+    /// The first thing that is wrong.
+    pub fn appraise_quote(&self, quote: &[u8], collateral: &Collateral, now: u64) -> Result<QuoteClaims, Rejection> {
+        self.verify(&ReadQuote::read(quote)?, quote, collateral, now)
+    }
+
+    fn verify(
+        &self,
+        quote: &ReadQuote,
+        raw: &[u8],
+        collateral: &Collateral,
+        now: u64,
+    ) -> Result<QuoteClaims, Rejection> {
+        let fmspc = quote.fmspc()?;
+        let (set, window) = collateral.of(fmspc).ok_or(Rejection::UnknownPlatform(fmspc))?;
+        if now < window.from || now >= window.until {
+            let (from, until) = (window.from, window.until);
+            return Err(Rejection::CollateralNotCurrent { fmspc, from, until, now });
+        }
+        let verifier = QuoteVerifier::<AwsLcConfig>::new_with_config(self.root.as_der().to_vec());
+        let claims = verifier.verify_with_policy(raw, set, now, &self.policy.at(now)).map_err(|error| {
+            match error.downcast::<TcbRefusal>() {
+                Ok(TcbRefusal::Status(status)) => Rejection::TcbStatus(status),
+                Ok(TcbRefusal::Other(detail)) => Rejection::TcbPolicy(detail),
+                Err(error) => Rejection::of_verification(&format!("{error:#}")),
+            }
+        })?;
+        QuoteClaims::read(&claims)
+    }
+}
+
+impl Appraisal {
+    fn new(identity: AppIdentity, claims: QuoteClaims, evidence: &Evidence) -> Self {
+        Self {
+            device_id: claims.device_id,
+            mr_aggregated: mr_aggregated(&claims),
+            mr_system: mr_system(&claims, &identity.key_provider),
+            mrtd: claims.mrtd,
+            rtmr: claims.rtmr,
+            tcb_status: claims.tcb_status,
+            advisory_ids: claims.advisory_ids,
+            fingerprint: evidence.fingerprint,
+            valid_until: claims.valid_until.min(evidence.not_after),
+            identity,
+        }
+    }
+}
+
+/// SHA-256 of MRTD and RTMR0 to RTMR3, followed by MRCONFIGID, MROWNER and MROWNERCONFIG if any of the three is set.
+fn mr_aggregated(claims: &QuoteClaims) -> [u8; 32] {
+    let mut hash = Sha256::new().chain_update(claims.mrtd.0);
+    for register in &claims.rtmr {
+        hash.update(register.0);
+    }
+    let owner = [claims.mr_config_id, claims.mr_owner, claims.mr_owner_config];
+    if owner.iter().any(|register| register.0 != [0; 48]) {
+        for register in owner {
+            hash.update(register.0);
+        }
+    }
+    hash.finalize().into()
+}
+
+/// SHA-256 of MRTD, RTMR0 to RTMR2 and the digest of the key provider, which is zero when there is none.
+fn mr_system(claims: &QuoteClaims, key_provider: &[u8]) -> [u8; 32] {
+    let provider: [u8; 32] = if key_provider.is_empty() { [0; 32] } else { Sha256::digest(key_provider).into() };
+    let mut hash = Sha256::new().chain_update(claims.mrtd.0);
+    for register in claims.rtmr.iter().take(3) {
+        hash.update(register.0);
+    }
+    hash.chain_update(provider).finalize().into()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,192 @@
+use std::collections::BTreeMap;
+use std::fmt;
+
+use dcap_qvl::{QeIdentity, QuoteCollateralV3, TcbInfo};
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use x509_parser::prelude::{CertificateRevocationList, FromDer};
+
+/// A processor family, model, stepping, platform type and custom SKU: what collateral is issued for.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Fmspc(pub [u8; 6]);
+
+impl fmt::Display for Fmspc {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode_upper(self.0))
+    }
+}
+
+impl fmt::Debug for Fmspc {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Fmspc({self})")
+    }
+}
+
+/// What Intel publishes about platforms, as far as we have it: TCB levels, the quoting enclave's identity and revocation
+/// lists, one set per [`Fmspc`].
+///
+/// Loading checks only that it can be read. Signatures and dates are verified with every quote.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Collateral(BTreeMap<Fmspc, Entry>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Entry {
+    collateral: QuoteCollateralV3,
+    window: Window,
+}
+
+/// When collateral says it is current, in seconds since 1970.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// The latest of the issue dates.
+    pub from: u64,
+    /// The earliest of the expiry dates. From this second on it is not current any more.
+    pub until: u64,
+}
+
+/// Why collateral cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CollateralError {
+    /// The file is larger than this crate reads.
+    #[error("the bundle has {0} bytes, of at most {MAX_BUNDLE_BYTES}")]
+    TooLarge(usize),
+    /// The file is not a bundle.
+    #[error("not a collateral bundle: {0}")]
+    Json(String),
+    /// A bundle without any collateral verifies nothing.
+    #[error("the bundle is empty")]
+    Empty,
+    /// A part of one set cannot be read.
+    #[error("the {part} cannot be read: {detail}")]
+    Part {
+        /// Which part.
+        part: &'static str,
+        /// What is wrong.
+        detail: String,
+    },
+    /// The collateral belongs to enclaves and not to TDs.
+    #[error("the TCB info is for {0} and not for TDX")]
+    NotTdx(String),
+    /// Two sets for one kind of platform.
+    #[error("there are two sets of collateral for FMSPC {0}")]
+    Duplicate(Fmspc),
+}
+
+/// A bundle of more bytes than this is refused unread. One set has about 25 KB.
+pub const MAX_BUNDLE_BYTES: usize = 4 * 1024 * 1024;
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Bundle<T> {
+    collateral: Vec<T>,
+}
+
+impl Collateral {
+    /// Reads a bundle: `{"collateral": […]}`, each element in dcap-qvl's JSON form of its `QuoteCollateralV3`.
+    ///
+    /// # Errors
+    /// When the bundle is too large, malformed or empty, or names a platform twice.
+    pub fn from_json(json: &[u8]) -> Result<Self, CollateralError> {
+        if json.len() > MAX_BUNDLE_BYTES {
+            return Err(CollateralError::TooLarge(json.len()));
+        }
+        let bundle: Bundle<QuoteCollateralV3> =
+            serde_json::from_slice(json).map_err(|error| CollateralError::Json(error.to_string()))?;
+        if bundle.collateral.is_empty() {
+            return Err(CollateralError::Empty);
+        }
+        let mut all = Self::default();
+        for set in bundle.collateral {
+            let known = all.0.len();
+            let fmspc = all.insert(set)?;
+            if all.0.len() == known {
+                return Err(CollateralError::Duplicate(fmspc));
+            }
+        }
+        Ok(all)
+    }
+
+    /// Writes the bundle that [`Self::from_json`] reads.
+    ///
+    /// # Errors
+    /// None in practice: every set has a JSON form.
+    pub fn to_json(&self) -> Result<Vec<u8>, CollateralError> {
+        let bundle = Bundle { collateral: self.0.values().map(|entry| &entry.collateral).collect() };
+        serde_json::to_vec(&bundle).map_err(|error| CollateralError::Json(error.to_string()))
+    }
+
+    /// Adds one set, in place of what was known of the same kind of platform, and tells of which kind it is.
+    ///
+    /// A PCK certificate chain that comes with it is dropped: it belongs to one machine, while the set serves all of a
+    /// kind, and each quote brings its own.
+    ///
+    /// # Errors
+    /// When a part cannot be read, or the set is not for TDX.
+    pub fn insert(&mut self, mut collateral: QuoteCollateralV3) -> Result<Fmspc, CollateralError> {
+        collateral.pck_certificate_chain = None;
+        let tcb_info: TcbInfo = json("TCB info", &collateral.tcb_info)?;
+        if tcb_info.id != "TDX" {
+            return Err(CollateralError::NotTdx(tcb_info.id));
+        }
+        let mut fmspc = Fmspc([0; 6]);
+        hex::decode_to_slice(&tcb_info.fmspc, &mut fmspc.0).map_err(part("TCB info's FMSPC"))?;
+        let window = window(&collateral, &tcb_info)?;
+        self.0.insert(fmspc, Entry { collateral, window });
+        Ok(fmspc)
+    }
+
+    /// Whether nothing is known.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The kinds of platform that are known, and when what is known of them is current.
+    pub fn windows(&self) -> impl Iterator<Item = (Fmspc, Window)> {
+        self.0.iter().map(|(fmspc, entry)| (*fmspc, entry.window))
+    }
+
+    pub(crate) fn of(&self, fmspc: Fmspc) -> Option<(&QuoteCollateralV3, Window)> {
+        self.0.get(&fmspc).map(|entry| (&entry.collateral, entry.window))
+    }
+}
+
+fn window(collateral: &QuoteCollateralV3, tcb_info: &TcbInfo) -> Result<Window, CollateralError> {
+    let qe_identity: QeIdentity = json("QE identity", &collateral.qe_identity)?;
+    let windows = [
+        json_window("TCB info", &tcb_info.issue_date, &tcb_info.next_update)?,
+        json_window("QE identity", &qe_identity.issue_date, &qe_identity.next_update)?,
+        crl_window("root CRL", &collateral.root_ca_crl)?,
+        crl_window("PCK CRL", &collateral.pck_crl)?,
+    ];
+    Ok(windows.into_iter().fold(Window { from: 0, until: u64::MAX }, |all, one| Window {
+        from: all.from.max(one.from),
+        until: all.until.min(one.until),
+    }))
+}
+
+fn json_window(name: &'static str, issued: &str, next: &str) -> Result<Window, CollateralError> {
+    let seconds = |text: &str| {
+        let date = OffsetDateTime::parse(text, &Rfc3339).map_err(part(name))?;
+        u64::try_from(date.unix_timestamp()).map_err(part(name))
+    };
+    Ok(Window { from: seconds(issued)?, until: seconds(next)? })
+}
+
+fn crl_window(name: &'static str, der: &[u8]) -> Result<Window, CollateralError> {
+    let (_, crl) = CertificateRevocationList::from_der(der).map_err(part(name))?;
+    let next = crl.next_update().ok_or_else(|| part(name)("it has no next update"))?;
+    Ok(Window {
+        from: u64::try_from(crl.last_update().timestamp()).map_err(part(name))?,
+        until: u64::try_from(next.timestamp()).map_err(part(name))?,
+    })
+}
+
+fn json<'a, T: Deserialize<'a>>(name: &'static str, text: &'a str) -> Result<T, CollateralError> {
+    serde_json::from_str(text).map_err(part(name))
+}
+
+fn part<E: fmt::Display>(part: &'static str) -> impl Fn(E) -> CollateralError {
+    move |error| CollateralError::Part { part, detail: error.to_string() }
+}

@@ -1,0 +1,68 @@
+use std::collections::BTreeSet;
+
+use postern_identity::{AppId, ComposeHash};
+
+use crate::Appraisal;
+
+/// Which verified peers are welcome. `None` means any.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PeerPolicy {
+    /// The applications.
+    pub apps: Option<BTreeSet<AppId>>,
+    /// The compose hashes. An app id can be pinned by a deployer, a compose hash cannot.
+    pub compose_hashes: Option<BTreeSet<ComposeHash>>,
+}
+
+/// Why a verified peer is not welcome. The text names what the peer is, and is for our own log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PolicyRefusal {
+    /// It belongs to another application.
+    #[error("the peer belongs to app {0}, which is not one of those expected")]
+    App(AppId),
+    /// It runs another composition.
+    #[error("the peer runs compose hash {0}, which is not one of those expected")]
+    ComposeHash(ComposeHash),
+}
+
+impl PeerPolicy {
+    /// A policy that expects one application.
+    #[must_use]
+    pub fn app(app_id: AppId) -> Self {
+        Self { apps: Some(BTreeSet::from([app_id])), ..Self::default() }
+    }
+
+    /// Whether the peer is welcome.
+    ///
+    /// # Errors
+    /// When it is not, with the first thing that is wrong.
+    pub fn check(&self, peer: &Appraisal) -> Result<(), PolicyRefusal> {
+        let identity = &peer.identity;
+        if self.apps.as_ref().is_some_and(|apps| !apps.contains(&identity.app_id)) {
+            return Err(PolicyRefusal::App(identity.app_id));
+        }
+        if self.compose_hashes.as_ref().is_some_and(|hashes| !hashes.contains(&identity.compose_hash)) {
+            return Err(PolicyRefusal::ComposeHash(identity.compose_hash));
+        }
+        Ok(())
+    }
+}
+
+impl PolicyRefusal {
+    /// A short, stable name for metrics.
+    #[must_use]
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::App(_) => "app_not_expected",
+            Self::ComposeHash(_) => "compose_hash_not_expected",
+        }
+    }
+
+    /// A sentence that the peer may read.
+    #[must_use]
+    pub fn public(&self) -> &'static str {
+        match self {
+            Self::App(_) => "the peer belongs to another application than expected",
+            Self::ComposeHash(_) => "the peer runs another composition than expected",
+        }
+    }
+}
