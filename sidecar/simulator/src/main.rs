@@ -1,2 +1,85 @@
-//! Stub.
-fn main() {}
+//! Serves the guest agent of one simulated CVM, and writes what its verifiers need.
+
+mod arguments;
+
+use std::fs;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Parser as _;
+use postern_plumbing::clock::unix_now;
+use postern_plumbing::shutdown::Shutdown;
+use postern_simulator::{Cvm, Faults, Measurements, Tee, agent};
+use tokio::net::UnixListener;
+
+use arguments::{AgentArguments, Arguments, Command};
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    let outcome = match Arguments::parse().command {
+        Command::Agent(arguments) => serve(&arguments).await,
+        Command::Root { seed_file, out } => write_root(&seed_file, &out),
+        Command::Collateral { seed_file, out, faults } => write_collateral(&seed_file, &out, faults.into()),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            report(&*error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+type Outcome = Result<(), Box<dyn std::error::Error>>;
+
+async fn serve(arguments: &AgentArguments) -> Outcome {
+    let compose = fs::read(&arguments.compose).map_err(|error| at(&arguments.compose, &error))?;
+    let measurements = Measurements {
+        debug: arguments.debug_td,
+        sept_ve_disable: !arguments.sept_ve_off,
+        module_svn: if arguments.old_module { 3 } else { Measurements::default().module_svn },
+        ..Measurements::default()
+    };
+    let tee = Arc::new(Tee::new(seed(&arguments.seed_file)?)?);
+    let cvm = Arc::new(Cvm::with_measurements(tee, arguments.app_id, compose, &arguments.instance, measurements));
+
+    // A socket that a killed agent left behind would make the bind fail.
+    if arguments.socket.exists() {
+        fs::remove_file(&arguments.socket).map_err(|error| at(&arguments.socket, &error))?;
+    }
+    let listener = UnixListener::bind(&arguments.socket).map_err(|error| at(&arguments.socket, &error))?;
+    let shutdown = Shutdown::new();
+    shutdown.on_signals();
+    agent::serve(listener, cvm, unix_now, async move { shutdown.triggered().await }).await?;
+    Ok(())
+}
+
+fn write_root(seed_file: &Path, out: &Path) -> Outcome {
+    let tee = Tee::new(seed(seed_file)?)?;
+    fs::write(out, tee.root_pem()).map_err(|error| at(out, &error))?;
+    Ok(())
+}
+
+fn write_collateral(seed_file: &Path, out: &Path, faults: Faults) -> Outcome {
+    let tee = Tee::with_faults(seed(seed_file)?, faults)?;
+    fs::write(out, tee.collateral_bundle_json(unix_now())?).map_err(|error| at(out, &error))?;
+    Ok(())
+}
+
+/// The seed: 64 hex digits in a file.
+fn seed(path: &Path) -> Result<[u8; 32], String> {
+    let text = fs::read_to_string(path).map_err(|error| at(path, &error))?;
+    let mut seed = [0; 32];
+    hex::decode_to_slice(text.trim(), &mut seed).map_err(|_| format!("{}: not 64 hex digits", path.display()))?;
+    Ok(seed)
+}
+
+fn at(path: &Path, error: &std::io::Error) -> String {
+    format!("{}: {error}", path.display())
+}
+
+#[expect(clippy::print_stderr, reason = "a command-line program says on stderr why it failed")]
+fn report(error: &dyn std::error::Error) {
+    eprintln!("simulator: {error}");
+}
