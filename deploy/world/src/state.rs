@@ -1,0 +1,174 @@
+//! The one folder that holds everything a world writes.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, Permissions};
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::WorldError;
+use crate::leftovers;
+
+/// Where a world keeps its files. The folder stays until [`State::remove`] is called, so that logs survive a failure.
+#[derive(Debug)]
+pub struct State {
+    root: PathBuf,
+    pids: Arc<PidFile>,
+    /// Held for the life of the world: the kernel lets go of it when the process ends, however it ends.
+    _lock: File,
+}
+
+impl State {
+    /// Opens a folder, or makes a new one in the system's folder for temporary files.
+    ///
+    /// Processes that an earlier, killed owner of the folder left behind are stopped.
+    ///
+    /// # Errors
+    /// When the folder cannot be made, or another world uses it.
+    pub fn open(folder: Option<&Path>) -> Result<Self, WorldError> {
+        let root = match folder {
+            Some(folder) => {
+                fs::create_dir_all(folder).map_err(|error| WorldError::file(folder, error))?;
+                fs::canonicalize(folder).map_err(|error| WorldError::file(folder, error))?
+            }
+            None => tempfile::Builder::new()
+                .prefix("postern-")
+                .tempdir()
+                .map_err(|error| WorldError::file(&std::env::temp_dir(), error))?
+                .keep(),
+        };
+        // Postgres runs as another user when this process is root, and has to pass through.
+        fs::set_permissions(&root, Permissions::from_mode(0o711)).map_err(|error| WorldError::file(&root, error))?;
+        let lock_path = root.join("lock");
+        let lock = File::create(&lock_path).map_err(|error| WorldError::file(&lock_path, error))?;
+        lock.try_lock().map_err(|_| WorldError::FolderInUse(root.clone()))?;
+        let pids = root.join("pids");
+        leftovers::stop(&pids);
+        let state = Self { pids: Arc::new(PidFile::new(pids)), root, _lock: lock };
+        state.folder("logs")?;
+        Ok(state)
+    }
+
+    /// The folder itself.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// A path inside the folder.
+    #[must_use]
+    pub fn path(&self, relative: impl AsRef<Path>) -> PathBuf {
+        self.root.join(relative)
+    }
+
+    /// A folder inside the folder, made if it is missing.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn folder(&self, relative: impl AsRef<Path>) -> Result<PathBuf, WorldError> {
+        let path = self.path(relative);
+        fs::create_dir_all(&path).map_err(|error| WorldError::file(&path, error))?;
+        Ok(path)
+    }
+
+    /// Writes a file that only this user reads, and says where it is.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write(&self, relative: impl AsRef<Path>, content: impl AsRef<[u8]>) -> Result<PathBuf, WorldError> {
+        let path = self.path(relative);
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent).map_err(|error| WorldError::file(parent, error))?;
+        }
+        write_private(&path, content.as_ref()).map_err(|error| WorldError::file(&path, error))?;
+        Ok(path)
+    }
+
+    /// Where a process of this name logs to.
+    #[must_use]
+    pub fn log(&self, process: &str) -> PathBuf {
+        self.root.join("logs").join(format!("{process}.log"))
+    }
+
+    pub(crate) fn pids(&self) -> Arc<PidFile> {
+        Arc::clone(&self.pids)
+    }
+
+    /// Deletes the folder and everything in it.
+    ///
+    /// # Errors
+    /// When a file cannot be deleted.
+    pub fn remove(self) -> Result<(), WorldError> {
+        fs::remove_dir_all(&self.root).map_err(|error| WorldError::file(&self.root, error))
+    }
+}
+
+fn write_private(path: &Path, content: &[u8]) -> std::io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?.write_all(content)
+}
+
+/// The processes that run now, one `pid start-time name` per line, so that they can be stopped when their owner was killed.
+#[derive(Debug)]
+pub(crate) struct PidFile {
+    path: PathBuf,
+    running: Mutex<BTreeMap<i32, String>>,
+}
+
+impl PidFile {
+    fn new(path: PathBuf) -> Self {
+        Self { path, running: Mutex::default() }
+    }
+
+    pub(crate) fn add(&self, pid: i32, name: &str) {
+        let line = format!("{pid} {} {name}", leftovers::start_time(pid).unwrap_or_default());
+        self.change(|running| drop(running.insert(pid, line)));
+    }
+
+    pub(crate) fn remove(&self, pid: i32) {
+        self.change(|running| drop(running.remove(&pid)));
+    }
+
+    fn change(&self, change: impl FnOnce(&mut BTreeMap<i32, String>)) {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut running);
+        let lines: String = running.values().map(|line| format!("{line}\n")).collect();
+        // The file is for the case that this process is killed; without it, everything else still works.
+        drop(write_private(&self.path, lines.as_bytes()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_worlds_never_share_a_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = State::open(Some(folder.path())).unwrap();
+        assert!(matches!(State::open(Some(folder.path())), Err(WorldError::FolderInUse(_))));
+        drop(first);
+        State::open(Some(folder.path())).unwrap();
+    }
+
+    #[test]
+    fn a_written_file_is_private() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = State::open(Some(folder.path())).unwrap();
+        let path = state.write("tenant/secret", "s").unwrap();
+        assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn the_pid_file_lists_what_runs() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = State::open(Some(folder.path())).unwrap();
+        let own = i32::try_from(std::process::id()).unwrap();
+        state.pids().add(own, "test");
+        let lines = fs::read_to_string(state.path("pids")).unwrap();
+        assert!(lines.starts_with(&format!("{own} ")) && lines.ends_with(" test\n"), "{lines}");
+        state.pids().remove(own);
+        assert_eq!(fs::read_to_string(state.path("pids")).unwrap(), "");
+    }
+}
