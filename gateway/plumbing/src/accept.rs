@@ -70,13 +70,16 @@ pub fn classify(error: &io::Error) -> Class {
 /// # Errors
 /// Only when the listener itself is broken.
 pub async fn accept(listener: &TcpListener) -> Result<(TcpStream, SocketAddr), Fatal> {
-    let (stream, peer) = patiently(async || listener.accept().await).await?;
+    let (stream, peer) = patiently(|| listener.accept()).await?;
     tune(&stream);
     Ok((stream, peer))
 }
 
 /// Tries to accept until it works or never will.
-pub(crate) async fn patiently<T>(attempt: impl AsyncFn() -> io::Result<T>) -> Result<T, Fatal> {
+pub(crate) async fn patiently<T, F>(mut attempt: impl FnMut() -> F) -> Result<T, Fatal>
+where
+    F: Future<Output = io::Result<T>>,
+{
     let mut backoff = Backoff::new(PAUSES.0, PAUSES.1);
     loop {
         let error = match attempt().await {

@@ -95,6 +95,11 @@ impl Document {
         self.root().into_section(name)
     }
 
+    /// The sections of an array of tables; none when it is left out.
+    pub fn sections(&mut self, name: &str) -> Vec<Section<'_>> {
+        self.root().into_sections(name)
+    }
+
     /// Ends the reading.
     ///
     /// # Errors

@@ -94,7 +94,7 @@ impl Listener {
     pub async fn accept(&self) -> Result<Stream, Fatal> {
         match &self.0 {
             Kind::Tcp(listener) => Ok(accept::accept(listener).await?.0.into()),
-            Kind::Unix { listener, .. } => Ok(accept::patiently(async || listener.accept().await).await?.0.into()),
+            Kind::Unix { listener, .. } => Ok(accept::patiently(|| listener.accept()).await?.0.into()),
         }
     }
 }

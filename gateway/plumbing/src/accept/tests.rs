@@ -1,4 +1,3 @@
-use std::cell::RefCell;
 use std::collections::VecDeque;
 
 use tokio::time::Instant;
@@ -36,11 +35,11 @@ fn errors_of_accept_are_told_apart() {
 
 /// Accepts what a script says, and how long it took.
 async fn scripted(script: &[i32]) -> (Result<u8, Fatal>, Duration) {
-    let script = RefCell::new(script.iter().copied().collect::<VecDeque<_>>());
+    let mut script = script.iter().copied().collect::<VecDeque<_>>();
     let started = Instant::now();
-    let accepted = patiently(async || match script.borrow_mut().pop_front() {
-        Some(code) => Err(io::Error::from_raw_os_error(code)),
-        None => Ok(7),
+    let accepted = patiently(|| {
+        let code = script.pop_front();
+        async move { code.map_or(Ok(7), |code| Err(io::Error::from_raw_os_error(code))) }
     })
     .await;
     (accepted, started.elapsed())

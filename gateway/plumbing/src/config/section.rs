@@ -70,9 +70,12 @@ impl<'a> Section<'a> {
 
     /// The sections of an array of tables; none when the key is left out.
     pub fn sections(&mut self, name: &str) -> Vec<Section<'_>> {
-        let place = self.place.key(name);
-        let tables = self.array(name, "an array of tables");
-        tables.iter().enumerate().map(|(index, value)| self.open(place.index(index), Some(value))).collect()
+        self.each_below(name)
+    }
+
+    /// As [`Section::sections`], for a section that was made for this only.
+    pub(super) fn into_sections(self, name: &str) -> Vec<Self> {
+        self.each_below(name)
     }
 
     /// The keys that are there, for a section whose keys are names that a user chose.
@@ -95,6 +98,12 @@ impl<'a> Section<'a> {
     fn below(&self, name: &str) -> Self {
         self.note(name);
         self.open(self.place.key(name), self.table.and_then(|table| table.get(name)))
+    }
+
+    fn each_below(&self, name: &str) -> Vec<Self> {
+        let place = self.place.key(name);
+        let tables = self.array(name, "an array of tables");
+        tables.iter().enumerate().map(|(index, value)| self.open(place.index(index), Some(value))).collect()
     }
 
     fn open(&self, place: KeyPath, value: Option<&'a Value>) -> Self {

@@ -1,6 +1,7 @@
 //! A kept connection: several requests, one after the other, and word when the far end closes.
 
 use std::error::Error as _;
+use std::io;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -97,6 +98,17 @@ fn refine(error: &hyper::Error) -> HttpError {
     } else if error.is_user() {
         HttpError::Request(error.to_string())
     } else {
-        HttpError::Io(error.source().map_or_else(|| error.to_string(), ToString::to_string))
+        refine_io(error)
+    }
+}
+
+/// What breaks while a body is read comes wrapped as an I/O error, also when it is no fault of the stream.
+fn refine_io(error: &hyper::Error) -> HttpError {
+    let source = error.source().and_then(|source| source.downcast_ref::<io::Error>());
+    let text = source.map_or_else(|| error.to_string(), ToString::to_string);
+    match source.map(io::Error::kind) {
+        Some(io::ErrorKind::UnexpectedEof) => HttpError::Closed,
+        Some(io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput) => HttpError::Garbage(text),
+        _ => HttpError::Io(text),
     }
 }
