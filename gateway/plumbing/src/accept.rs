@@ -94,7 +94,7 @@ where
             }
             Class::Resource => {
                 metrics::counter!("accept_errors_total", "class" => "resource").increment(1);
-                if due_for_warning(clock::unix_now()) {
+                if due_for_warning(&LAST_WARNING, clock::unix_now()) {
                     tracing::warn!(%error, "cannot accept connections for now");
                 }
                 // At least half of the limit: full jitter could come out as no pause at all.
@@ -119,13 +119,15 @@ pub fn tune(stream: &TcpStream) {
     }
 }
 
-/// Whether a warning may be written now: one per period for the whole process.
-fn due_for_warning(now: u64) -> bool {
-    static LAST: AtomicU64 = AtomicU64::new(0);
-    let last = LAST.load(Ordering::Relaxed);
+/// When the whole process last warned of a shortage.
+static LAST_WARNING: AtomicU64 = AtomicU64::new(0);
+
+/// Whether a warning may be written now: one per period.
+fn due_for_warning(last_warning: &AtomicU64, now: u64) -> bool {
+    let last = last_warning.load(Ordering::Relaxed);
     // A clock that was set back makes a warning due as well.
     (now < last || now - last >= WARN_EVERY)
-        && LAST.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        && last_warning.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
 }
 
 #[cfg(test)]

@@ -70,6 +70,11 @@ async fn next(terminate: &mut Signal, interrupt: &mut Signal) -> SignalKind {
 
 #[cfg(test)]
 mod tests {
+    use std::process::Stdio;
+
+    use tokio::io::{AsyncBufReadExt as _, BufReader};
+    use tokio::process::Command;
+
     use super::*;
 
     #[tokio::test]
@@ -82,5 +87,42 @@ mod tests {
         shutdown.trigger();
         clone.triggered().await;
         sibling.triggered().await;
+    }
+
+    /// Set in the process that gets the signals, which is this test run again.
+    const CHILD: &str = "POSTERN_TEST_SHUTDOWN_CHILD";
+
+    #[tokio::test]
+    async fn the_first_signal_raises_the_flag_and_the_second_ends_the_process() {
+        if std::env::var_os(CHILD).is_some() {
+            return child().await;
+        }
+        for (name, code) in [("TERM", 143), ("INT", 130)] {
+            let mut child = Command::new(std::env::current_exe().unwrap())
+                .args(["--exact", "--nocapture"])
+                .arg("shutdown::tests::the_first_signal_raises_the_flag_and_the_second_ends_the_process")
+                .env(CHILD, "1")
+                .stdout(Stdio::piped())
+                .kill_on_drop(true)
+                .spawn()
+                .unwrap();
+            let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+            for expected in ["watching", "flag is up"] {
+                while lines.next_line().await.unwrap().expect("the child ended early") != expected {}
+                let pid = child.id().unwrap().to_string();
+                assert!(Command::new("kill").args(["-s", name, &pid]).status().await.unwrap().success());
+            }
+            assert_eq!(child.wait().await.unwrap().code(), Some(code));
+        }
+    }
+
+    #[expect(clippy::print_stdout, reason = "the parent waits for these lines")]
+    async fn child() {
+        let shutdown = Shutdown::new();
+        shutdown.on_signals();
+        println!("\nwatching");
+        shutdown.triggered().await;
+        println!("flag is up");
+        std::future::pending().await
     }
 }
