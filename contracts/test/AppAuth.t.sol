@@ -139,6 +139,12 @@ contract AppAuthTest is Fixture {
 
         AppAuth bare = AppAuth(kms.deployAndRegisterApp(TENANT, false, false, 0, 0));
         VM.assertFalse(bare.allowedComposeHashes(0) || bare.allowedDeviceIds(0), "zero at creation means none");
+
+        IAppAuth.AppBootInfo memory info = boot();
+        info.deviceId = 0;
+        assertRefused(app, info, "Device not allowed");
+        info.composeHash = 0;
+        assertRefused(app, info, "Compose hash not allowed");
     }
 
     /// @dev An event log reader knows the whole initial policy, flags included.
