@@ -160,8 +160,8 @@ contract InterfaceTest is Fixture {
         VM.prank(OPERATOR);
         kms.addKmsDevice(DEVICE);
         VM.prank(OPERATOR);
-        kms.setGatewayAppId("any");
-        flag(address(kms), bytes32(uint256(4)), uint256(bytes32("any")) | 6, "gatewayAppId");
+        kms.setGatewayAppId("any"); // short strings lie in their slot, before twice their length
+        flag(address(kms), bytes32(uint256(4)), (0x616e79 << 232) | 6, "gatewayAppId");
         flag(address(kms), entry(word(address(app)), 5), 1, "registeredApps");
         flag(address(kms), entry(MEASUREMENT, 6), 1, "kmsAllowedAggregatedMrs");
         flag(address(kms), entry(DEVICE, 7), 1, "kmsAllowedDeviceIds");
