@@ -1,1 +1,19 @@
-//! DESC
+//! Mutual RA-TLS between measured parts: who we are, who the other is, and a TLS session once both are known.
+//!
+//! [`GuestAgent`] asks the guest agent for quotes and keys. [`Identity`] is our own certificate, which [`IdentityKeeper`]
+//! renews. [`Attestor`] judges the certificates of others, with `postern_attest` as the judge. [`Acceptor`] and
+//! [`Connector`] are the two ends of a session.
+
+pub mod agent;
+mod attestor;
+mod identity;
+mod keeper;
+mod refusal;
+mod tls;
+
+pub use agent::GuestAgent;
+pub use attestor::{Attestor, Clock};
+pub use identity::{Identity, IdentityError};
+pub use keeper::IdentityKeeper;
+pub use refusal::PeerRefused;
+pub use tls::{Accepted, Acceptor, Attested, ClientRule, ConnectRefused, Connector, TlsRefused};

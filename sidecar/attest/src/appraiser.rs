@@ -1,7 +1,6 @@
 use dcap_qvl::verify::QuoteVerifier;
 use postern_identity::{DeviceId, Register};
 use sha2::{Digest, Sha256};
-use subtle::ConstantTimeEq;
 
 use crate::certificate::Evidence;
 use crate::claims::QuoteClaims;
@@ -10,7 +9,6 @@ use crate::event_log::AppIdentity;
 use crate::provider::AwsLcConfig;
 use crate::quote::ReadQuote;
 use crate::rejection::Rejection;
-use crate::report_data;
 use crate::tcb::{TcbPolicy, TcbRefusal};
 use crate::trust::TrustRoot;
 
@@ -69,25 +67,18 @@ impl Appraiser {
     /// # Errors
     /// The first thing that is wrong.
     pub fn appraise(&self, evidence: &Evidence, collateral: &Collateral, now: u64) -> Result<Appraisal, Rejection> {
-        if now < evidence.not_before {
-            return Err(Rejection::NotYetValid { not_before: evidence.not_before, now });
-        }
-        if now > evidence.not_after {
-            return Err(Rejection::Expired { not_after: evidence.not_after, now });
-        }
-        let quote = ReadQuote::read(&evidence.quote)?;
-        if !bool::from(quote.td()?.report_data.ct_eq(&report_data(&evidence.spki))) {
-            return Err(Rejection::KeyNotBound);
-        }
-        if Register(quote.td()?.rt_mr3) != evidence.event_log.replay_rtmr3()? {
-            return Err(Rejection::EventLogNotMeasured);
-        }
-        let identity = evidence.event_log.identity()?;
-        if evidence.claimed_app_id.is_some_and(|claimed| claimed != identity.app_id) {
-            return Err(Rejection::AppIdContradicted);
-        }
+        let (identity, quote) = plausible(evidence, now)?;
         let claims = self.verify(&quote, &evidence.quote, collateral, now)?;
         Ok(Appraisal::new(identity, claims, evidence))
+    }
+
+    /// The part of [`Self::appraise`] that costs little: all but the signatures. What passes is not believed yet; what fails
+    /// need not wait for the rest.
+    ///
+    /// # Errors
+    /// The first thing that is wrong.
+    pub fn glance(&self, evidence: &Evidence, now: u64) -> Result<(), Rejection> {
+        plausible(evidence, now).map(drop)
     }
 
     /// Judges a quote alone. What it says about keys and applications is left to the caller.
@@ -121,6 +112,27 @@ impl Appraiser {
         })?;
         QuoteClaims::read(&claims)
     }
+}
+
+fn plausible(evidence: &Evidence, now: u64) -> Result<(AppIdentity, ReadQuote), Rejection> {
+    if now < evidence.not_before {
+        return Err(Rejection::NotYetValid { not_before: evidence.not_before, now });
+    }
+    if now > evidence.not_after {
+        return Err(Rejection::Expired { not_after: evidence.not_after, now });
+    }
+    let quote = ReadQuote::read(&evidence.quote)?;
+    if !evidence.is_bound() {
+        return Err(Rejection::KeyNotBound);
+    }
+    if Register(quote.td()?.rt_mr3) != evidence.event_log.replay_rtmr3()? {
+        return Err(Rejection::EventLogNotMeasured);
+    }
+    let identity = evidence.event_log.identity()?;
+    if evidence.claimed_app_id.is_some_and(|claimed| claimed != identity.app_id) {
+        return Err(Rejection::AppIdContradicted);
+    }
+    Ok((identity, quote))
 }
 
 impl Appraisal {

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::event_log::{Event, EventLog, EventLogError};
-use crate::{Fmspc, TcbStatus};
+use crate::{Fmspc, TcbStatus, report_data};
 
 /// A version 4 quote of a TD 1.0, as dcap-qvl publishes it with its collateral.
 const QUOTE: &[u8] = include_bytes!("../../testdata/tdx_quote");

@@ -10,9 +10,12 @@ mod read;
 #[cfg(test)]
 mod tests;
 
+use dcap_qvl::quote::{Quote, TDReport10};
 use postern_identity::AppId;
+use subtle::ConstantTimeEq;
 
 use crate::event_log::{EventLog, EventLogError};
+use crate::report_data;
 
 pub use encode::{Extension, ExtensionError, extensions};
 pub use read::evidence;
@@ -38,6 +41,17 @@ pub struct Evidence {
     pub not_after: u64,
     /// SHA-256 of the certificate's DER form.
     pub fingerprint: [u8; 32],
+}
+
+impl Evidence {
+    /// Whether the quote, taken at its word, vouches for the certificate's key. The comparison takes the same time wherever
+    /// the two differ.
+    #[must_use]
+    pub fn is_bound(&self) -> bool {
+        let expected = report_data(&self.spki);
+        let bound = |td: &TDReport10| bool::from(td.report_data.ct_eq(&expected));
+        Quote::parse(&self.quote).is_ok_and(|quote| quote.report.as_td10().is_some_and(bound))
+    }
 }
 
 /// Why no evidence can be read from a certificate.
