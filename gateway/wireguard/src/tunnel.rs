@@ -1,24 +1,42 @@
-//! The handles that the rest of the house holds.
+//! The handles that the rest of the house holds. They hide which datapath carries the bytes.
 
+use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use postern_plumbing::tasks::Tasks;
+use smoltcp::wire::IpAddress;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::clock;
 use crate::config::{Datapath, Peer, PeerStatus, TcpSettings, TunnelConfig};
 use crate::error::{ConnectError, ListenError, TunnelError};
 use crate::key::PublicKey;
+use crate::link::Link;
+use crate::netstack::{self, Netstack};
+
+/// The range of MTUs, by the least that each IP version demands of a link (RFC 791, RFC 8200), to a jumbo frame.
+const MTU: (u16, u16, u16) = (576, 1280, 9216);
 
 /// One end of a tunnel. Clones share it; it stops when the last one is dropped.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Tunnel {
-    address: IpAddr,
-    local: SocketAddr,
-    key: PublicKey,
+    running: Arc<Running>,
+}
+
+/// Stops the datapath when nobody holds the tunnel any more.
+struct Running {
+    stack: Arc<Netstack>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stack.stop();
+    }
 }
 
 impl Tunnel {
@@ -35,16 +53,28 @@ impl Tunnel {
     ///
     /// # Errors
     /// When the socket cannot be bound, or the configuration makes no sense.
+    #[expect(clippy::unused_async, reason = "other datapaths have to ask the system for more than a socket")]
     pub async fn start_with(
         config: TunnelConfig,
-        _datapath: Datapath,
-        _tcp: TcpSettings,
-        _tasks: &Tasks,
+        datapath: Datapath,
+        tcp: TcpSettings,
+        tasks: &Tasks,
     ) -> Result<Self, TunnelError> {
-        let listen = |source| TunnelError::Listen { address: config.listen, source };
-        let socket = tokio::net::UdpSocket::bind(config.listen).await.map_err(listen)?;
-        let local = socket.local_addr().map_err(listen)?;
-        Ok(Self { address: config.address, local, key: config.private_key.public() })
+        let TunnelConfig { private_key, listen, address, mtu } = config;
+        if !IpAddress::from(address).is_unicast() {
+            return Err(TunnelError::Address);
+        }
+        let (least, most) = if address.is_ipv4() { (MTU.0, MTU.2) } else { (MTU.1, MTU.2) };
+        if !(least..=most).contains(&mtu) {
+            return Err(TunnelError::Mtu { least, most, given: mtu });
+        }
+        let link = Link::bind(private_key, listen).map_err(|source| TunnelError::Listen { address: listen, source })?;
+        let stack = match datapath {
+            Datapath::Auto | Datapath::Netstack => Netstack::new(link, address, mtu, tcp),
+        };
+        stack.start(tasks);
+        tracing::info!(listen = %stack.link.local_addr(), %address, mtu, datapath = "netstack", "tunnel started");
+        Ok(Self { running: Arc::new(Running { stack }) })
     }
 
     /// The datapath in force.
@@ -56,133 +86,153 @@ impl Tunnel {
     /// The public key of this end.
     #[must_use]
     pub fn public_key(&self) -> PublicKey {
-        self.key
+        self.stack().link.key
     }
 
     /// The UDP address that this end listens on.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
-        self.local
+        self.stack().link.local_addr()
     }
 
     /// The inner address of this end.
     #[must_use]
     pub fn address(&self) -> IpAddr {
-        self.address
+        self.stack().address
     }
 
-    /// Adds a peer, or changes what is known of it; its session and connections survive a change. An endpoint of `None`
-    /// keeps the one that was learned. With a keepalive and an endpoint, the handshake starts at once.
-    pub fn set_peer(&self, _peer: Peer) {}
+    /// Adds a peer, or changes what is known of it; its session survives a change, and so do its connections, but for
+    /// those to addresses that are no longer its own. An endpoint of `None` keeps the one that was learned. With a
+    /// keepalive and an endpoint, the handshake starts at once.
+    pub fn set_peer(&self, peer: Peer) {
+        self.stack().set_peer(&peer);
+    }
 
     /// Removes a peer and cuts its connections at both ends. Returns whether there was one.
-    pub fn remove_peer(&self, _key: &PublicKey) -> bool {
-        false
+    pub fn remove_peer(&self, key: &PublicKey) -> bool {
+        self.stack().remove_peer(key)
     }
 
     /// Every peer, in the order of their keys.
     #[must_use]
     pub fn peers(&self) -> Vec<PeerStatus> {
-        Vec::new()
+        self.stack().link.peers(clock::now())
     }
 
     /// One peer.
     #[must_use]
-    pub fn peer(&self, _key: &PublicKey) -> Option<PeerStatus> {
-        None
+    pub fn peer(&self, key: &PublicKey) -> Option<PeerStatus> {
+        self.stack().link.peer(key, clock::now())
     }
 
     /// Starts a new handshake with a peer, for when there is reason to think that it has restarted and forgotten the
-    /// session. Returns whether there is such a peer.
-    pub fn handshake(&self, _key: &PublicKey) -> bool {
-        false
+    /// session. Does nothing within 5 seconds of the last attempt. Returns whether there is such a peer.
+    pub fn handshake(&self, key: &PublicKey) -> bool {
+        self.stack().link.handshake(key, clock::now())
     }
 
     /// Connects to an inner address, waiting at most for `deadline`.
     ///
     /// # Errors
     /// When there is no way to the address, the far end refuses or does not answer, or too much is open.
-    #[expect(clippy::unused_async, reason = "filled in next")]
-    pub async fn connect(&self, _remote: SocketAddr, _deadline: Duration) -> Result<TunnelStream, ConnectError> {
-        Err(ConnectError::NoRoute)
+    pub async fn connect(&self, remote: SocketAddr, deadline: Duration) -> Result<TunnelStream, ConnectError> {
+        self.stack().connect(remote, deadline).await.map(TunnelStream)
     }
 
     /// Listens on a port of the inner address.
     ///
     /// # Errors
     /// When the port is taken or the tunnel has stopped.
-    pub fn listen(&self, _port: u16) -> Result<TunnelListener, ListenError> {
-        Err(ListenError::Stopped)
+    pub fn listen(&self, port: u16) -> Result<TunnelListener, ListenError> {
+        self.stack().listen(port).map(TunnelListener)
     }
 
     /// Stops the tunnel at once, without a word to the peers; streams fail and listeners wait for ever.
-    pub fn stop(&self) {}
+    pub fn stop(&self) {
+        self.stack().stop();
+    }
+
+    fn stack(&self) -> &Arc<Netstack> {
+        &self.running.stack
+    }
+}
+
+impl fmt::Debug for Tunnel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tunnel").field("key", &self.public_key()).field("local", &self.local_addr()).finish()
+    }
 }
 
 /// Connections to a port of the tunnel. Dropping it closes the port and resets what was not accepted.
-#[derive(Debug)]
-pub struct TunnelListener {
-    local: SocketAddr,
-}
+pub struct TunnelListener(netstack::Listener);
 
 impl TunnelListener {
     /// The next connection, and the inner address of its far end, which belongs to the peer that sent it.
     pub async fn accept(&self) -> (TunnelStream, SocketAddr) {
-        std::future::pending().await
+        let stream = TunnelStream(self.0.accept().await);
+        let remote = stream.peer_addr();
+        (stream, remote)
     }
 
     /// The inner address and port.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
-        self.local
+        self.0.local_addr()
+    }
+}
+
+impl fmt::Debug for TunnelListener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("TunnelListener").field(&self.local_addr()).finish()
     }
 }
 
 /// A TCP connection through the tunnel. Shutting down sends what was written and then FIN, and reading goes on; dropping
 /// a stream that was not shut down resets the connection, so that the far end cannot take a broken stream for a whole one.
-#[derive(Debug)]
-pub struct TunnelStream {
-    local: SocketAddr,
-    remote: SocketAddr,
-    peer: PublicKey,
-}
+pub struct TunnelStream(netstack::Stream);
 
 impl TunnelStream {
     /// The inner address and port of this end.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
-        self.local
+        self.0.local_addr()
     }
 
     /// The inner address and port of the far end.
     #[must_use]
     pub fn peer_addr(&self) -> SocketAddr {
-        self.remote
+        self.0.peer_addr()
     }
 
     /// The key of the peer that the far end belongs to.
     #[must_use]
     pub fn peer_key(&self) -> PublicKey {
-        self.peer
+        self.0.peer_key()
+    }
+}
+
+impl fmt::Debug for TunnelStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TunnelStream").field("local", &self.local_addr()).field("peer", &self.peer_addr()).finish()
     }
 }
 
 impl AsyncRead for TunnelStream {
-    fn poll_read(self: Pin<&mut Self>, _cx: &mut Context<'_>, _buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Poll::Pending
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buf)
     }
 }
 
 impl AsyncWrite for TunnelStream {
-    fn poll_write(self: Pin<&mut Self>, _cx: &mut Context<'_>, _buf: &[u8]) -> Poll<io::Result<usize>> {
-        Poll::Pending
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, data)
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Pending
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Pending
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
     }
 }

@@ -1,0 +1,170 @@
+//! The UDP socket of a tunnel: many datagrams a system call where the system can, and a short memory for those that do
+//! not fit into the socket at once.
+
+mod backlog;
+#[cfg(target_os = "linux")]
+#[path = "udp/linux.rs"]
+mod system;
+#[cfg(not(target_os = "linux"))]
+#[path = "udp/portable.rs"]
+mod system;
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::io::Interest;
+use tokio::net::UdpSocket;
+use tokio::sync::Notify;
+
+use self::backlog::Backlog;
+use crate::batch::{Batch, Run};
+use crate::lock::lock;
+use crate::meters::Meters;
+
+/// The largest UDP datagram, or several joined by the system, in bytes.
+pub(crate) const LARGEST: usize = 65_535;
+/// The most that is given to the system to split, in bytes and datagrams (UDP_MAX_SEGMENTS of older kernels).
+const MOST_JOINED: (usize, usize) = (64, 65_000);
+
+/// One or more datagrams of the same sender.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Received {
+    pub(crate) from: SocketAddr,
+    pub(crate) len: usize,
+    /// The size of each datagram but the last, which may be shorter.
+    pub(crate) stride: usize,
+}
+
+/// The socket.
+#[derive(Debug)]
+pub(crate) struct Udp {
+    socket: UdpSocket,
+    local: SocketAddr,
+    /// Whether the system splits what is sent (UDP_SEGMENT). Turned off when a device refuses to.
+    splits: AtomicBool,
+    backlog: Mutex<Backlog>,
+    /// Whether there is a backlog; it goes first.
+    backlogged: AtomicBool,
+    wake: Notify,
+}
+
+impl Udp {
+    /// Binds the socket. Must be called within a runtime.
+    pub(crate) fn bind(address: SocketAddr) -> io::Result<Self> {
+        let socket = std::net::UdpSocket::bind(address)?;
+        socket.set_nonblocking(true)?;
+        let socket = UdpSocket::from_std(socket)?;
+        system::prepare(&socket);
+        Ok(Self {
+            local: socket.local_addr()?,
+            socket,
+            splits: AtomicBool::new(system::SPLITS),
+            backlog: Mutex::default(),
+            backlogged: AtomicBool::new(false),
+            wake: Notify::new(),
+        })
+    }
+
+    pub(crate) fn local_addr(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// Waits until there is something to receive.
+    pub(crate) async fn readable(&self) -> io::Result<()> {
+        self.socket.readable().await
+    }
+
+    /// Receives what is there, without waiting.
+    pub(crate) fn try_receive(&self, buffer: &mut [u8]) -> io::Result<Received> {
+        let mut received = self.socket.try_io(Interest::READABLE, || system::receive(&self.socket, buffer))?;
+        received.from = SocketAddr::new(received.from.ip().to_canonical(), received.from.port());
+        Ok(received)
+    }
+
+    /// Sends datagrams in order, without waiting. What the socket has no room for goes to a bounded backlog, and what
+    /// does not fit there is lost, as datagrams may be.
+    pub(crate) fn send(&self, to: SocketAddr, datagrams: &Batch, meters: &Meters) {
+        let (most, largest) = if self.splits.load(Ordering::Relaxed) { MOST_JOINED } else { (1, 0) };
+        for run in datagrams.runs(most, largest) {
+            if self.backlogged.load(Ordering::Acquire) {
+                self.keep(to, &run, meters);
+                continue;
+            }
+            match self.transmit(to, &run) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.keep(to, &run, meters),
+                Err(error) => {
+                    tracing::trace!(%error, %to, "tunnel packets were not sent");
+                    meters.dropped("unsent", run.bytes.len().div_ceil(run.stride));
+                }
+            }
+        }
+    }
+
+    /// Whether so much waits for the socket that nothing more should be made for it.
+    pub(crate) fn is_congested(&self) -> bool {
+        self.backlogged.load(Ordering::Acquire) && lock(&self.backlog).is_high()
+    }
+
+    /// Waits for a backlog and sends it; returns when it is gone.
+    pub(crate) async fn drain(&self) -> io::Result<()> {
+        self.wake.notified().await;
+        loop {
+            self.socket.writable().await?;
+            let mut backlog = lock(&self.backlog);
+            let Some((to, run)) = backlog.first() else {
+                self.backlogged.store(false, Ordering::Release);
+                return Ok(());
+            };
+            match self.transmit(to, &run) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Ok(()) | Err(_) => backlog.forget_first(),
+            }
+        }
+    }
+
+    fn keep(&self, to: SocketAddr, run: &Run<'_>, meters: &Meters) {
+        let mut backlog = lock(&self.backlog);
+        if backlog.push(to, run) {
+            self.backlogged.store(true, Ordering::Release);
+            self.wake.notify_one();
+        } else {
+            meters.dropped("backlog_full", run.bytes.len().div_ceil(run.stride));
+        }
+    }
+
+    fn transmit(&self, to: SocketAddr, run: &Run<'_>) -> io::Result<()> {
+        let to = self.reachable(to);
+        if run.bytes.len() <= run.stride {
+            return self.try_transmit(to, run.bytes, None);
+        }
+        if self.splits.load(Ordering::Relaxed) {
+            let stride = u16::try_from(run.stride).map_err(io::Error::other)?;
+            match self.try_transmit(to, run.bytes, Some(stride)) {
+                Err(error) if system::cannot_split(&error) => {
+                    tracing::warn!(%error, "the network device does not split UDP datagrams; sending them one by one");
+                    self.splits.store(false, Ordering::Relaxed);
+                }
+                outcome => return outcome,
+            }
+        }
+        run.bytes.chunks(run.stride).try_for_each(|datagram| self.try_transmit(to, datagram, None))
+    }
+
+    fn try_transmit(&self, to: SocketAddr, bytes: &[u8], stride: Option<u16>) -> io::Result<()> {
+        self.socket.try_io(Interest::WRITABLE, || system::transmit(&self.socket, to, bytes, stride))
+    }
+
+    /// The address as this socket's family writes it.
+    fn reachable(&self, to: SocketAddr) -> SocketAddr {
+        match to.ip() {
+            IpAddr::V4(ip) if self.local.is_ipv6() => SocketAddr::new(ip.to_ipv6_mapped().into(), to.port()),
+            IpAddr::V4(_) | IpAddr::V6(_) => to,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

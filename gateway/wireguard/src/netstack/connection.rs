@@ -1,0 +1,303 @@
+//! One TCP connection: packets in and out, bytes in and out. No sockets, no tasks; the time is an argument.
+//!
+//! Every connection is a smoltcp interface of its own with one socket. smoltcp looks through all sockets of an interface
+//! for every packet; with one there is nothing to look through, and connections do not wait for each other.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
+use smoltcp::socket::tcp::{RecvError, Socket, SocketBuffer, State};
+use smoltcp::time::Instant;
+use smoltcp::wire::{HardwareAddress, IpCidr, IpEndpoint, IpListenEndpoint};
+use tokio::io::ReadBuf;
+
+use super::wire::Wire;
+use crate::batch::Batch;
+use crate::config::TcpSettings;
+
+/// The buffer of each direction, in bytes: the largest window without scaling. With scaling, smoltcp would for a moment
+/// take more from a far end than it has room for, as the window in a SYN is never scaled.
+const BUFFER: usize = 65_535;
+
+/// How long a far end may take to complete the handshake that it began.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a connection that nobody holds any more may take to deliver what was written.
+const LINGER: Duration = Duration::from_secs(60);
+
+/// How a connection ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// Both ends have closed it.
+    Finished,
+    /// The far end reset it.
+    Reset,
+    /// The far end has not been heard for too long.
+    TimedOut,
+    /// This end cut it: the peer was removed, or the tunnel stopped.
+    Removed,
+}
+
+/// Where a connection is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// In its handshake.
+    Opening,
+    /// Able to carry bytes at least one way.
+    Open,
+    /// Closed at both ends, and owing the far end nothing but its last answer again.
+    Resting,
+    /// No more packets will come of it, and none is understood.
+    Over,
+}
+
+/// What a connection is between, and how.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Terms {
+    pub(super) local: SocketAddr,
+    pub(super) mtu: u16,
+    pub(super) tcp: TcpSettings,
+}
+
+pub(super) struct Connection {
+    interface: Interface,
+    sockets: SocketSet<'static>,
+    socket: SocketHandle,
+    terms: Terms,
+    ending: Option<Ending>,
+    /// Until when it may go on after its stream was dropped.
+    abandoned: Option<Instant>,
+}
+
+impl Connection {
+    /// A connection that waits for the SYN of a far end.
+    pub(super) fn incoming(terms: Terms, now: Instant) -> Option<Self> {
+        let mut connection = Self::new(terms, now);
+        let tcp = connection.tcp();
+        tcp.set_timeout(Some(HANDSHAKE_TIMEOUT.into()));
+        tcp.listen(IpListenEndpoint { addr: Some(terms.local.ip().into()), port: terms.local.port() }).ok()?;
+        Some(connection)
+    }
+
+    /// A connection to a far end. The SYN goes out with the next [`Connection::emit`]. None for an address that cannot be
+    /// connected to.
+    pub(super) fn outgoing(terms: Terms, remote: SocketAddr, now: Instant) -> Option<Self> {
+        let mut connection = Self::new(terms, now);
+        let Self { interface, sockets, socket, .. } = &mut connection;
+        let tcp = sockets.get_mut::<Socket<'_>>(*socket);
+        tcp.set_timeout(Some(terms.tcp.user_timeout.into()));
+        tcp.connect(interface.context(), IpEndpoint::from(remote), IpEndpoint::from(terms.local)).ok()?;
+        Some(connection)
+    }
+
+    fn new(terms: Terms, now: Instant) -> Self {
+        let buffer = || SocketBuffer::new(vec![0; BUFFER]);
+        let mut tcp = Socket::new(buffer(), buffer());
+        tcp.set_nagle_enabled(false);
+        tcp.set_keep_alive(Some(terms.tcp.keepalive.into()));
+        let mut sockets = SocketSet::new(Vec::with_capacity(1));
+        let socket = sockets.add(tcp);
+        Self {
+            interface: interface(terms.local.ip(), terms.mtu, now),
+            sockets,
+            socket,
+            terms,
+            ending: None,
+            abandoned: None,
+        }
+    }
+
+    /// Takes a packet in. What has to be answered at once is added to `out`; [`Connection::emit`] adds the rest.
+    pub(super) fn ingest(&mut self, packet: &[u8], resets: bool, now: Instant, out: &mut Batch) {
+        let before = self.tcp().state();
+        let mut wire = Wire { mtu: self.terms.mtu, inbound: Some(packet), outbound: out };
+        self.interface.poll_ingress_single(now, &mut wire, &mut self.sockets);
+        let after = self.tcp().state();
+        if after == State::Closed && before != State::Closed {
+            self.ending.get_or_insert(if resets { Ending::Reset } else { Ending::Finished });
+        }
+        if before == State::SynReceived && after != State::SynReceived {
+            let timeout = self.terms.tcp.user_timeout;
+            self.tcp().set_timeout(Some(timeout.into()));
+        }
+        if self.abandoned.is_some() {
+            self.discard();
+        }
+    }
+
+    /// Adds what is to be sent to `out` until nothing is left or the batch is full. Returns whether it is full.
+    pub(super) fn emit(&mut self, now: Instant, out: &mut Batch) -> bool {
+        if self.abandoned.is_some_and(|until| now >= until) {
+            self.cut(Ending::TimedOut);
+        }
+        loop {
+            if Wire::is_full(out, self.terms.mtu) {
+                return true;
+            }
+            let (before, count) = (self.tcp().state(), out.len());
+            let mut wire = Wire { mtu: self.terms.mtu, inbound: None, outbound: out };
+            self.interface.poll_egress(now, &mut wire, &mut self.sockets);
+            if before != State::Closed && self.tcp().state() == State::Closed {
+                self.ending.get_or_insert(if before == State::TimeWait { Ending::Finished } else { Ending::TimedOut });
+            }
+            if out.len() == count {
+                return false;
+            }
+        }
+    }
+
+    /// When [`Connection::emit`] wants to be called next, though nothing happens until then.
+    pub(super) fn next(&mut self, now: Instant) -> Option<Instant> {
+        let next = self.interface.poll_at(now, &self.sockets);
+        next.into_iter().chain(self.abandoned).min()
+    }
+
+    pub(super) fn phase(&self) -> Phase {
+        let tcp = self.sockets.get::<Socket<'_>>(self.socket);
+        match tcp.state() {
+            // With a far end known, a reset is still to be sent.
+            State::Closed | State::Listen if tcp.remote_endpoint().is_none() => Phase::Over,
+            State::Listen | State::SynSent | State::SynReceived => Phase::Opening,
+            State::TimeWait => Phase::Resting,
+            State::Closed
+            | State::Established
+            | State::FinWait1
+            | State::FinWait2
+            | State::CloseWait
+            | State::Closing
+            | State::LastAck => Phase::Open,
+        }
+    }
+
+    pub(super) fn ending(&self) -> Option<Ending> {
+        self.ending
+    }
+
+    /// Waits for the handshake to end one way or the other.
+    pub(super) fn poll_open(&mut self, cx: &Context<'_>) -> Poll<Option<Ending>> {
+        if self.ending.is_some() || !matches!(self.phase(), Phase::Opening) {
+            return Poll::Ready(self.ending);
+        }
+        self.tcp().register_send_waker(cx.waker());
+        Poll::Pending
+    }
+
+    /// Reads bytes that came in; none when the far end will send no more. After an ending other than by FIN, an error.
+    pub(super) fn poll_read(&mut self, cx: &Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.ending == Some(Ending::Removed) {
+            return Poll::Ready(Err(ended(Ending::Removed)));
+        }
+        let before = buf.filled().len();
+        loop {
+            let taken = self.tcp().recv(|data| {
+                let part = data.get(..data.len().min(buf.remaining())).unwrap_or_default();
+                buf.put_slice(part);
+                (part.len(), part.len())
+            });
+            match taken {
+                Ok(0) => break,
+                Ok(_) => {}
+                Err(RecvError::Finished) => return Poll::Ready(Ok(())),
+                Err(RecvError::InvalidState) => match self.ending {
+                    Some(ending) if buf.filled().len() == before => return Poll::Ready(Err(ended(ending))),
+                    Some(_) | None => break,
+                },
+            }
+        }
+        if buf.filled().len() > before || buf.remaining() == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        self.tcp().register_recv_waker(cx.waker());
+        Poll::Pending
+    }
+
+    /// Takes bytes to be sent, as many as there is room for.
+    pub(super) fn poll_write(&mut self, cx: &Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        if let Some(ending) = self.ending.filter(|ending| *ending != Ending::Finished) {
+            return Poll::Ready(Err(ended(ending)));
+        }
+        match self.tcp().send_slice(data) {
+            Ok(0) if !data.is_empty() => {
+                self.tcp().register_send_waker(cx.waker());
+                Poll::Pending
+            }
+            Ok(count) => Poll::Ready(Ok(count)),
+            Err(_) => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+        }
+    }
+
+    /// Sends FIN after what was written. Bytes still come in.
+    pub(super) fn shutdown(&mut self) -> io::Result<()> {
+        if let Some(ending) = self.ending.filter(|ending| *ending != Ending::Finished) {
+            return Err(ended(ending));
+        }
+        self.tcp().close();
+        Ok(())
+    }
+
+    /// Nobody holds the connection any more. One that was shut down delivers what was written, in bounded time; one that
+    /// was not is reset.
+    pub(super) fn abandon(&mut self, now: Instant) {
+        match self.tcp().state() {
+            State::FinWait1 | State::FinWait2 | State::Closing | State::LastAck => {
+                self.abandoned = Some(now + LINGER.into());
+                self.discard();
+            }
+            State::TimeWait | State::Closed => {}
+            State::Listen | State::SynSent | State::SynReceived | State::Established | State::CloseWait => {
+                self.cut(Ending::Removed);
+            }
+        }
+    }
+
+    /// Ends the connection here and now; the reset goes out with the next [`Connection::emit`].
+    pub(super) fn cut(&mut self, ending: Ending) {
+        self.ending = Some(ending);
+        self.tcp().abort();
+    }
+
+    /// Throws away what nobody will read. When all was delivered and more still comes, the far end is told.
+    fn discard(&mut self) {
+        let tcp = self.tcp();
+        let mut unread = 0;
+        while let Ok(count @ 1..) = tcp.recv(|data| (data.len(), data.len())) {
+            unread += count;
+        }
+        if unread > 0 && tcp.state() == State::FinWait2 {
+            self.cut(Ending::Removed);
+        }
+    }
+
+    fn tcp(&mut self) -> &mut Socket<'static> {
+        self.sockets.get_mut(self.socket)
+    }
+}
+
+/// An interface with one address and nothing else.
+pub(super) fn interface(address: IpAddr, mtu: u16, now: Instant) -> Interface {
+    let mut config = Config::new(HardwareAddress::Ip);
+    config.random_seed = rand::random();
+    let mut nothing = Batch::default();
+    let mut interface = Interface::new(config, &mut Wire { mtu, inbound: None, outbound: &mut nothing }, now);
+    let prefix = if address.is_ipv4() { 32 } else { 128 };
+    interface.update_ip_addrs(|addresses| {
+        // There is room for two, and this is the first.
+        let _: Result<(), IpCidr> = addresses.push(IpCidr::new(address.into(), prefix));
+    });
+    interface
+}
+
+fn ended(ending: Ending) -> io::Error {
+    match ending {
+        Ending::Finished => io::ErrorKind::NotConnected.into(),
+        Ending::Reset => io::ErrorKind::ConnectionReset.into(),
+        Ending::TimedOut => io::ErrorKind::TimedOut.into(),
+        Ending::Removed => io::Error::new(io::ErrorKind::ConnectionAborted, "the tunnel to the peer was taken down"),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,4 @@
+//! Tunnels in one process, end to end over the loopback.
+
+mod ends;
+mod streams;
