@@ -98,11 +98,15 @@ impl View {
 
     /// Forgets the workloads that were never admitted and that nobody has asked about for long.
     pub fn forget_abandoned(&mut self, now: u64) {
-        let abandoned =
-            |subject: &Subject| !subject.was_ever_admitted && now.saturating_sub(subject.asked_at) > ABANDONED_AFTER;
-        if self.subjects.values().any(abandoned) {
-            Arc::make_mut(&mut self.subjects).retain(|_, subject| !abandoned(subject));
+        if self.any_abandoned(now) {
+            Arc::make_mut(&mut self.subjects).retain(|_, subject| !abandoned(subject, now));
         }
+    }
+
+    /// Whether [`View::forget_abandoned`] would forget any.
+    #[must_use]
+    pub fn any_abandoned(&self, now: u64) -> bool {
+        self.subjects.values().any(|subject| abandoned(subject, now))
     }
 
     /// Takes a head that a quorum agrees on. The same head again changes nothing.
@@ -269,6 +273,10 @@ impl View {
         }
         Arc::make_mut(&mut self.subjects).get_mut(boot).map(change)
     }
+}
+
+const fn abandoned(subject: &Subject, now: u64) -> bool {
+    !subject.was_ever_admitted && now.saturating_sub(subject.asked_at) > ABANDONED_AFTER
 }
 
 #[cfg(test)]

@@ -1,0 +1,242 @@
+//! One node, as far as we ask it.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use alloy::eips::BlockNumberOrTag;
+use alloy::primitives::{Address, B256, U64};
+use alloy::providers::{Provider as _, RootProvider};
+use alloy::rpc::types::{Filter, Header as RpcHeader, Log};
+use alloy::transports::{TransportError, TransportErrorKind};
+use postern_allowlist::Block;
+use url::Url;
+
+use crate::complaints::Complaints;
+use crate::transport::{self, ConnectError};
+
+/// How many addresses one query for logs may name; nodes refuse long lists.
+const ADDRESSES_PER_QUERY: usize = 500;
+
+/// A block with its parent. Its hash is the one that we computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Header {
+    pub(crate) block: Block,
+    pub(crate) parent: [u8; 32],
+}
+
+/// Why an endpoint gave no answer that can be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Fault {
+    #[error("no answer in time")]
+    TimedOut,
+    #[error("cannot be reached: {0}")]
+    Unreachable(String),
+    #[error("refused the request: {0}")]
+    Refused(String),
+    #[error("the answer makes no sense: {0}")]
+    Nonsense(String),
+    #[error("the header it gave for block {0} does not have the hash that it claims")]
+    ForgedHeader(u64),
+    #[error("it is a node of chain {0}")]
+    WrongChain(u64),
+    #[error("it disagrees with the quorum about {0}")]
+    Disagrees(String),
+}
+
+impl Fault {
+    /// The word for metrics.
+    pub(crate) const fn label(&self) -> &'static str {
+        match self {
+            Self::TimedOut => "timed_out",
+            Self::Unreachable(_) => "unreachable",
+            Self::Refused(_) => "refused",
+            Self::Nonsense(_) => "nonsense",
+            Self::ForgedHeader(_) => "forged_header",
+            Self::WrongChain(_) => "wrong_chain",
+            Self::Disagrees(_) => "disagrees",
+        }
+    }
+}
+
+impl From<TransportError> for Fault {
+    fn from(error: TransportError) -> Self {
+        match error {
+            TransportError::ErrorResp(payload) => Self::Refused(format!("{}: {}", payload.code, payload.message)),
+            TransportError::Transport(TransportErrorKind::HttpError(error)) => {
+                Self::Unreachable(format!("HTTP status {}", error.status))
+            }
+            TransportError::Transport(error) => Self::Unreachable(causes(&error)),
+            TransportError::DeserError { err, .. } => Self::Nonsense(err.to_string()),
+            TransportError::NullResp => Self::Nonsense("it is empty".to_owned()),
+            other @ (TransportError::UnsupportedFeature(_)
+            | TransportError::LocalUsageError(_)
+            | TransportError::SerError(_)) => Self::Nonsense(other.to_string()),
+        }
+    }
+}
+
+/// How an endpoint is doing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EndpointStatus {
+    /// Its host and port.
+    pub name: String,
+    /// Whether it answered when it was last asked for its head.
+    pub answering: bool,
+    /// How many requests it failed since the start.
+    pub failures: u64,
+    /// How often it contradicted a quorum, or itself, since the start.
+    pub contradictions: u64,
+}
+
+/// One configured endpoint.
+#[derive(Debug)]
+pub(crate) struct Endpoint {
+    name: String,
+    provider: RootProvider,
+    deadline: Duration,
+    complaints: Complaints,
+    answering: AtomicBool,
+    failures: AtomicU64,
+    contradictions: AtomicU64,
+}
+
+impl Endpoint {
+    pub(crate) fn new(url: &Url, deadline: Duration) -> Result<Self, ConnectError> {
+        Ok(Self {
+            name: transport::public_name(url),
+            provider: transport::provider(url, deadline)?,
+            deadline,
+            complaints: Complaints::default(),
+            answering: AtomicBool::new(false),
+            failures: AtomicU64::new(0),
+            contradictions: AtomicU64::new(0),
+        })
+    }
+
+    pub(crate) const fn provider(&self) -> &RootProvider {
+        &self.provider
+    }
+
+    pub(crate) fn status(&self) -> EndpointStatus {
+        EndpointStatus {
+            name: self.name.clone(),
+            answering: self.answering.load(Ordering::Relaxed),
+            failures: self.failures.load(Ordering::Relaxed),
+            contradictions: self.contradictions.load(Ordering::Relaxed),
+        }
+    }
+
+    /// The block that the node takes for the head.
+    pub(crate) async fn head(&self) -> Result<Header, Fault> {
+        self.numbered(BlockNumberOrTag::Latest).await?.ok_or_else(|| Fault::Nonsense("it has no head".to_owned()))
+    }
+
+    /// The block that the node has at a height, if it is there yet.
+    pub(crate) async fn header_at(&self, number: u64) -> Result<Option<Header>, Fault> {
+        self.numbered(BlockNumberOrTag::Number(number)).await
+    }
+
+    /// The block with a hash, if the node has it. No node can forge one.
+    pub(crate) async fn header(&self, hash: [u8; 32]) -> Result<Option<Header>, Fault> {
+        let request = self.provider.client().request("eth_getBlockByHash", (B256::from(hash), false));
+        let Some(header) = self.within(async { request.await.map_err(Fault::from) }).await? else { return Ok(None) };
+        let header = checked(&header)?;
+        if header.block.hash == hash { Ok(Some(header)) } else { Err(Fault::ForgedHeader(header.block.number)) }
+    }
+
+    /// Which of `addresses` logged something from block `first` to block `last`, both included.
+    pub(crate) async fn loggers(&self, first: u64, last: &Block, addresses: &[Address]) -> Result<Vec<Address>, Fault> {
+        let mut found = Vec::new();
+        for addresses in addresses.chunks(ADDRESSES_PER_QUERY) {
+            let filter = Filter::new().address(addresses.to_vec());
+            // A single block is asked for by its hash, so that a node on another branch says so instead of answering.
+            let filter = if first == last.number {
+                filter.at_block_hash(B256::from(last.hash))
+            } else {
+                filter.from_block(first).to_block(last.number)
+            };
+            let request = self.provider.client().request::<_, Vec<Log>>("eth_getLogs", (filter,));
+            let logs = self.within(async { request.await.map_err(Fault::from) }).await?;
+            found.extend(logs.iter().map(|log| log.inner.address));
+        }
+        Ok(found)
+    }
+
+    pub(crate) async fn chain_id(&self) -> Result<u64, Fault> {
+        let request = self.provider.client().request_noparams::<U64>("eth_chainId");
+        Ok(self.within(async { request.await.map_err(Fault::from) }).await?.to())
+    }
+
+    /// Gives a request until the deadline, and counts and reports what goes wrong with it.
+    pub(crate) async fn within<T>(&self, request: impl Future<Output = Result<T, Fault>> + Send) -> Result<T, Fault> {
+        let outcome = tokio::time::timeout(self.deadline, request).await.unwrap_or(Err(Fault::TimedOut));
+        if let Err(fault) = &outcome {
+            self.complain(fault);
+        }
+        outcome
+    }
+
+    /// Counts a fault, and logs it unless one of its kind was logged just now.
+    pub(crate) fn complain(&self, fault: &Fault) {
+        let contradiction = matches!(fault, Fault::ForgedHeader(_) | Fault::WrongChain(_) | Fault::Disagrees(_));
+        let counter = if contradiction { &self.contradictions } else { &self.failures };
+        counter.fetch_add(1, Ordering::Relaxed);
+        metrics::counter!(
+            crate::telemetry::FAULTS, "endpoint" => self.name.clone(), "kind" => fault.label()
+        )
+        .increment(1);
+        if self.complaints.should_log(fault.label(), Instant::now()) {
+            tracing::warn!(endpoint = self.name, kind = fault.label(), "chain endpoint: {fault}");
+        }
+    }
+
+    /// Notes whether the endpoint answered when asked for its head.
+    pub(crate) fn note_answering(&self, answering: bool) {
+        metrics::gauge!(crate::telemetry::ENDPOINT_UP, "endpoint" => self.name.clone()).set(if answering {
+            1.0
+        } else {
+            0.0
+        });
+        if !self.answering.swap(answering, Ordering::Relaxed) && answering {
+            self.complaints.forget();
+            tracing::info!(endpoint = self.name, "chain endpoint answers");
+        }
+    }
+
+    async fn numbered(&self, number: BlockNumberOrTag) -> Result<Option<Header>, Fault> {
+        let request = self.provider.client().request::<_, Option<RpcHeader>>("eth_getBlockByNumber", (number, false));
+        let header = self.within(async { request.await.map_err(Fault::from) }).await?;
+        let header = header.map(|header| checked(&header)).transpose().inspect_err(|fault| self.complain(fault))?;
+        match (header, number) {
+            (Some(header), BlockNumberOrTag::Number(number)) if header.block.number != number => {
+                Err(Fault::Nonsense("it is another block than was asked for".to_owned()))
+            }
+            _ => Ok(header),
+        }
+    }
+}
+
+/// Computes a header's hash, which must be the one that the node claims.
+fn checked(header: &RpcHeader) -> Result<Header, Fault> {
+    let hash = header.inner.hash_slow();
+    let number = header.inner.number;
+    if hash != header.hash {
+        return Err(Fault::ForgedHeader(number));
+    }
+    let block = Block { number, hash: hash.0, timestamp: header.inner.timestamp };
+    Ok(Header { block, parent: header.inner.parent_hash.0 })
+}
+
+/// An error with all its causes, since the first one rarely says what happened.
+fn causes(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        next = cause.source();
+    }
+    text
+}

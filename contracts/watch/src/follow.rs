@@ -1,0 +1,254 @@
+//! From what endpoints report to a published view.
+
+use std::collections::BTreeSet;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Instant;
+
+use alloy::primitives::Address;
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use postern_allowlist::{Answer, Block, BootInfo, Decision, Freshness, HeadRefused, Link};
+use postern_identity::AppId;
+use tokio::sync::watch;
+
+use crate::ask::{Question, ask};
+use crate::endpoint::{Endpoint, Header};
+use crate::lineage::{Lineage, Untraceable};
+use crate::poll::Reports;
+use crate::watch::{Change, Shared};
+use crate::{agree, telemetry};
+
+/// How many workloads are asked about before the head is looked at again.
+const ROUND: usize = 400;
+
+/// The reports ended, because the tasks that make them did.
+#[derive(Debug, thiserror::Error)]
+#[error("no endpoint is being polled any more")]
+pub(crate) struct NoReports;
+
+/// Why a head that was agreed on is not taken now. It will be tried again.
+#[derive(Debug, thiserror::Error)]
+enum NotTaken {
+    #[error(transparent)]
+    Refused(#[from] HeadRefused),
+    #[error(transparent)]
+    Untraceable(#[from] Untraceable),
+}
+
+/// The one task that changes heads and answers.
+pub(crate) struct Follower {
+    shared: Arc<Shared>,
+    reports: watch::Receiver<Reports>,
+    lineage: Lineage,
+    /// The endpoints that show the head of the view.
+    nodes: Vec<Arc<Endpoint>>,
+    /// When the head of the view was first seen.
+    seen: Instant,
+    freshness: Freshness,
+}
+
+impl Follower {
+    pub(crate) fn new(shared: Arc<Shared>, reports: watch::Receiver<Reports>) -> Self {
+        let lineage = Lineage::default();
+        Self { shared, reports, lineage, nodes: Vec::new(), seen: Instant::now(), freshness: Freshness::Stale }
+    }
+
+    pub(crate) async fn run(mut self) -> Result<Infallible, NoReports> {
+        let mut more_is_due = false;
+        loop {
+            if !more_is_due {
+                self.wait().await?;
+            }
+            if let Err(error) = self.take_head().await {
+                tracing::warn!(%error, "a head of the chain is not taken");
+            }
+            more_is_due = self.evaluate().await;
+            self.observe();
+        }
+    }
+
+    /// Waits for a report, for somebody new to ask about, or for the next regular look.
+    async fn wait(&mut self) -> Result<(), NoReports> {
+        tokio::select! {
+            changed = self.reports.changed() => changed.map_err(|_| NoReports)?,
+            () = self.shared.wake.notified() => {}
+            () = tokio::time::sleep(self.shared.config.poll_interval) => {}
+        }
+        Ok(())
+    }
+
+    /// Brings the view to the head that a quorum agrees on, if there is one.
+    async fn take_head(&mut self) -> Result<(), NotTaken> {
+        let reports = self.reports.borrow_and_update().clone();
+        let endpoints = &self.shared.endpoints;
+        let Some(agreed) = agree::head(endpoints, &reports, self.shared.config.quorum).await else { return Ok(()) };
+        let nodes: Vec<_> = agreed.agreeing.iter().filter_map(|&at| endpoints.get(at).cloned()).collect();
+        let before = self.shared.view().head().copied();
+        let head = agreed.header;
+        if before.is_some_and(|before| before.hash == head.block.hash) {
+            self.nodes = nodes;
+            return Ok(());
+        }
+        if let Some(before) = &before
+            && head.block.number < before.number
+            && agree::anyone_still_has(endpoints, &reports, before).await
+        {
+            return Ok(());
+        }
+        let seen = Instant::now();
+        let link = self.link(head, before.as_ref(), &nodes).await?;
+        let now = self.shared.now();
+        self.shared.change(|view| view.on_head(head.block, &link, now))?;
+        if link == Link::Replaces && before.is_some() {
+            metrics::counter!(telemetry::REPLACED).increment(1);
+            tracing::warn!(head = %head.block, "the chain was replaced: everything is asked again");
+        }
+        self.nodes = nodes;
+        self.seen = seen;
+        Ok(())
+    }
+
+    /// How a head follows the one before: whether it descends from it, and who has logged something in between.
+    async fn link(
+        &mut self,
+        head: Header,
+        before: Option<&Block>,
+        nodes: &[Arc<Endpoint>],
+    ) -> Result<Link, Untraceable> {
+        let depth = self.shared.view().rules().confirmations;
+        let descends = self.lineage.follow(head, before, depth, nodes).await?;
+        let Some(before) = before.filter(|_| descends) else { return Ok(Link::Replaces) };
+        let kms = self.shared.config.kms;
+        let apps = self.shared.view().apps();
+        if apps.is_empty() {
+            return Ok(Link::Extends(apps));
+        }
+        let contracts: Vec<Address> = [kms].into_iter().chain(apps.iter().map(|app| Address::from(app.0))).collect();
+        let quorum = self.shared.config.quorum;
+        Ok(match loggers(nodes, quorum, before.number + 1, &head.block, &contracts).await {
+            Some(loggers) if !loggers.contains(&kms) => {
+                Link::Extends(loggers.into_iter().map(|address| AppId(address.into_array())).collect())
+            }
+            // Without the logs of a quorum, anything may have changed.
+            Some(_) | None => Link::ExtendsWithKmsLogs,
+        })
+    }
+
+    /// Asks about the workloads that are due. Returns whether more are, and can be asked about at once.
+    async fn evaluate(&self) -> bool {
+        let view = self.shared.view();
+        let Some(head) = view.head().copied() else { return false };
+        let mut due = view.to_evaluate(self.shared.now());
+        let more = due.len() > ROUND;
+        due.truncate(ROUND);
+        let confirmed = match view.rules().confirmations {
+            0 => head,
+            depth => match self.lineage.at(head.number.saturating_sub(depth)) {
+                Some(block) => *block,
+                None => return false,
+            },
+        };
+        if due.is_empty() || self.nodes.len() < self.shared.config.quorum {
+            return false;
+        }
+        let started = Instant::now();
+        let answers = self.answers(&due, head, confirmed).await;
+        metrics::histogram!(telemetry::EVALUATION).record(started.elapsed().as_secs_f64());
+        let answered = answers.iter().any(Option::is_some);
+        self.take_answers(&due, answers, head);
+        more && answered
+    }
+
+    async fn answers(&self, due: &[Arc<BootInfo>], head: Block, confirmed: Block) -> Vec<Option<Answer>> {
+        let config = &self.shared.config;
+        let at = |block: Block| due.iter().map(move |boot| Question { boot: Arc::clone(boot), at: block });
+        let both = head.hash != confirmed.hash;
+        let questions = at(head).chain(at(confirmed).filter(|_| both)).collect();
+        let mut decisions = ask(&self.nodes, config.quorum, config.kms, questions).await.into_iter();
+        let latest: Vec<Option<Decision>> = decisions.by_ref().take(due.len()).collect();
+        let confirmed = if both { decisions.collect() } else { latest.clone() };
+        let answer = |(latest, confirmed): (Option<Decision>, Option<Decision>)| {
+            Some(Answer { block: head, latest: latest?, confirmed: confirmed? })
+        };
+        latest.into_iter().zip(confirmed).map(answer).collect()
+    }
+
+    fn take_answers(&self, due: &[Arc<BootInfo>], answers: Vec<Option<Answer>>, head: Block) {
+        let policy = self.shared.config.freshness;
+        let now = self.shared.now();
+        for answer in &answers {
+            metrics::counter!(telemetry::ANSWERS, "outcome" => outcome(answer.as_ref())).increment(1);
+        }
+        let unanswered = answers.iter().filter(|answer| answer.is_none()).count();
+        if unanswered > 0 {
+            tracing::debug!(unanswered, head = %head, "no quorum of endpoints agreed on some answers");
+        }
+        let changes: Vec<_> = self.shared.change(|view| {
+            let answered = due.iter().zip(answers).filter_map(|(boot, answer)| Some((boot, answer?)));
+            answered.filter_map(|(boot, answer)| view.on_answer(boot, answer, &policy, now)).collect()
+        });
+        for postern_allowlist::Change { boot, verdict, block } in changes {
+            let to = if verdict.is_ok() { "admitted" } else { "refused" };
+            metrics::counter!(telemetry::CHANGES, "to" => to).increment(1);
+            tracing::info!(app = %boot.app_id, instance = %boot.instance_id, %block, to, "the chain's verdict changed");
+            self.shared.announce(Change { boot, verdict, block, seen: self.seen });
+        }
+    }
+
+    /// Tells the operator how the view is, and drops what nobody asks about any more.
+    fn observe(&mut self) {
+        let now = self.shared.now();
+        let view = self.shared.view();
+        let freshness = view.freshness(&self.shared.config.freshness, now);
+        metrics::gauge!(telemetry::FRESHNESS).set(f64::from(freshness as u8));
+        metrics::gauge!(telemetry::SUBJECTS).set(small(view.len() as u64));
+        if let Some(head) = view.head() {
+            metrics::gauge!(telemetry::HEAD).set(small(head.number));
+            metrics::gauge!(telemetry::HEAD_AGE).set(small(now.saturating_sub(head.timestamp)));
+        }
+        if freshness != self.freshness {
+            match freshness {
+                Freshness::Fresh => tracing::info!("the view of the chain is fresh"),
+                Freshness::Grace => tracing::warn!("the view of the chain is too old to admit anything new"),
+                Freshness::Stale => tracing::error!("the view of the chain is too old to admit anything"),
+            }
+            self.freshness = freshness;
+        }
+        if view.any_abandoned(now) {
+            self.shared.change(|view| view.forget_abandoned(now));
+        }
+    }
+}
+
+/// Which contracts logged something, by the word of any endpoint; `None` unless a quorum of them answered.
+async fn loggers(
+    nodes: &[Arc<Endpoint>],
+    quorum: usize,
+    first: u64,
+    last: &Block,
+    contracts: &[Address],
+) -> Option<BTreeSet<Address>> {
+    let mut pending: FuturesUnordered<_> = nodes.iter().map(|node| node.loggers(first, last, contracts)).collect();
+    let mut found = BTreeSet::new();
+    let mut heard = 0;
+    while heard < quorum {
+        if let Ok(loggers) = pending.next().await? {
+            found.extend(loggers);
+            heard += 1;
+        }
+    }
+    Some(found)
+}
+
+const fn outcome(answer: Option<&Answer>) -> &'static str {
+    match answer {
+        None => "none",
+        Some(Answer { latest: Decision::Allowed, confirmed: Decision::Allowed, .. }) => "allowed",
+        Some(_) => "refused",
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a gauge for humans; heights and ages stay far below 2^53")]
+const fn small(number: u64) -> f64 {
+    number as f64
+}

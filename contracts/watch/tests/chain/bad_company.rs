@@ -1,0 +1,118 @@
+//! A node that lies: it passes requests on to an honest one and alters what comes back.
+
+use std::sync::{Arc, Mutex};
+
+use alloy::sol_types::SolValue as _;
+use alloy::transports::http::reqwest;
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::routing::post;
+use postern_plumbing::tasks::Task;
+use postern_watch::Url;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+
+/// How the node misbehaves.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Manner {
+    Honest,
+    /// Says that everything is allowed.
+    AllowsAll,
+    /// Shows this as its head, whatever the head is.
+    OldHead(Value),
+    /// Makes every block an hour older than it is, and keeps its hash.
+    ForgesHeaders,
+    /// Has never seen a log.
+    HidesLogs,
+    /// Answers each request with an error.
+    Errs,
+    /// Answers each request with an error of HTTP, in HTML.
+    Overloaded,
+    /// Takes requests and never answers.
+    BlackHole,
+    /// Sends more than anybody wants to read.
+    Floods,
+}
+
+/// A running node.
+pub(crate) struct Node {
+    url: Url,
+    manner: Arc<Mutex<Manner>>,
+    _server: Task<()>,
+}
+
+#[derive(Clone)]
+struct Shared {
+    honest: Url,
+    manner: Arc<Mutex<Manner>>,
+    client: reqwest::Client,
+}
+
+impl Node {
+    pub(crate) async fn start(honest: &Url, manner: Manner) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/key-that-must-stay-secret", listener.local_addr().unwrap()).parse().unwrap();
+        let manner = Arc::new(Mutex::new(manner));
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let shared = Shared { honest: honest.clone(), manner: Arc::clone(&manner), client };
+        let app = Router::new().route("/{*path}", post(answer)).with_state(shared);
+        let server = Task::spawn("bad-company", async move { axum::serve(listener, app).await.unwrap() });
+        Self { url, manner, _server: server }
+    }
+
+    pub(crate) fn url(&self) -> Url {
+        self.url.clone()
+    }
+
+    pub(crate) fn become_(&self, manner: Manner) {
+        *self.manner.lock().unwrap() = manner;
+    }
+}
+
+async fn answer(State(shared): State<Shared>, body: Bytes) -> (StatusCode, String) {
+    let manner = shared.manner.lock().unwrap().clone();
+    let request: Value = serde_json::from_slice(&body).unwrap();
+    match manner {
+        Manner::BlackHole => std::future::pending().await,
+        Manner::Overloaded => return (StatusCode::SERVICE_UNAVAILABLE, "<html>later</html>".to_owned()),
+        Manner::Floods => return (StatusCode::OK, " ".repeat(64 * 1024 * 1024)),
+        _ => {}
+    }
+    let passed_on = shared.client.post(shared.honest).header("content-type", "application/json").body(body);
+    let honest = passed_on.send().await.unwrap().bytes().await.unwrap();
+    let mut response: Value = serde_json::from_slice(&honest).unwrap();
+    match (&request, &mut response) {
+        (Value::Array(requests), Value::Array(responses)) => {
+            for response in responses {
+                let request = requests.iter().find(|request| request["id"] == response["id"]).unwrap();
+                alter(&manner, request, response);
+            }
+        }
+        (request, response) => alter(&manner, request, response),
+    }
+    (StatusCode::OK, response.to_string())
+}
+
+fn alter(manner: &Manner, request: &Value, response: &mut Value) {
+    let is_block = request["method"] == "eth_getBlockByNumber" || request["method"] == "eth_getBlockByHash";
+    match manner {
+        Manner::AllowsAll if request["method"] == "eth_call" => {
+            let yes = (true, String::new()).abi_encode_params();
+            *response = json!({"jsonrpc": "2.0", "id": request["id"], "result": alloy::hex::encode_prefixed(yes)});
+        }
+        Manner::OldHead(block) if is_block && request["params"][0] == "latest" => response["result"] = block.clone(),
+        Manner::ForgesHeaders if is_block && response["result"].is_object() => {
+            let timestamp = response["result"]["timestamp"].as_str().unwrap().trim_start_matches("0x");
+            let earlier = u64::from_str_radix(timestamp, 16).unwrap() - 3_600;
+            response["result"]["timestamp"] = json!(format!("{earlier:#x}"));
+        }
+        Manner::HidesLogs if request["method"] == "eth_getLogs" => response["result"] = json!([]),
+        Manner::Errs => {
+            let error = json!({"code": -32603, "message": "internal error"});
+            *response = json!({"jsonrpc": "2.0", "id": request["id"], "error": error});
+        }
+        _ => {}
+    }
+}

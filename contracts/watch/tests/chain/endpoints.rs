@@ -1,0 +1,173 @@
+//! Several endpoints, some of them bad company.
+
+use std::time::Duration;
+
+use postern_allowlist::{Freshness, NotAdmitted, Why};
+use postern_watch::{EndpointStatus, Watch};
+use serde_json::json;
+
+use crate::bad_company::{Manner, Node};
+use crate::scenery::{Chain, PATIENCE, next, until, why};
+
+fn status(watch: &Watch, position: usize) -> EndpointStatus {
+    watch.endpoints()[position].clone()
+}
+
+/// Two honest endpoints and a third one: everything must go on as if that one were not there.
+async fn two_honest_and_one(manner: Manner) -> EndpointStatus {
+    let chain = Chain::start().await;
+    let honest = chain.anvil.url().clone();
+    let third = Node::start(&honest, manner).await;
+    let watching = chain.watch_through(vec![honest.clone(), honest, third.url()], |config| {
+        config.call_deadline = Duration::from_millis(500);
+    });
+    let mut changes = watching.watch.changes();
+    let boot = chain.boot(7);
+    assert_eq!(why(&watching.evaluate(&boot).await), Why::ComposeHashNotAllowed);
+    for _ in 0..3 {
+        let added = chain.add(7).await;
+        let change = next(&mut changes).await;
+        assert_eq!(change.verdict.unwrap().block.number, added);
+        chain.remove(7).await;
+        assert_eq!(why(&next(&mut changes).await.verdict), Why::ComposeHashNotAllowed);
+    }
+    let mut third = status(&watching.watch, 2);
+    for other in 100..=255 {
+        if third.failures + third.contradictions > 0 {
+            break;
+        }
+        assert_eq!(why(&watching.evaluate(&chain.boot(other)).await), Why::ComposeHashNotAllowed);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        third = status(&watching.watch, 2);
+    }
+    assert!(third.failures + third.contradictions > 0, "the third endpoint is found out");
+    for position in [0, 1] {
+        let honest = status(&watching.watch, position);
+        assert_eq!((honest.answering, honest.contradictions), (true, 0));
+    }
+    watching.stop().await;
+    third
+}
+
+#[tokio::test]
+async fn an_endpoint_that_allows_everything_admits_nobody_and_is_named() {
+    let third = two_honest_and_one(Manner::AllowsAll).await;
+    assert!(third.contradictions > 0);
+    assert!(third.name.starts_with("127.0.0.1:") && !third.name.contains("secret"));
+}
+
+#[tokio::test]
+async fn an_endpoint_that_forges_headers_is_found_out() {
+    let third = two_honest_and_one(Manner::ForgesHeaders).await;
+    assert!(third.contradictions > 0);
+    assert!(!third.answering);
+}
+
+#[tokio::test]
+async fn an_endpoint_that_errs_is_done_without() {
+    assert!(!two_honest_and_one(Manner::Errs).await.answering);
+}
+
+#[tokio::test]
+async fn an_overloaded_endpoint_is_done_without() {
+    assert!(!two_honest_and_one(Manner::Overloaded).await.answering);
+}
+
+#[tokio::test]
+async fn a_black_hole_is_done_without() {
+    assert!(!two_honest_and_one(Manner::BlackHole).await.answering);
+}
+
+#[tokio::test]
+async fn an_endpoint_that_floods_is_done_without() {
+    assert!(!two_honest_and_one(Manner::Floods).await.answering);
+}
+
+#[tokio::test]
+async fn hidden_logs_hide_no_removal() {
+    let chain = Chain::start().await;
+    let honest = chain.anvil.url().clone();
+    let liar = Node::start(&honest, Manner::HidesLogs).await;
+    let watching = chain.watch_through(vec![liar.url(), honest.clone(), honest], |_| ());
+    let mut changes = watching.watch.changes();
+    watching.has_seen(chain.add(7).await).await;
+    assert!(watching.evaluate(&chain.boot(7)).await.is_ok());
+    assert!(next(&mut changes).await.verdict.is_ok());
+    for _ in 0..5 {
+        chain.remove(7).await;
+        assert!(next(&mut changes).await.verdict.is_err());
+        chain.add(7).await;
+        assert!(next(&mut changes).await.verdict.is_ok());
+    }
+}
+
+#[tokio::test]
+async fn an_old_head_does_not_undo_a_removal_even_when_an_honest_endpoint_is_away() {
+    let chain = Chain::start().await;
+    let honest = chain.anvil.url().clone();
+    let second = Node::start(&honest, Manner::Honest).await;
+    let third = Node::start(&honest, Manner::Honest).await;
+    let watching = chain.watch_through(vec![honest, second.url(), third.url()], |_| ());
+    let mut changes = watching.watch.changes();
+    let boot = chain.boot(7);
+    watching.has_seen(chain.add(7).await).await;
+    assert!(watching.evaluate(&boot).await.is_ok());
+    assert!(next(&mut changes).await.verdict.is_ok());
+    let old = chain.anvil.request("eth_getBlockByNumber", json!(["latest", false])).await.unwrap();
+    let removed = chain.remove(7).await;
+    assert!(next(&mut changes).await.verdict.is_err());
+
+    third.become_(Manner::OldHead(old));
+    second.become_(Manner::Errs);
+    until("the second endpoint is away", || !status(&watching.watch, 1).answering).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(why(&watching.watch.current(&boot)), Why::ComposeHashNotAllowed);
+    assert_eq!(watching.watch.head().map(|head| head.number), Some(removed));
+
+    second.become_(Manner::Honest);
+    let added = chain.add(7).await;
+    assert_eq!(next(&mut changes).await.block.number, added);
+}
+
+#[tokio::test]
+async fn without_a_quorum_there_is_no_view_and_what_was_admitted_is_kept() {
+    let chain = Chain::start().await;
+    let honest = chain.anvil.url().clone();
+    let second = Node::start(&honest, Manner::Errs).await;
+    let watching = chain.watch_through(vec![honest, second.url()], |config| config.quorum = 2);
+    let boot = chain.boot(7);
+    let added = chain.add(7).await;
+    let verdict = watching.watch.evaluate(boot.clone(), Duration::from_millis(300)).await;
+    assert_eq!(verdict, Err(NotAdmitted::NoView));
+    assert_eq!(watching.watch.freshness(), Freshness::Stale);
+
+    second.become_(Manner::Honest);
+    watching.has_seen(added).await;
+    assert!(watching.evaluate(&boot).await.is_ok());
+    second.become_(Manner::AllowsAll);
+    let verdict = watching.watch.evaluate(chain.boot(8), Duration::from_millis(300)).await;
+    assert_eq!(verdict, Err(NotAdmitted::NotEvaluated), "one against one is no answer");
+    assert!(watching.watch.current(&boot).is_ok());
+}
+
+#[tokio::test]
+async fn an_endpoint_of_another_chain_does_not_count() {
+    let chain = Chain::start().await;
+    let watching = chain.watch_through(vec![chain.anvil.url().clone()], |config| config.chain_id = Some(1));
+    let verdict = watching.watch.evaluate(chain.boot(7), Duration::from_millis(200)).await;
+    assert_eq!(verdict, Err(NotAdmitted::NoView));
+    assert!(status(&watching.watch, 0).contradictions > 0);
+    let right = chain.watch_through(vec![chain.anvil.url().clone()], |config| config.chain_id = Some(31_337));
+    until("the right chain is taken", || right.watch.head().is_some()).await;
+}
+
+#[tokio::test]
+async fn a_node_that_comes_back_is_taken_up_again() {
+    let chain = Chain::start().await;
+    let node = Node::start(chain.anvil.url(), Manner::Overloaded).await;
+    let watching = chain.watch_through(vec![node.url()], |_| ());
+    until("it is noticed", || status(&watching.watch, 0).failures > 2).await;
+    chain.add(7).await;
+    node.become_(Manner::Honest);
+    assert!(watching.watch.evaluate(chain.boot(7), PATIENCE).await.is_ok());
+}

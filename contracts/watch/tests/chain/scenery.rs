@@ -1,0 +1,161 @@
+//! A chain with our contracts on it, and a watch that looks at it.
+
+use std::time::Duration;
+
+use alloy::primitives::{Address, B256, Bytes};
+use alloy::sol_types::{SolCall, SolConstructor as _};
+use postern_allowlist::{Admission, BootInfo, NotAdmitted, Why};
+use postern_devnet::{Anvil, FIRST_ACCOUNT};
+use postern_identity::{AppId, ComposeHash, DeviceId, InstanceId, OsImageHash};
+use postern_plumbing::shutdown::Shutdown;
+use postern_plumbing::tasks::Tasks;
+use postern_watch::abi::app::AppAuth;
+use postern_watch::abi::kms::KmsAuth;
+use postern_watch::abi::proxy::ERC1967Proxy;
+use postern_watch::{Change, Url, Watch, WatchConfig};
+use tokio::sync::broadcast::Receiver;
+
+/// How long anything may take before the test has failed.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The OS image that the KMS contract allows.
+const OS_IMAGE: [u8; 32] = [0x05; 32];
+
+/// A node with a KMS contract and an app that allows any device and no compose hash yet.
+pub(crate) struct Chain {
+    pub(crate) anvil: Anvil,
+    pub(crate) kms: Address,
+    pub(crate) app: Address,
+}
+
+impl Chain {
+    pub(crate) async fn start() -> Self {
+        let anvil = Anvil::start(&[]).unwrap();
+        let app_code = anvil.deploy(AppAuth::BYTECODE.clone()).await.unwrap();
+        let kms_code = anvil.deploy(KmsAuth::BYTECODE.clone()).await.unwrap();
+        let initialize = KmsAuth::initializeCall { initialOwner: FIRST_ACCOUNT, implementation: app_code };
+        let arguments =
+            ERC1967Proxy::constructorCall { implementation: kms_code, _data: initialize.abi_encode().into() };
+        let proxy = [ERC1967Proxy::BYTECODE.as_ref(), &arguments.abi_encode()].concat();
+        let kms = anvil.deploy(proxy).await.unwrap();
+        let mut chain = Self { anvil, kms, app: Address::ZERO };
+        chain.tell_kms(KmsAuth::addOsImageHashCall { osImageHash: OS_IMAGE.into() }).await;
+        chain.app = chain.create_app().await;
+        chain
+    }
+
+    pub(crate) async fn create_app(&self) -> Address {
+        let receipt = self.tell_kms(KmsAuth::deployAndRegisterApp_1Call {
+            initialOwner: FIRST_ACCOUNT,
+            disableUpgrades: false,
+            requireTcbUpToDate: false,
+            allowAnyDevice: true,
+            initialDeviceId: B256::ZERO,
+            initialComposeHash: B256::ZERO,
+        });
+        let receipt = receipt.await;
+        let created = receipt.decoded_log::<KmsAuth::AppDeployedViaFactory>().expect("the factory tells the address");
+        created.appId
+    }
+
+    pub(crate) async fn tell_kms(&self, call: impl SolCall) -> alloy::rpc::types::TransactionReceipt {
+        self.anvil.call(self.kms, Bytes::from(call.abi_encode())).await.unwrap()
+    }
+
+    pub(crate) async fn tell_app(&self, call: impl SolCall) -> u64 {
+        let receipt = self.anvil.call(self.app, Bytes::from(call.abi_encode())).await.unwrap();
+        receipt.block_number.expect("it is mined")
+    }
+
+    /// Adds the compose hash made of `number`, and returns the block's height.
+    pub(crate) async fn add(&self, number: u8) -> u64 {
+        self.tell_app(AppAuth::addComposeHashCall { composeHash: [number; 32].into() }).await
+    }
+
+    /// Removes it.
+    pub(crate) async fn remove(&self, number: u8) -> u64 {
+        self.tell_app(AppAuth::removeComposeHashCall { composeHash: [number; 32].into() }).await
+    }
+
+    /// A workload of the app, with the compose hash made of `number`.
+    pub(crate) fn boot(&self, number: u8) -> BootInfo {
+        boot(self.app, number)
+    }
+
+    /// A watch through several endpoints.
+    pub(crate) fn watch_through(&self, endpoints: Vec<Url>, adjust: impl FnOnce(&mut WatchConfig)) -> Watching {
+        let mut config = WatchConfig::new(endpoints, self.kms);
+        config.poll_interval = Duration::from_millis(25);
+        config.call_deadline = Duration::from_secs(2);
+        adjust(&mut config);
+        let (tasks, shutdown) = (Tasks::new(), Shutdown::new());
+        let watch = Watch::start(config, &tasks, shutdown.clone()).unwrap();
+        Watching { watch, tasks, shutdown }
+    }
+
+    /// A watch through this node alone.
+    pub(crate) fn watch(&self) -> Watching {
+        self.watch_through(vec![self.anvil.url().clone()], |_| ())
+    }
+}
+
+/// A workload.
+pub(crate) fn boot(app: Address, number: u8) -> BootInfo {
+    BootInfo {
+        app_id: AppId(app.into_array()),
+        compose_hash: ComposeHash([number; 32]),
+        instance_id: InstanceId([1; 20]),
+        device_id: DeviceId([2; 32]),
+        mr_aggregated: [3; 32],
+        mr_system: [4; 32],
+        os_image_hash: OsImageHash(OS_IMAGE),
+        tcb_status: "UpToDate".to_owned(),
+        advisory_ids: vec!["INTEL-SA-00001".to_owned()],
+    }
+}
+
+/// A watch that stops with its test.
+pub(crate) struct Watching {
+    pub(crate) watch: Watch,
+    tasks: Tasks,
+    shutdown: Shutdown,
+}
+
+impl Watching {
+    pub(crate) async fn evaluate(&self, boot: &BootInfo) -> Result<Admission, NotAdmitted> {
+        self.watch.evaluate(boot.clone(), PATIENCE).await
+    }
+
+    /// Waits until the block at a height is the head, or is below it.
+    pub(crate) async fn has_seen(&self, number: u64) {
+        until("the block is seen", || self.watch.head().is_some_and(|head| head.number >= number)).await;
+    }
+
+    /// Stops, and sees that nothing is left running.
+    pub(crate) async fn stop(self) {
+        self.shutdown.trigger();
+        assert!(self.tasks.close_and_wait(PATIENCE).await.clean);
+    }
+}
+
+/// The next change.
+pub(crate) async fn next(changes: &mut Receiver<Change>) -> Change {
+    tokio::time::timeout(PATIENCE, changes.recv()).await.expect("a verdict must change").unwrap()
+}
+
+/// The kind of a refusal by the contract.
+pub(crate) fn why(verdict: &Result<Admission, NotAdmitted>) -> Why {
+    match verdict {
+        Err(NotAdmitted::Refused { refusal, .. }) => refusal.why,
+        other => panic!("the contract must refuse, and not: {other:?}"),
+    }
+}
+
+/// Waits until something is true.
+pub(crate) async fn until(what: &str, mut is_true: impl FnMut() -> bool) {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while !is_true() {
+        assert!(tokio::time::Instant::now() < deadline, "it never happened: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
