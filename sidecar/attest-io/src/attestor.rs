@@ -53,12 +53,13 @@ impl Attestor {
             );
         }
         metrics::gauge!("attest_root_is_intel").set(f64::from(u8::from(appraiser.root().is_intel())));
-        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Arc::new(Self {
             appraiser,
             collateral: ArcSwap::from_pointee(collateral),
             cache: Cache::default(),
-            cold: Arc::new(Semaphore::new(threads)),
+            // The other half is left to sessions that move bytes.
+            cold: Arc::new(Semaphore::new(cores.div_ceil(2))),
             waiting: AtomicUsize::new(0),
             clock,
         })
@@ -158,5 +159,21 @@ impl<'a> Place<'a> {
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_given_back_and_run_out() {
+        let waiting = AtomicUsize::new(0);
+        let places: Vec<_> = (0..MAX_WAITING).map(|_| Place::take(&waiting).unwrap()).collect();
+        assert!(Place::take(&waiting).is_none());
+        assert!(Place::take(&waiting).is_none());
+        drop(places);
+        assert_eq!(waiting.load(Ordering::Relaxed), 0);
+        assert!(Place::take(&waiting).is_some());
     }
 }

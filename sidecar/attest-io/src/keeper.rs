@@ -59,7 +59,7 @@ impl IdentityKeeper {
 
     async fn renew(&self, agent: &GuestAgent, names: &[String], validity: Duration) -> Infallible {
         loop {
-            tokio::time::sleep(validity * 2 / 3).await;
+            tokio::time::sleep(validity / 3 * 2).await;
             let mut backoff = Backoff::new(PAUSES.0, PAUSES.1.min(validity / 10));
             loop {
                 match Identity::issue(agent, names, validity).await {

@@ -8,8 +8,6 @@
 
 mod acceptor;
 mod connector;
-#[cfg(test)]
-mod tests;
 mod verifier;
 
 use std::sync::Arc;

@@ -94,6 +94,32 @@ fn intels_version_5_quote_gives_its_registers() {
 }
 
 #[test]
+fn aggregates_are_dstacks() {
+    // Computed from the quotes' bytes by another program.
+    let provider = br#"{"name":"kms","id":"00"}"#;
+    let claims = intel().appraise_quote(QUOTE, &collateral(), NOW).unwrap();
+    let aggregates = [mr_aggregated(&claims), mr_system(&claims, b""), mr_system(&claims, provider)].map(hex::encode);
+    assert_eq!(
+        aggregates,
+        [
+            "8ef444fda246f7e0d5f9a3ba0a2822ae0be7dbec5e321277d03b73b198fa2545",
+            "7d5e1721a57187770e1bfa99af56ced0a67d5e958b4e48a72807e1a0d941b957",
+            "e7b162f21fd3aeca8396b12446e66365f61b7b13d8e376beab1b417764ff6b47",
+        ]
+    );
+    // This one has a configuration id, which enters the aggregate.
+    let claims = intel().appraise_quote(QUOTE_V5, &collateral_v5(), NOW_V5).unwrap();
+    let aggregates = [mr_aggregated(&claims), mr_system(&claims, b"")].map(hex::encode);
+    assert_eq!(
+        aggregates,
+        [
+            "4fb8008c038254aa449fe4a70fde8efcc30abb4d7a6aa8d95ce50c6960312457",
+            "60007de530df0ccc34183b7c37e01279399a326daff7e3936dfc6df613aca0a6",
+        ]
+    );
+}
+
+#[test]
 fn collateral_counts_from_its_issue_to_its_expiry_and_not_a_second_longer() {
     let (fmspc, window) = collateral().windows().next().unwrap();
     assert_eq!((fmspc, window.from, window.until), (FMSPC, 1_750_329_147, 1_752_919_235));

@@ -1,0 +1,14 @@
+//! Mutual RA-TLS between simulated CVMs, and everything that must not pass for it.
+
+#[cfg(test)]
+mod agent;
+#[cfg(test)]
+mod attacks;
+#[cfg(test)]
+mod cache;
+#[cfg(test)]
+mod keeper;
+#[cfg(test)]
+mod sessions;
+#[cfg(test)]
+mod world;
