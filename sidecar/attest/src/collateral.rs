@@ -190,3 +190,6 @@ fn json<'a, T: Deserialize<'a>>(name: &'static str, text: &'a str) -> Result<T, 
 fn part<E: fmt::Display>(part: &'static str) -> impl Fn(E) -> CollateralError {
     move |error| CollateralError::Part { part, detail: error.to_string() }
 }
+
+#[cfg(test)]
+mod tests;

@@ -66,3 +66,50 @@ impl PolicyRefusal {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::AppIdentity;
+    use postern_identity::{DeviceId, InstanceId, Register};
+
+    fn peer() -> Appraisal {
+        Appraisal {
+            identity: AppIdentity {
+                app_id: AppId([1; 20]),
+                compose_hash: ComposeHash([2; 32]),
+                instance_id: InstanceId([3; 20]),
+                os_image_hash: None,
+                key_provider: Vec::new(),
+            },
+            device_id: DeviceId([4; 32]),
+            mrtd: Register([5; 48]),
+            rtmr: [Register([6; 48]); 4],
+            mr_aggregated: [7; 32],
+            mr_system: [8; 32],
+            tcb_status: "UpToDate".to_owned(),
+            advisory_ids: Vec::new(),
+            fingerprint: [9; 32],
+            valid_until: 0,
+        }
+    }
+
+    #[test]
+    fn nothing_expected_means_any_and_an_empty_set_means_none() {
+        assert_eq!(PeerPolicy::default().check(&peer()), Ok(()));
+        assert_eq!(PeerPolicy::app(AppId([1; 20])).check(&peer()), Ok(()));
+        let none = PeerPolicy { apps: Some(BTreeSet::new()), ..PeerPolicy::default() };
+        assert_eq!(none.check(&peer()), Err(PolicyRefusal::App(AppId([1; 20]))));
+    }
+
+    #[test]
+    fn application_and_composition_both_have_to_fit() {
+        let mut policy = PeerPolicy::app(AppId([1; 20]));
+        policy.compose_hashes = Some([ComposeHash([2; 32])].into());
+        assert_eq!(policy.check(&peer()), Ok(()));
+        policy.compose_hashes = Some([ComposeHash([0; 32])].into());
+        let refused = policy.check(&peer()).unwrap_err();
+        assert_eq!(refused, PolicyRefusal::ComposeHash(ComposeHash([2; 32])));
+        assert!(!refused.public().contains("0202"), "{}", refused.public());
+    }
+}

@@ -18,10 +18,6 @@ use crate::keeper::IdentityKeeper;
 #[derive(Debug)]
 pub(super) struct Possession(pub(super) Arc<CryptoProvider>);
 
-/// What our own parts, dstack's guests and OpenSSL's defaults sign with.
-const SCHEMES: [SignatureScheme; 3] =
-    [SignatureScheme::ECDSA_NISTP256_SHA256, SignatureScheme::ECDSA_NISTP384_SHA384, SignatureScheme::ED25519];
-
 impl Possession {
     fn check_form(leaf: &CertificateDer<'_>) -> Result<(), Error> {
         if leaf.len() > MAX_CERTIFICATE_BYTES {
@@ -31,6 +27,11 @@ impl Possession {
             Ok(_) => Ok(()),
             Err(_) => Err(Error::InvalidCertificate(CertificateError::BadEncoding)),
         }
+    }
+
+    /// Every scheme that can be verified: a peer with another kind of key is refused by the appraisal, which can say why.
+    fn schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
     }
 
     fn check_signature(
@@ -85,7 +86,7 @@ impl ClientCertVerifier for Possession {
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        SCHEMES.to_vec()
+        self.schemes()
     }
 }
 
@@ -121,7 +122,7 @@ impl ServerCertVerifier for Possession {
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        SCHEMES.to_vec()
+        self.schemes()
     }
 }
 

@@ -1,10 +1,11 @@
 //! Peers that are not what they claim, against both ends. Each refusal has its own name.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use postern_attest::certificate::{self, Extension};
 use postern_attest::event_log::{Event, EventLog};
-use postern_attest::{Appraiser, PeerPolicy, TcbPolicy, TrustRoot, oid};
+use postern_attest::{Appraiser, PeerPolicy, TcbPolicy, TcbStatus, TrustRoot, oid};
 use postern_attest_io::{Acceptor, Attestor, ClientRule, ConnectRefused, Connector, PeerRefused};
 use postern_identity::AppId;
 use postern_plumbing::clock::unix_now;
@@ -70,6 +71,15 @@ async fn an_ordinary_certificate() {
 }
 
 #[tokio::test]
+async fn an_ordinary_certificate_with_another_kind_of_key() {
+    for algorithm in [&rcgen::PKCS_RSA_SHA256, &rcgen::PKCS_ECDSA_P384_SHA384, &rcgen::PKCS_ED25519] {
+        let mut ordinary = Credentials::ordinary();
+        ordinary.key = rcgen::KeyPair::generate_for(algorithm).unwrap();
+        assert_eq!(refused_by_server(&ordinary, &attestor()).await, PeerRefused::NoQuote);
+    }
+}
+
+#[tokio::test]
 async fn a_captured_quote_under_another_key() {
     let victim = Credentials::of(&cvm(&TEE, APP, Measurements::default()));
     let mut thief = Credentials::ordinary();
@@ -131,6 +141,26 @@ async fn a_td_into_which_its_host_can_inject_exceptions() {
 async fn a_platform_without_security_fixes() {
     let old = cvm(&TEE, APP, Measurements { module_svn: 4, ..Measurements::default() });
     assert_eq!(label(&Credentials::of(&old)).await, "tcb_status");
+}
+
+#[tokio::test]
+async fn a_platform_without_security_fixes_passes_only_by_status_and_grace_together() {
+    let old = Credentials::of(&cvm(&TEE, APP, Measurements { module_svn: 4, ..Measurements::default() }));
+    let root = || TrustRoot::from_der(TEE.root_der().to_vec()).unwrap();
+    let accepting = TcbPolicy { accept: TcbStatus::ALL.into(), ..TcbPolicy::default() };
+    let attestor = Attestor::new(Appraiser::new(root(), accepting.clone()), collateral(&TEE));
+    assert_eq!(refused_by_both(&old, &attestor).await.label(), "tcb_policy");
+
+    let patient = TcbPolicy { out_of_date_grace: Duration::from_secs(50 * 365 * 86_400), ..accepting };
+    let attestor = Attestor::new(Appraiser::new(root(), patient), collateral(&TEE));
+    let connector = Connector::new(None, attestor, &[]);
+    let (ours, theirs) = tokio::io::duplex(64 * 1024);
+    let acceptor = TlsAcceptor::from(Arc::new(old.server()));
+    let policy = PeerPolicy::default();
+    let (session, attested) =
+        tokio::join!(acceptor.accept(theirs), connector.connect(ours, "db.postern.test", &policy, DEADLINE));
+    assert!(session.is_ok());
+    assert_eq!(attested.unwrap().peer.unwrap().tcb_status, "OutOfDate");
 }
 
 #[tokio::test]

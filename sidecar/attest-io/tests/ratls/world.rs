@@ -72,7 +72,7 @@ pub(crate) fn collateral(tee: &Tee) -> Collateral {
 }
 
 pub(crate) fn appraiser(tee: &Tee) -> Appraiser {
-    Appraiser::new(TrustRoot::from_der(tee.root_der().to_vec()).unwrap(), TcbPolicy::default())
+    Appraiser::new(TrustRoot::from_pem(tee.root_pem().as_bytes()).unwrap(), TcbPolicy::default())
 }
 
 pub(crate) fn attestor() -> Arc<Attestor> {
@@ -146,7 +146,8 @@ impl Credentials {
     fn certified(&self) -> CertifiedKey {
         let certificate = self.params.self_signed(&self.key).unwrap().der().clone();
         let signing = self.signing_key.as_ref().unwrap_or(&self.key).serialize_der();
-        let signing = aws_lc_rs::sign::any_ecdsa_type(&PrivateKeyDer::from(PrivatePkcs8KeyDer::from(signing))).unwrap();
+        let signing =
+            aws_lc_rs::sign::any_supported_type(&PrivateKeyDer::from(PrivatePkcs8KeyDer::from(signing))).unwrap();
         CertifiedKey::new(vec![certificate], signing)
     }
 
