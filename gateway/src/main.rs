@@ -1,3 +1,177 @@
-//! DESC
+//! The binary `gateway`.
 
-fn main() {}
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Parser;
+use gateway::app::{self, Gateway, Ground, StartError};
+use gateway::config::{Config, DEFAULT};
+use gateway::metrics;
+use postern_plumbing::admin::{self, Readiness};
+use postern_plumbing::backoff::Backoff;
+use postern_plumbing::exit;
+use postern_plumbing::shutdown::Shutdown;
+use postern_plumbing::tasks::Tasks;
+use postern_plumbing::telemetry::{self, Metrics};
+use postern_watch::Watch;
+use tokio::net::TcpListener;
+
+/// The edge in front of Postgres in confidential VMs.
+///
+/// Clients connect with any Postgres driver to <app-id>s.<domain>. The gateway reads the name from the TLS ClientHello,
+/// looks up the instances of the app that are admitted on chain, and relays to one of them through WireGuard. It never
+/// decrypts anything. Instances register by mutual RA-TLS: their TDX quote is verified, and KmsAuth.isAppAllowed is asked.
+/// When the chain withdraws an admission, the live sessions of that instance are cut.
+#[derive(Debug, Parser)]
+#[command(name = "gateway", version, after_help = AFTER_HELP)]
+struct Arguments {
+    /// The configuration file. Without one, the environment has to say everything that has no default.
+    #[arg(short, long, value_name = "FILE", env = "POSTERN_GATEWAY_CONFIG")]
+    config: Option<PathBuf>,
+
+    /// Read the configuration and the files it names, report every mistake, and exit.
+    #[arg(long)]
+    check: bool,
+
+    /// Print the default configuration with the meaning of every key, and exit.
+    #[arg(long, conflicts_with_all = ["check", "config"])]
+    print_config: bool,
+}
+
+const AFTER_HELP: &str = "\
+Get started:
+  gateway --print-config > gateway.toml    then fill in the keys without a default
+  gateway --config gateway.toml --check
+  gateway --config gateway.toml
+
+Every key can be set from the environment: POSTERN_GATEWAY__SECTION__KEY=value.
+
+SIGTERM and SIGINT drain: no new connections, and sessions may go on until limits.drain is over. A second signal ends the
+process at once.
+
+Exit codes: 0 stopped as asked, 64 wrong usage, 69 something needed is not there, 78 wrong configuration.";
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(message) => {
+            let code = if message.use_stderr() { exit::USAGE } else { exit::OK };
+            return if message.print().is_ok() { code.into() } else { exit::SOFTWARE.into() };
+        }
+    };
+    if arguments.print_config {
+        print(DEFAULT);
+        return ExitCode::SUCCESS;
+    }
+    let config = match Config::load(arguments.config.as_deref()) {
+        Ok(config) => config,
+        Err(problems) => {
+            complain(&problems.to_string());
+            return exit::CONFIG.into();
+        }
+    };
+    if arguments.check { check(&config) } else { run(&config) }
+}
+
+fn check(config: &Config) -> ExitCode {
+    match app::judge(&config.attestation) {
+        Ok(_) => {
+            print("the configuration is in order\n");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            complain(&error.to_string());
+            error.exit_code().into()
+        }
+    }
+}
+
+fn run(config: &Config) -> ExitCode {
+    let telemetry = telemetry::init(config.log.format, &config.log.filter);
+    metrics::describe();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!(%error, "no runtime");
+            return exit::SOFTWARE.into();
+        }
+    };
+    match runtime.block_on(serve(config, telemetry)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(%error, "cannot start");
+            error.exit_code().into()
+        }
+    }
+}
+
+async fn serve(config: &Config, telemetry: Metrics) -> Result<(), StartError> {
+    let (shutdown, readiness) = (Shutdown::new(), Readiness::new());
+    shutdown.on_signals();
+    let (background, admin_end) = (Shutdown::new(), Shutdown::new());
+    let tasks = Tasks::new();
+    let address = config.admin;
+    let listener = TcpListener::bind(address).await.map_err(|source| StartError::Bind { address, source })?;
+    let admin = admin::serve(listener, telemetry, readiness.clone(), axum::Router::new(), admin_end.clone());
+    tasks.spawn("admin", admin);
+
+    let attestor = app::judge(&config.attestation)?;
+    let watch = Watch::start(config.chain.clone(), &tasks, background.clone())?;
+    let ground = tokio::select! {
+        ground = prepare(config, attestor, &readiness, &tasks) => ground?,
+        () = shutdown.triggered() => return Ok(()),
+    };
+    let gateway = Gateway::open(config, ground, Arc::new(watch), &readiness, shutdown).await?;
+    gateway.run().await;
+    background.trigger();
+    admin_end.trigger();
+    tasks.close_and_wait(Duration::from_secs(2)).await;
+    Ok(())
+}
+
+/// Who we are and the tunnel, for as long as the guest agent takes to be there.
+async fn prepare(
+    config: &Config,
+    attestor: Arc<postern_attest_io::Attestor>,
+    readiness: &Readiness,
+    tasks: &Tasks,
+) -> Result<Ground, StartError> {
+    let check = readiness.register("guest agent");
+    let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(10));
+    loop {
+        match try_prepare(config, tasks).await {
+            Ok((keeper, tunnel)) => {
+                check.ready();
+                return Ok(Ground { keeper, attestor, tunnel });
+            }
+            Err(error @ (StartError::Agent(_) | StartError::Identity(_))) => {
+                tracing::warn!(%error, "waiting for the guest agent");
+                check.not_ready(error.to_string());
+                backoff.wait().await;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+async fn try_prepare(
+    config: &Config,
+    tasks: &Tasks,
+) -> Result<(Arc<postern_attest_io::IdentityKeeper>, postern_wireguard::Tunnel), StartError> {
+    let agent = config.agent.client()?;
+    let keeper = app::identity(&agent, config, tasks).await?;
+    let tunnel = app::tunnel(&agent, &keeper, &config.tunnel, tasks).await?;
+    Ok((keeper, tunnel))
+}
+
+#[expect(clippy::print_stdout, reason = "what was asked for goes to standard output")]
+fn print(text: &str) {
+    print!("{text}");
+}
+
+#[expect(clippy::print_stderr, reason = "there is no log before there is a configuration")]
+fn complain(text: &str) {
+    eprintln!("{text}");
+}

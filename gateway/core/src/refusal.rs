@@ -46,7 +46,7 @@ pub enum Refusal {
     GatewayFull,
     /// The client did not open its connection in time.
     Timeout,
-    /// The client left before its opening was complete.
+    /// The client sent its last byte before its opening was complete; it may still read.
     ClientGone,
     /// A cancel request whose key names no instance here.
     UnknownCancelKey,
@@ -137,7 +137,7 @@ impl Refusal {
             Self::AppFull => "the app has too many connections",
             Self::GatewayFull => "the gateway has too many connections",
             Self::Timeout => "the connection was not opened in time",
-            Self::ClientGone => "the client closed the connection",
+            Self::ClientGone => "the connection ended before it was opened",
             Self::UnknownCancelKey => "no such session",
         }
     }
@@ -146,7 +146,7 @@ impl Refusal {
     #[must_use]
     pub fn wire(self, speaking: Speaking) -> Vec<u8> {
         match (self, speaking) {
-            (Self::ClientGone | Self::UnknownCancelKey, _) | (_, Speaking::Nothing) => Vec::new(),
+            (Self::UnknownCancelKey, _) | (_, Speaking::Nothing) => Vec::new(),
             (_, Speaking::Tls) => alert::record(self.alert()).to_vec(),
             (_, Speaking::Postgres) => self.error_response().encode().to_vec(),
         }
@@ -250,7 +250,8 @@ mod tests {
         assert_eq!(alert(Refusal::NotAdmitted), [21, 3, 3, 0, 2, 2, 49]);
         assert_eq!(alert(Refusal::Unreachable), [21, 3, 3, 0, 2, 2, 80]);
         assert_eq!(alert(Refusal::MalformedHello), [21, 3, 3, 0, 2, 2, 50]);
-        assert_eq!(alert(Refusal::ClientGone), []);
+        assert_eq!(alert(Refusal::ClientGone), [21, 3, 3, 0, 2, 2, 40]);
+        assert_eq!(alert(Refusal::UnknownCancelKey), [], "who sends a cancel request expects no answer");
         assert!(Refusal::ALL.iter().all(|refusal| refusal.wire(Speaking::Nothing).is_empty()));
     }
 }

@@ -1,0 +1,164 @@
+//! The whole gateway: put together, run, and brought to an end.
+
+mod background;
+mod start;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use postern_plumbing::accept;
+use postern_plumbing::admin::{Readiness, ReadinessCheck};
+use postern_plumbing::shutdown::Shutdown;
+use postern_plumbing::tasks::{Drained, Tasks};
+use postern_wireguard::Tunnel;
+use tokio::net::TcpListener;
+
+pub use self::start::{Ground, StartError, identity, judge, load_root, tunnel};
+use crate::chain::Chain;
+use crate::config::Config;
+use crate::edge::Edge;
+use crate::listen;
+use crate::members::Members;
+use crate::register::{self, Door};
+
+/// How long registrations under way may take to end.
+const LAST_REGISTRATIONS: Duration = Duration::from_secs(2);
+
+/// A gateway whose doors are open.
+#[derive(Debug)]
+pub struct Gateway {
+    clients: Vec<SocketAddr>,
+    registration: SocketAddr,
+    edge: Arc<Edge>,
+    sessions: Tasks,
+    registrations: Tasks,
+    serving: ReadinessCheck,
+    shutdown: Shutdown,
+    drain: Duration,
+    background: background::Background,
+}
+
+impl Gateway {
+    /// Opens the doors on ground that was prepared by [`start`]. It serves until `shutdown`; then [`Gateway::run`] has to
+    /// be awaited.
+    ///
+    /// # Errors
+    /// When an address cannot be listened on.
+    pub async fn open(
+        config: &Config,
+        ground: Ground,
+        chain: Arc<dyn Chain>,
+        readiness: &Readiness,
+        shutdown: Shutdown,
+    ) -> Result<Self, StartError> {
+        let serving = readiness.register("doors");
+        let listeners = bind_all(&config.listen).await?;
+        let registration = bind(config.registration.listen).await?;
+        let clients = addresses(&listeners)?;
+        let registration_address = address(&registration)?;
+        let (edge, door) = start::build(config, &ground, Arc::clone(&chain), &clients)?;
+        let background = background::Background::start(config, &ground, chain, &edge, readiness);
+        let gateway = Self {
+            clients,
+            registration: registration_address,
+            edge: Arc::new(edge),
+            sessions: Tasks::new(),
+            registrations: Tasks::new(),
+            serving,
+            shutdown,
+            drain: config.drain,
+            background,
+        };
+        gateway.serve(listeners, registration, door);
+        Ok(gateway)
+    }
+
+    /// Where clients connect, with the ports that the system chose where 0 was asked for.
+    #[must_use]
+    pub fn clients(&self) -> &[SocketAddr] {
+        &self.clients
+    }
+
+    /// Where instances register.
+    #[must_use]
+    pub fn registration(&self) -> SocketAddr {
+        self.registration
+    }
+
+    /// Who is registered.
+    #[must_use]
+    pub fn members(&self) -> &Members {
+        &self.edge.members
+    }
+
+    /// The tunnel.
+    #[must_use]
+    pub fn tunnel(&self) -> &Tunnel {
+        &self.edge.tunnel
+    }
+
+    /// How many client connections there are, in whatever phase.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        // The listeners are tasks of the same group.
+        self.sessions.count().saturating_sub(self.clients.len())
+    }
+
+    /// Waits for the shutdown, then lets the sessions come to their end, to the deadline. The doors are shut first.
+    pub async fn run(self) -> Drained {
+        self.shutdown.triggered().await;
+        self.serving.not_ready("draining");
+        let open = self.edge.sessions.count();
+        tracing::info!(sessions = open, seconds = self.drain.as_secs(), "asked to stop: draining");
+        let drained = self.sessions.close_and_wait(self.drain).await;
+        if drained.clean {
+            tracing::info!(left = 0, "drained");
+        } else {
+            tracing::warn!(left = drained.left, "sessions were left at the deadline and are cut");
+        }
+        self.registrations.close_and_wait(LAST_REGISTRATIONS).await;
+        self.background.stop();
+        self.edge.tunnel.stop();
+        drained
+    }
+
+    fn serve(&self, listeners: Vec<TcpListener>, registration: TcpListener, door: Door) {
+        for listener in listeners {
+            let serving = listen::serve(listener, Arc::clone(&self.edge), self.sessions.clone(), self.shutdown.clone());
+            self.sessions.spawn("client listener", guard("clients", serving, self.shutdown.clone()));
+        }
+        let serving = register::serve(registration, Arc::new(door), self.registrations.clone(), self.shutdown.clone());
+        self.registrations.spawn("registration listener", guard("registration", serving, self.shutdown.clone()));
+        self.serving.ready();
+        tracing::info!(clients = ?self.clients, registration = %self.registration, "doors open");
+    }
+}
+
+/// A gateway with a broken door is no gateway: it drains, and whoever supervises it starts it again.
+async fn guard(door: &'static str, serving: impl Future<Output = Result<(), accept::Fatal>>, shutdown: Shutdown) {
+    if let Err(error) = serving.await {
+        tracing::error!(door, %error, "a door is broken");
+        shutdown.trigger();
+    }
+}
+
+async fn bind_all(wanted: &[SocketAddr]) -> Result<Vec<TcpListener>, StartError> {
+    let mut listeners = Vec::new();
+    for address in wanted {
+        listeners.push(bind(*address).await?);
+    }
+    Ok(listeners)
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address).await.map_err(|source| StartError::Bind { address, source })
+}
+
+fn addresses(listeners: &[TcpListener]) -> Result<Vec<SocketAddr>, StartError> {
+    listeners.iter().map(address).collect()
+}
+
+fn address(listener: &TcpListener) -> Result<SocketAddr, StartError> {
+    listener.local_addr().map_err(StartError::Socket)
+}

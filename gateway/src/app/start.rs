@@ -1,0 +1,230 @@
+//! What has to be there before the doors open: who we are, whom we believe, and the tunnel.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use postern_attest::{Appraiser, Collateral, CollateralError, TrustRoot, TrustRootError};
+use postern_attest_io::agent::AgentError;
+use postern_attest_io::{Acceptor, Attestor, ClientRule, GuestAgent, IdentityError, IdentityKeeper};
+use postern_gateway_core::pool::{AddressPool, PoolError};
+use postern_gateway_core::registration::Register;
+use postern_plumbing::exit;
+use postern_plumbing::tasks::Tasks;
+use postern_wireguard::{PrivateKey, Tunnel, TunnelConfig, TunnelError};
+use tokio::sync::Semaphore;
+
+use crate::chain::Chain;
+use crate::config::{Agent, Attestation, Config, RootSource, TunnelSettings};
+use crate::edge::Edge;
+use crate::members::Members;
+use crate::metrics;
+use crate::register::{ALPN, About, Door, Registrar};
+use crate::sessions::Sessions;
+
+/// Why the gateway cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The guest agent does not help.
+    #[error(transparent)]
+    Agent(#[from] AgentError),
+    /// Our own certificate cannot be had.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// A file of the configuration cannot be read.
+    #[error("cannot read {}: {source}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The configured root of trust is none.
+    #[error("{}: {source}", path.display())]
+    Root {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: TrustRootError,
+    },
+    /// The configured collateral is none.
+    #[error("{}: {source}", path.display())]
+    Collateral {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: CollateralError,
+    },
+    /// The tunnel cannot be started.
+    #[error(transparent)]
+    Tunnel(#[from] TunnelError),
+    /// The inner network cannot be used.
+    #[error(transparent)]
+    Pool(#[from] PoolError),
+    /// The watch of the chain cannot be started.
+    #[error(transparent)]
+    Watch(#[from] postern_watch::ConfigError),
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address}: {source}")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A listener has no address.
+    #[error("a listener does not know its address: {0}")]
+    Socket(#[source] io::Error),
+}
+
+impl StartError {
+    /// The exit code that fits: whether starting again may help, and whether the configuration is to blame.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::File { .. } | Self::Root { .. } | Self::Collateral { .. } | Self::Pool(_) | Self::Watch(_) => {
+                exit::CONFIG
+            }
+            Self::Agent(_) | Self::Identity(_) | Self::Tunnel(_) | Self::Bind { .. } | Self::Socket(_) => {
+                exit::UNAVAILABLE
+            }
+        }
+    }
+}
+
+/// What the doors stand on.
+#[derive(Debug)]
+pub struct Ground {
+    /// Who we are.
+    pub keeper: Arc<IdentityKeeper>,
+    /// Whom we believe.
+    pub attestor: Arc<Attestor>,
+    /// The way to the instances.
+    pub tunnel: Tunnel,
+}
+
+/// Reads the root of trust.
+///
+/// # Errors
+/// When its file cannot be read or is no certificate.
+pub fn load_root(source: &RootSource) -> Result<TrustRoot, StartError> {
+    let path = match source {
+        RootSource::Intel => return Ok(TrustRoot::intel()),
+        RootSource::File(path) => path,
+    };
+    let bytes = read(path)?;
+    let root = if bytes.starts_with(b"-----BEGIN") { TrustRoot::from_pem(&bytes) } else { TrustRoot::from_der(bytes) };
+    root.map_err(|source| StartError::Root { path: path.clone(), source })
+}
+
+/// Makes the judge of evidence from what the configuration names.
+///
+/// # Errors
+/// When a file cannot be read or understood.
+pub fn judge(attestation: &Attestation) -> Result<Arc<Attestor>, StartError> {
+    let root = load_root(&attestation.root)?;
+    if !root.is_intel() {
+        metrics::insecure("attestation.root");
+    }
+    let path = &attestation.collateral;
+    let collateral =
+        Collateral::from_json(&read(path)?).map_err(|source| StartError::Collateral { path: path.clone(), source })?;
+    Ok(Attestor::new(Appraiser::new(root, attestation.policy.clone()), collateral))
+}
+
+/// Proves to the guest agent's hardware who we are, and keeps the certificate that says so fresh.
+///
+/// # Errors
+/// When the agent does not help.
+pub async fn identity(agent: &GuestAgent, config: &Config, tasks: &Tasks) -> Result<Arc<IdentityKeeper>, StartError> {
+    let names = config.domain.bases().iter().map(|base| format!("gateway.{base}")).collect();
+    Ok(IdentityKeeper::start(agent.clone(), names, config.agent.certificate_validity, tasks).await?)
+}
+
+/// Starts the tunnel, with a key that the guest agent derives for this instance, so that instances find the same gateway
+/// after a restart.
+///
+/// # Errors
+/// When there is no key or no socket.
+pub async fn tunnel(
+    agent: &GuestAgent,
+    keeper: &IdentityKeeper,
+    settings: &TunnelSettings,
+    tasks: &Tasks,
+) -> Result<Tunnel, StartError> {
+    let path = format!("postern/wireguard/{}", keeper.current().app().instance_id);
+    let key = agent.key(&path, "wireguard").await?;
+    let config = TunnelConfig {
+        private_key: PrivateKey::from_bytes(*key),
+        listen: settings.listen,
+        address: settings.address,
+        mtu: settings.mtu,
+    };
+    Ok(Tunnel::start(config, settings.datapath, tasks).await?)
+}
+
+impl Agent {
+    /// The client of the guest agent.
+    ///
+    /// # Errors
+    /// When none is configured and none is found.
+    pub fn client(&self) -> Result<GuestAgent, AgentError> {
+        match &self.endpoint {
+            Some(endpoint) => Ok(GuestAgent::new(endpoint.clone(), self.timeout)),
+            None => GuestAgent::discover(self.timeout),
+        }
+    }
+}
+
+/// Puts together what stands behind the doors.
+pub(super) fn build(
+    config: &Config,
+    ground: &Ground,
+    chain: Arc<dyn Chain>,
+    clients: &[SocketAddr],
+) -> Result<(Edge, Door), StartError> {
+    let tunnel = ground.tunnel.clone();
+    let pool = AddressPool::new(config.tunnel.network, config.tunnel.address)?;
+    let own_key = *tunnel.public_key().as_bytes();
+    let register = Register::new(pool, own_key, config.registration.time_to_live.as_secs());
+    let sessions = Sessions::new(config.limits.connections_per_app);
+    let members = Members::new(register, tunnel.clone(), sessions.clone());
+    let registrar = Registrar {
+        members: members.clone(),
+        chain: Arc::clone(&chain),
+        about: about(config, ground, clients),
+        apps: config.registration.apps.clone(),
+        refresh: config.registration.refresh,
+        deadline: config.registration.deadline,
+    };
+    let acceptor =
+        Acceptor::new(Arc::clone(&ground.keeper), Arc::clone(&ground.attestor), &[ALPN], ClientRule::Required);
+    let door = Door {
+        acceptor,
+        attestor: Arc::clone(&ground.attestor),
+        registrar,
+        deadline: config.registration.deadline,
+        places: Arc::new(Semaphore::new(config.registration.connections.min(Semaphore::MAX_PERMITS))),
+    };
+    let edge = Edge::new(config.domain.clone(), config.limits.clone(), members, sessions, tunnel, chain);
+    Ok((edge, door))
+}
+
+fn about(config: &Config, ground: &Ground, clients: &[SocketAddr]) -> About {
+    let identity = ground.keeper.current();
+    About {
+        app: identity.app().app_id,
+        uuid: identity.app().instance_id.to_string(),
+        url: config.registration.url.clone(),
+        domain: config.domain.bases().first().map(ToString::to_string).unwrap_or_default(),
+        client_port: clients.first().map_or(0, SocketAddr::port),
+        key: ground.tunnel.public_key(),
+        address: config.tunnel.address,
+        endpoint: config.tunnel.endpoint,
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, StartError> {
+    std::fs::read(path).map_err(|source| StartError::File { path: path.to_path_buf(), source })
+}

@@ -1,0 +1,125 @@
+use super::*;
+
+/// What has no default, and nothing else.
+const LEAST: &str = r#"
+[edge]
+domains = ["Postern.Test"]
+[attestation]
+collateral = "/var/lib/postern/collateral.json"
+[wireguard]
+endpoint = "198.51.100.7:51820"
+[chain]
+rpc_urls = ["http://127.0.0.1:8545"]
+kms_contract = "0x5FbDB2315678afecb367f032d93F642f64180aa3"
+"#;
+
+fn parse(text: &str) -> Result<Config, Problems> {
+    Config::parse(text, [])
+}
+
+/// Whose number changes the default of the quorum.
+const RPC_URLS: &str =
+    r#"rpc_urls = ["https://rpc-a.example.org", "https://rpc-b.example.org", "https://rpc-c.example.org"]"#;
+
+/// Each problem as a line.
+fn problems(text: &str) -> Vec<String> {
+    let text = parse(text).unwrap_err().to_string();
+    text.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn a_configuration_of_what_has_no_default_is_enough() {
+    let config = parse(LEAST).unwrap();
+    assert_eq!(config.domain.bases()[0].as_str(), "postern.test");
+    assert_eq!(config.listen, ["0.0.0.0:5432".parse().unwrap()]);
+    assert!(config.admin.ip().is_loopback());
+    assert_eq!(config.attestation.root, RootSource::Intel);
+    assert_eq!(config.registration.apps, None);
+    assert_eq!(config.chain.quorum, 1);
+}
+
+#[test]
+fn the_default_file_says_what_is_the_default() {
+    let written = format!("{DEFAULT}\n");
+    let written = ["# domains", "# collateral", "# endpoint = \"198", "# rpc_urls", "# kms_contract"]
+        .iter()
+        .fold(written, |text, key| text.replace(key, &key[2..]));
+    let written = written.replace(RPC_URLS, r#"rpc_urls = ["http://127.0.0.1:8545"]"#);
+    let (written, least) = (parse(&written).unwrap(), parse(LEAST).unwrap());
+    let comparable = |config: &Config| {
+        format!(
+            "{:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?}",
+            config.listen,
+            config.admin,
+            config.registration,
+            config.agent,
+            (&config.attestation.policy, &config.attestation.root),
+            config.tunnel,
+            (
+                &config.chain.quorum,
+                &config.chain.poll_interval,
+                &config.chain.call_deadline,
+                &config.chain.max_workloads
+            ),
+            (&config.chain.rules, &config.chain.freshness),
+            (&config.limits, config.drain),
+            config.log,
+        )
+    };
+    assert_eq!(comparable(&written), comparable(&least));
+}
+
+#[test]
+fn all_mistakes_are_reported_at_once() {
+    let found = problems(
+        r#"
+        [edge]
+        domains = []
+        listne = ["0.0.0.0:5432"]
+        [registration]
+        refresh = "10m"
+        time_to_live = "5m"
+        [wireguard]
+        network = "10.0.0.0/24"
+        address = "10.0.1.1"
+        endpoint = "0.0.0.0:51820"
+        [chain]
+        rpc_urls = ["http://127.0.0.1:8545"]
+        quorum = 2
+        kms_contract = "0x12"
+        [limits]
+        opening = "0s"
+        hello = 100
+        "#,
+    );
+    let places = [
+        "edge.domains",
+        "edge.listne",
+        "registration.time_to_live",
+        "wireguard.address",
+        "wireguard.endpoint",
+        "attestation.collateral",
+        "chain.quorum",
+        "chain.kms_contract",
+        "limits.opening",
+        "limits.hello",
+    ];
+    for place in places {
+        assert!(found.iter().any(|line| line.contains(&format!("{place}:"))), "{place} in {found:#?}");
+    }
+    assert_eq!(found.iter().filter(|line| line.contains(": ")).count(), places.len(), "{found:#?}");
+}
+
+#[test]
+fn the_environment_overrides_the_file() {
+    let variables = [
+        ("POSTERN_GATEWAY__LIMITS__OPENING", "250ms"),
+        ("POSTERN_GATEWAY__EDGE__LISTEN", r#"["127.0.0.1:0"]"#),
+        ("POSTERN_GATEWAY__ATTESTATION__ROOT", "/etc/postern/root.pem"),
+    ];
+    let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let config = Config::parse(LEAST, variables).unwrap();
+    assert_eq!(config.limits.opening, Duration::from_millis(250));
+    assert_eq!(config.listen, ["127.0.0.1:0".parse().unwrap()]);
+    assert_eq!(config.attestation.root, RootSource::File("/etc/postern/root.pem".into()));
+}

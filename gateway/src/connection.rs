@@ -1,0 +1,180 @@
+//! One client connection, from its first byte to its last.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use postern_gateway_core::hello::ClientHello;
+use postern_gateway_core::opening::{Opening, Step};
+use postern_gateway_core::refusal::{Refusal, Speaking};
+use postern_pgwire::cancel::CancelKey;
+use postern_plumbing::relay::relay;
+use postern_wireguard::TunnelStream;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::cancel;
+use crate::dial;
+use crate::edge::Edge;
+use crate::metrics;
+use crate::proxy_header::{ConnectionId, ProxyHeader};
+use crate::sessions::Session;
+
+/// How long a refused client has to take its refusal, and how much more it may send meanwhile.
+const FAREWELL: Duration = Duration::from_secs(1);
+const FAREWELL_BYTES: usize = 256 * 1024;
+/// How much is read of a client at a time until its opening is complete.
+const READ: usize = 4 * 1024;
+
+/// A client connection.
+#[derive(Debug)]
+pub struct Connection {
+    /// Its name in the logs.
+    pub id: ConnectionId,
+    /// Where it comes from.
+    pub client: SocketAddr,
+    /// Where it arrived.
+    pub gateway: SocketAddr,
+    /// The socket.
+    pub stream: TcpStream,
+}
+
+/// How an opening ended well.
+enum Opened {
+    Hello(ClientHello),
+    Cancel(CancelKey),
+}
+
+/// Serves a connection until it ends.
+pub async fn serve(edge: Arc<Edge>, mut connection: Connection) {
+    let _open = metrics::connection();
+    let mut opening = Opening::new(edge.limits.hello);
+    let opened = match timeout(edge.limits.opening, open(&mut connection.stream, &mut opening)).await {
+        Ok(opened) => opened,
+        Err(_) => Err(Refusal::Timeout),
+    };
+    let speaking = opening.speaking();
+    let ended = match opened {
+        Ok(Opened::Hello(hello)) => session(&edge, &mut connection, opening, &hello).await,
+        Ok(Opened::Cancel(key)) => cancel::forward(&edge, &connection, &key).await,
+        Err(refusal) => Err(refusal),
+    };
+    if let Err(refusal) = ended {
+        refuse(connection, refusal, speaking).await;
+    }
+}
+
+/// Tells a client that there is no place for it, in its own language.
+pub async fn turn_away(mut connection: Connection) {
+    let _open = metrics::connection();
+    let mut first = [0];
+    let speaking = match timeout(FAREWELL, connection.stream.read(&mut first)).await {
+        Ok(Ok(1)) if first == [postern_gateway_core::hello::FIRST_BYTE] => Speaking::Tls,
+        Ok(Ok(1)) => Speaking::Postgres,
+        Ok(_) | Err(_) => Speaking::Nothing,
+    };
+    refuse(connection, Refusal::GatewayFull, speaking).await;
+}
+
+async fn open(stream: &mut TcpStream, opening: &mut Opening) -> Result<Opened, Refusal> {
+    let mut buffer = vec![0; READ];
+    loop {
+        let count = stream.read(&mut buffer).await.map_err(|_| Refusal::ClientGone)?;
+        if count == 0 {
+            return Err(Refusal::ClientGone);
+        }
+        match opening.feed(buffer.get(..count).unwrap_or_default()) {
+            Step::NeedMore => {}
+            Step::Reply(byte) => stream.write_all(&[byte]).await.map_err(|_| Refusal::ClientGone)?,
+            Step::Hello(hello) => return Ok(Opened::Hello(hello)),
+            Step::Cancel(key) => return Ok(Opened::Cancel(key)),
+            Step::Refuse(refusal) => return Err(refusal),
+        }
+    }
+}
+
+async fn session(
+    edge: &Edge,
+    connection: &mut Connection,
+    opening: Opening,
+    hello: &ClientHello,
+) -> Result<(), Refusal> {
+    let route = edge.domain.parse(&hello.server_name).map_err(|error| {
+        tracing::debug!(connection = %connection.id, %error, "no route");
+        Refusal::NoRoute
+    })?;
+    let dialled = dial::dial(edge, connection.id, &route).await?;
+    let (session, mut upstream) = (dialled.session, dialled.stream);
+    let header = ProxyHeader {
+        id: connection.id,
+        client: connection.client,
+        gateway: connection.gateway,
+        authority: Some(hello.server_name.as_str()),
+        negotiated: opening.negotiated(),
+    };
+    let header = dialled.proxy_header.then_some(&header);
+    let opened = timeout(edge.limits.connect, introduce(&mut upstream, header, opening)).await;
+    if !matches!(opened, Ok(Ok(()))) {
+        return Err(Refusal::Unreachable);
+    }
+    carry(connection, &mut upstream, &session).await;
+    Ok(())
+}
+
+/// Sends the header, then what the client has sent so far.
+async fn introduce(upstream: &mut TunnelStream, header: Option<&ProxyHeader<'_>>, opening: Opening) -> io::Result<()> {
+    if let Some(header) = header {
+        upstream.write_all(&header.encode()?).await?;
+    }
+    upstream.write_all(&opening.into_received()).await?;
+    upstream.flush().await
+}
+
+async fn carry(connection: &mut Connection, upstream: &mut TunnelStream, session: &Session) {
+    let _open = metrics::session();
+    let relayed = tokio::select! {
+        biased;
+        () = session.cut() => None,
+        end = relay(&mut connection.stream, upstream, session.progress()) => Some(end),
+    };
+    let progress = session.progress();
+    let (to_upstream, to_client) = (progress.to_upstream(), progress.to_client());
+    match relayed {
+        None => tracing::debug!(connection = %connection.id, to_upstream, to_client, "session cut"),
+        Some(end) => {
+            let error = end.error.map(|error| error.to_string());
+            tracing::debug!(connection = %connection.id, to_upstream, to_client, error, "session ended");
+        }
+    }
+}
+
+/// Tells the client, counts, and closes so that the client can read what it was told.
+async fn refuse(mut connection: Connection, refusal: Refusal, speaking: Speaking) {
+    metrics::refused(refusal);
+    let client = connection.client;
+    tracing::debug!(connection = %connection.id, %client, reason = refusal.label(), "{}", refusal.public());
+    let wire = refusal.wire(speaking);
+    let farewell = farewell(&mut connection.stream, &wire);
+    // Whoever does not read its refusal loses it.
+    if timeout(FAREWELL, farewell).await.is_err() {
+        tracing::trace!(connection = %connection.id, "the client did not take its refusal in time");
+    }
+}
+
+/// Closing a socket that holds unread bytes resets the connection, and the reset may overtake the refusal. So the rest is
+/// read and thrown away.
+async fn farewell(stream: &mut TcpStream, wire: &[u8]) -> io::Result<()> {
+    stream.write_all(wire).await?;
+    stream.shutdown().await?;
+    let mut buffer = vec![0; READ];
+    let mut left = FAREWELL_BYTES;
+    while left > 0 {
+        match stream.read(&mut buffer).await? {
+            0 => break,
+            count => left = left.saturating_sub(count),
+        }
+    }
+    Ok(())
+}

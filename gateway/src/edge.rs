@@ -1,0 +1,101 @@
+//! What every client connection needs of the gateway.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use postern_gateway_core::refusal::Refusal;
+use postern_gateway_core::route::{Domain, Route};
+use postern_gateway_core::table::{Candidate, Instance};
+use postern_wireguard::Tunnel;
+use tokio::sync::Semaphore;
+
+use crate::chain::{self, Chain};
+use crate::members::{Members, Snapshot};
+use crate::sessions::Sessions;
+
+/// Limits of client connections.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// From the first byte to the end of the ClientHello.
+    pub opening: Duration,
+    /// For one attempt to connect to an instance.
+    pub connect: Duration,
+    /// For a cancel request inside the tunnel.
+    pub cancel: Duration,
+    /// Connections at once.
+    pub connections: usize,
+    /// Sessions of one app at once.
+    pub connections_per_app: usize,
+    /// The longest ClientHello, in bytes on the wire.
+    pub hello: usize,
+}
+
+/// The gateway as a client connection sees it.
+#[derive(Debug)]
+pub struct Edge {
+    /// Where apps have their names.
+    pub domain: Domain,
+    /// Limits.
+    pub limits: Limits,
+    /// Who can be reached.
+    pub members: Members,
+    /// Who is connected.
+    pub sessions: Sessions,
+    /// The way to the instances.
+    pub tunnel: Tunnel,
+    /// What the chain allows.
+    pub chain: Arc<dyn Chain>,
+    /// One permit per connection that may be open.
+    pub places: Arc<Semaphore>,
+    /// One permit per connection that is told that there is no place.
+    pub standing_room: Arc<Semaphore>,
+    /// One permit per cancel request under way.
+    pub cancels: Arc<Semaphore>,
+}
+
+impl Edge {
+    /// A gateway without connections.
+    #[must_use]
+    pub fn new(
+        domain: Domain,
+        limits: Limits,
+        members: Members,
+        sessions: Sessions,
+        tunnel: Tunnel,
+        chain: Arc<dyn Chain>,
+    ) -> Self {
+        const STANDING_ROOM: usize = 64;
+        const CANCELS: usize = 256;
+        let places = Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS)));
+        let (standing_room, cancels) = (Arc::new(Semaphore::new(STANDING_ROOM)), Arc::new(Semaphore::new(CANCELS)));
+        Self { domain, limits, members, sessions, tunnel, chain, places, standing_room, cancels }
+    }
+
+    /// The instances to which a route leads now.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub fn candidates(&self, route: &Route) -> Result<Vec<Candidate>, Refusal> {
+        let snapshot = self.members.snapshot();
+        snapshot.table.candidates(route, |instance| self.admitted(&snapshot, instance))
+    }
+
+    /// Whether an instance is still admitted, by a newer look at everything.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn still_admitted(&self, candidate: &Candidate) -> Result<(), Refusal> {
+        let snapshot = self.members.snapshot();
+        let instance = snapshot.table.by_slot(candidate.instance.slot).filter(|at| at.id == candidate.instance.id);
+        let instance = instance.ok_or(Refusal::NotAdmitted)?;
+        match instance.standing {
+            postern_gateway_core::table::Standing::Admitted { .. } => self.admitted(&snapshot, instance),
+            postern_gateway_core::table::Standing::Refused => Err(Refusal::NotAdmitted),
+        }
+    }
+
+    fn admitted(&self, snapshot: &Snapshot, instance: &Instance) -> Result<(), Refusal> {
+        let boot = snapshot.boot(&instance.id).ok_or(Refusal::NotAdmitted)?;
+        self.chain.current(boot).map(drop).map_err(|not_admitted| chain::refusal(&not_admitted))
+    }
+}

@@ -1,0 +1,203 @@
+//! The members: the register of instances, with the tunnel and the table that follow from it.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use arc_swap::ArcSwap;
+use ipnet::IpNet;
+use postern_allowlist::BootInfo;
+use postern_gateway_core::registration::{Assignment, Claim, Command, Link, Register, RegistrationError, TunnelKey};
+use postern_gateway_core::table::Table;
+use postern_identity::InstanceId;
+use postern_wireguard::{Peer, PublicKey, Tunnel};
+
+use crate::metrics;
+use crate::sessions::Sessions;
+
+/// Every member. Clones share them.
+#[derive(Debug, Clone)]
+pub struct Members {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    /// Held while a decision is made and performed, so that decisions take effect in their order. Never across an await.
+    state: Mutex<State>,
+    snapshot: ArcSwap<Snapshot>,
+    tunnel: Tunnel,
+    sessions: Sessions,
+}
+
+#[derive(Debug)]
+struct State {
+    register: Register,
+    boots: BTreeMap<InstanceId, Arc<BootInfo>>,
+    /// Where a refused instance was: when it is let in again, it does not know that it has to speak first.
+    endpoints: BTreeMap<InstanceId, SocketAddr>,
+}
+
+/// What a connection sees of the members: one state of everything, however long it looks.
+#[derive(Debug, Default)]
+pub struct Snapshot {
+    /// Who can be reached.
+    pub table: Table,
+    /// What each of them proved.
+    boots: BTreeMap<InstanceId, Arc<BootInfo>>,
+}
+
+impl Snapshot {
+    /// What an instance proved.
+    #[must_use]
+    pub fn boot(&self, instance: &InstanceId) -> Option<&Arc<BootInfo>> {
+        self.boots.get(instance)
+    }
+
+    /// What the members proved.
+    pub fn boots(&self) -> impl Iterator<Item = &Arc<BootInfo>> {
+        self.boots.values()
+    }
+}
+
+impl Members {
+    /// Nobody yet.
+    #[must_use]
+    pub fn new(register: Register, tunnel: Tunnel, sessions: Sessions) -> Self {
+        let state = State { register, boots: BTreeMap::new(), endpoints: BTreeMap::new() };
+        let snapshot = ArcSwap::from_pointee(Snapshot::default());
+        Self { inner: Arc::new(Inner { state: Mutex::new(state), snapshot, tunnel, sessions }) }
+    }
+
+    /// What is in force now, without a lock.
+    #[must_use]
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.inner.snapshot.load_full()
+    }
+
+    /// Whether a member proved exactly this.
+    #[must_use]
+    pub fn knows(&self, boot: &BootInfo) -> bool {
+        self.snapshot().boot(&boot.instance_id).is_some_and(|known| **known == *boot)
+    }
+
+    /// Makes an instance a member or renews its membership; also answers what it proved before, when that was something
+    /// else and nobody needs to follow it any more.
+    ///
+    /// # Errors
+    /// When the rules of registration are against it.
+    pub fn register(
+        &self,
+        claim: Claim,
+        boot: Arc<BootInfo>,
+        link: Link,
+        now: u64,
+    ) -> Result<(Assignment, Option<Arc<BootInfo>>), RegistrationError> {
+        let mut state = self.state();
+        let instance = claim.instance;
+        let (assignment, commands) = state.register.register(claim, link, now)?;
+        let before = state.boots.insert(instance, Arc::clone(&boot)).filter(|before| *before != boot);
+        // The route opens when the tunnel is there, not before.
+        self.perform(&commands, state.endpoints.remove(&instance));
+        self.publish(&state);
+        Ok((assignment, before))
+    }
+
+    /// The registration connection of an instance ended.
+    pub fn unlinked(&self, instance: &InstanceId, link: Link) {
+        let mut state = self.state();
+        state.register.unlinked(instance, link);
+        self.publish(&state);
+    }
+
+    /// The chain refuses what an instance runs. Says how many sessions were cut; `None` when no member runs it, or it was
+    /// refused before.
+    pub fn refuse(&self, boot: &BootInfo) -> Option<usize> {
+        let mut state = self.state();
+        if state.boots.get(&boot.instance_id).is_none_or(|known| **known != *boot) {
+            return None;
+        }
+        let commands = state.register.refuse(&boot.instance_id);
+        if commands.is_empty() {
+            return None;
+        }
+        self.publish(&state);
+        let endpoint = commands.iter().find_map(|command| self.endpoint(command));
+        state.endpoints.extend(endpoint.map(|endpoint| (boot.instance_id, endpoint)));
+        Some(self.perform(&commands, None))
+    }
+
+    /// The chain allows what an instance runs. Says whether that let a member in again.
+    pub fn allow(&self, boot: &BootInfo, block: u64, now: u64) -> bool {
+        let mut state = self.state();
+        if state.boots.get(&boot.instance_id).is_none_or(|known| **known != *boot) {
+            return false;
+        }
+        let commands = state.register.allow(&boot.instance_id, block, now);
+        let endpoint = state.endpoints.remove(&boot.instance_id);
+        self.perform(&commands, endpoint);
+        self.publish(&state);
+        !commands.is_empty()
+    }
+
+    /// Drops the members whose time is over, and says what they had proved.
+    pub fn expire(&self, now: u64) -> Vec<Arc<BootInfo>> {
+        let mut state = self.state();
+        let sessions = &self.inner.sessions;
+        let (gone, commands) = state.register.expire(now, |instance| sessions.load(instance) > 0);
+        if gone.is_empty() {
+            return Vec::new();
+        }
+        state.endpoints.retain(|instance, _| !gone.contains(instance));
+        let boots = gone.iter().filter_map(|instance| state.boots.remove(instance)).collect();
+        self.publish(&state);
+        self.perform(&commands, None);
+        boots
+    }
+
+    /// Performs commands in their order, and says how many sessions were cut. A peer that is let in is looked for at
+    /// `endpoint`, when that is known.
+    fn perform(&self, commands: &[Command], endpoint: Option<SocketAddr>) -> usize {
+        let Inner { tunnel, sessions, .. } = self.inner.as_ref();
+        let mut cut = 0;
+        for command in commands {
+            match command {
+                Command::SetPeer { key, address } => {
+                    tunnel.set_peer(peer(*key, *address, endpoint));
+                    if endpoint.is_some() {
+                        tunnel.handshake(&PublicKey::from_bytes(*key));
+                    }
+                }
+                Command::RemovePeer { key } => {
+                    tunnel.remove_peer(&PublicKey::from_bytes(*key));
+                }
+                Command::CutSessions { instance } => cut += sessions.cut(instance),
+            }
+        }
+        cut
+    }
+
+    /// Where the peer is that a command shuts out.
+    fn endpoint(&self, command: &Command) -> Option<SocketAddr> {
+        match command {
+            Command::RemovePeer { key } => self.inner.tunnel.peer(&PublicKey::from_bytes(*key))?.endpoint,
+            Command::SetPeer { .. } | Command::CutSessions { .. } => None,
+        }
+    }
+
+    fn publish(&self, state: &State) {
+        let snapshot = Snapshot { table: state.register.table(), boots: state.boots.clone() };
+        metrics::table(&snapshot.table);
+        self.inner.snapshot.store(Arc::new(snapshot));
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // A panic in between leaves at worst a peer without a route, which the next renewal mends.
+        self.inner.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn peer(key: TunnelKey, address: IpAddr, endpoint: Option<SocketAddr>) -> Peer {
+    // The instance keeps the path open; it is the one behind an address translator.
+    Peer { public_key: PublicKey::from_bytes(key), endpoint, allowed: vec![IpNet::from(address)], keepalive: None }
+}

@@ -1,0 +1,128 @@
+//! The gateway's metrics, by name. All of them are listed in [`describe`].
+
+use std::time::Duration;
+
+use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use postern_gateway_core::refusal::Refusal;
+use postern_gateway_core::table::{Standing, Table};
+
+const CONNECTIONS: &str = "postern_gateway_connections_total";
+const CONNECTIONS_OPEN: &str = "postern_gateway_connections_open";
+const SESSIONS_OPEN: &str = "postern_gateway_sessions_open";
+const REFUSALS: &str = "postern_gateway_refusals_total";
+const BYTES: &str = "postern_gateway_bytes_total";
+const CANCELS: &str = "postern_gateway_cancels_total";
+const DIAL_ERRORS: &str = "postern_gateway_dial_errors_total";
+const DIAL: &str = "postern_gateway_dial_seconds";
+const SESSIONS_CUT: &str = "postern_gateway_sessions_cut_total";
+const CUT: &str = "postern_gateway_cut_seconds";
+const REGISTRATIONS: &str = "postern_gateway_registrations_total";
+const INSTANCES: &str = "postern_gateway_instances";
+const INSECURE: &str = "postern_gateway_insecure";
+
+/// Names every metric to the recorder, and starts those at zero whose absence would hide a first event.
+pub fn describe() {
+    describe_counter!(CONNECTIONS, "Client connections accepted");
+    describe_gauge!(CONNECTIONS_OPEN, "Client connections open, in whatever phase");
+    describe_gauge!(SESSIONS_OPEN, "Sessions being relayed");
+    describe_counter!(REFUSALS, "Client connections refused, by reason");
+    describe_counter!(BYTES, Unit::Bytes, "Bytes relayed, by direction");
+    describe_counter!(CANCELS, "Cancel requests, by outcome");
+    describe_counter!(DIAL_ERRORS, "Attempts to connect to an instance that failed");
+    describe_histogram!(DIAL, Unit::Seconds, "Time to connect to an instance through the tunnel");
+    describe_counter!(SESSIONS_CUT, "Live sessions cut because their instance is not admitted any more");
+    describe_histogram!(CUT, Unit::Seconds, "Time from a change on chain being seen to the sessions being cut");
+    describe_counter!(REGISTRATIONS, "Registrations of instances, by outcome");
+    describe_gauge!(INSTANCES, "Registered instances, by standing");
+    describe_gauge!(INSECURE, "1 for each dangerous switch that is on");
+    counter!(CONNECTIONS).absolute(0);
+    counter!(SESSIONS_CUT).absolute(0);
+    for refusal in Refusal::ALL {
+        counter!(REFUSALS, "reason" => refusal.label()).absolute(0);
+    }
+    bytes(0, 0);
+}
+
+/// A client connection was accepted; it is open until the answer is dropped.
+#[must_use]
+pub fn connection() -> Open {
+    counter!(CONNECTIONS).increment(1);
+    Open::new(CONNECTIONS_OPEN)
+}
+
+/// A session is being relayed until the answer is dropped.
+#[must_use]
+pub fn session() -> Open {
+    Open::new(SESSIONS_OPEN)
+}
+
+/// A client was refused.
+pub fn refused(refusal: Refusal) {
+    counter!(REFUSALS, "reason" => refusal.label()).increment(1);
+}
+
+/// Bytes were relayed.
+pub fn bytes(to_upstream: u64, to_client: u64) {
+    counter!(BYTES, "direction" => "to_upstream").increment(to_upstream);
+    counter!(BYTES, "direction" => "to_client").increment(to_client);
+}
+
+/// A cancel request was dealt with.
+pub fn cancel(outcome: &'static str) {
+    counter!(CANCELS, "outcome" => outcome).increment(1);
+}
+
+/// An instance was connected to, or not.
+pub fn dialled(succeeded: bool, took: Duration) {
+    if succeeded {
+        histogram!(DIAL).record(took);
+    } else {
+        counter!(DIAL_ERRORS).increment(1);
+    }
+}
+
+/// Sessions were cut, so long after the change was seen.
+pub fn cut(sessions: usize, after: Duration) {
+    counter!(SESSIONS_CUT).increment(u64::try_from(sessions).unwrap_or(u64::MAX));
+    histogram!(CUT).record(after);
+}
+
+/// An instance asked to be registered.
+pub fn registration(outcome: &'static str) {
+    counter!(REGISTRATIONS, "outcome" => outcome).increment(1);
+}
+
+/// The table changed.
+pub fn table(table: &Table) {
+    let (mut admitted, mut refused) = (0_u32, 0_u32);
+    for instance in table.instances() {
+        match instance.standing {
+            Standing::Admitted { .. } => admitted += 1,
+            Standing::Refused => refused += 1,
+        }
+    }
+    gauge!(INSTANCES, "standing" => "admitted").set(admitted);
+    gauge!(INSTANCES, "standing" => "refused").set(refused);
+}
+
+/// A dangerous switch is on.
+pub fn insecure(switch: &'static str) {
+    gauge!(INSECURE, "switch" => switch).set(1);
+}
+
+/// Counts in a gauge while it exists.
+#[derive(Debug)]
+pub struct Open(&'static str);
+
+impl Open {
+    fn new(name: &'static str) -> Self {
+        gauge!(name).increment(1);
+        Self(name)
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        gauge!(self.0).decrement(1);
+    }
+}

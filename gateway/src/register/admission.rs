@@ -1,0 +1,209 @@
+//! Decides about one registration, and performs it.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use postern_allowlist::{Admission, BootInfo};
+use postern_attest::Appraisal;
+use postern_gateway_core::registration::{Assignment, Claim, Link};
+use postern_identity::AppId;
+use postern_plumbing::clock::unix_now;
+use postern_wireguard::PublicKey;
+
+use super::message::{AgentFields, Gateway, GatewayFields, Info, RegisterCvm, Registered, WireGuard, WireGuardPeer};
+use super::problem::Problem;
+use crate::audit;
+use crate::chain::Chain;
+use crate::members::Members;
+use crate::metrics;
+
+/// The prefix of TXT records by which owners of domains point at apps.
+const TXT_PREFIX: &str = "_dstack-app-address";
+/// The port of dstack's guest agent.
+const GUEST_AGENT_PORT: u16 = 8090;
+
+/// Who registers instances.
+#[derive(Debug)]
+pub struct Registrar {
+    /// The members.
+    pub members: Members,
+    /// What the chain allows.
+    pub chain: Arc<dyn Chain>,
+    /// What is told to instances.
+    pub about: About,
+    /// The apps that may register; `None` leaves it to the chain.
+    pub apps: Option<BTreeSet<AppId>>,
+    /// How often instances are asked to renew.
+    pub refresh: Duration,
+    /// How long the chain may take to answer.
+    pub deadline: Duration,
+}
+
+/// What is told to instances about this gateway.
+#[derive(Debug, Clone)]
+pub struct About {
+    /// Its app, as its own quote has it.
+    pub app: AppId,
+    /// Its instance id, in hex.
+    pub uuid: String,
+    /// Where it takes registrations.
+    pub url: Option<String>,
+    /// The base domain.
+    pub domain: String,
+    /// The port to which clients connect.
+    pub client_port: u16,
+    /// Its WireGuard key.
+    pub key: PublicKey,
+    /// Its inner address.
+    pub address: std::net::IpAddr,
+    /// Where its tunnel arrives.
+    pub endpoint: SocketAddr,
+}
+
+impl Registrar {
+    /// Registers the instance that proved `appraisal`, or renews its registration.
+    ///
+    /// # Errors
+    /// Why not.
+    pub async fn register(
+        &self,
+        appraisal: &Appraisal,
+        request: &RegisterCvm,
+        link: Link,
+    ) -> Result<Registered, Problem> {
+        let boot = self.boot(appraisal)?;
+        let admission = self.admit(&boot).await?;
+        let assignment = self.join(appraisal, request, link, &boot, &admission)?;
+        Ok(self.registered(assignment))
+    }
+
+    /// What anybody may know.
+    #[must_use]
+    pub fn info(&self) -> Info {
+        Info {
+            base_domain: self.about.domain.clone(),
+            external_port: self.about.client_port,
+            app_address_ns_prefix: TXT_PREFIX.to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        }
+    }
+
+    fn boot(&self, appraisal: &Appraisal) -> Result<Arc<BootInfo>, Problem> {
+        let identity = &appraisal.identity;
+        if self.apps.as_ref().is_some_and(|apps| !apps.contains(&identity.app_id)) {
+            return Err(Problem::new(403, "app_not_served", "this gateway does not serve the app"));
+        }
+        let Some(os_image_hash) = identity.os_image_hash else {
+            return Err(Problem::new(403, "no_os_image", "the event log does not say which OS image was booted"));
+        };
+        let boot = BootInfo {
+            app_id: identity.app_id,
+            compose_hash: identity.compose_hash,
+            instance_id: identity.instance_id,
+            device_id: appraisal.device_id,
+            mr_aggregated: appraisal.mr_aggregated,
+            mr_system: appraisal.mr_system,
+            os_image_hash,
+            tcb_status: appraisal.tcb_status.clone(),
+            advisory_ids: appraisal.advisory_ids.clone(),
+        };
+        Ok(Arc::new(boot))
+    }
+
+    async fn admit(&self, boot: &Arc<BootInfo>) -> Result<Admission, Problem> {
+        let evaluated = self.chain.evaluate(boot.as_ref().clone(), self.deadline).await;
+        evaluated.map_err(|not_admitted| {
+            audit::refused(boot, &not_admitted);
+            // A member that was refused is followed further: it comes back by itself when it is allowed again.
+            if !self.members.knows(boot) {
+                self.chain.forget(boot);
+            }
+            Problem::from(&not_admitted)
+        })
+    }
+
+    fn join(
+        &self,
+        appraisal: &Appraisal,
+        request: &RegisterCvm,
+        link: Link,
+        boot: &Arc<BootInfo>,
+        admission: &Admission,
+    ) -> Result<Assignment, Problem> {
+        let key: PublicKey = request
+            .client_public_key
+            .parse()
+            .map_err(|_| Problem::new(400, "key", "client_public_key is not a WireGuard key in base64"))?;
+        let claim = Claim {
+            app: boot.app_id,
+            instance: boot.instance_id,
+            key: *key.as_bytes(),
+            sidecar_port: request.postern.sidecar_port,
+            ports: request.ports(),
+            block: admission.block.number,
+            evidence_until: appraisal.valid_until,
+        };
+        let renewed = self.members.knows(boot);
+        let joined = self.members.register(claim, Arc::clone(boot), link, unix_now());
+        let (assignment, before) = joined.inspect_err(|error| {
+            tracing::warn!(instance = %boot.instance_id, app = %boot.app_id, %error, "registration refused");
+            if !renewed {
+                self.chain.forget(boot);
+            }
+        })?;
+        if let Some(before) = before {
+            self.chain.forget(&before);
+        }
+        self.look_again(boot)?;
+        if renewed {
+            metrics::registration("renewed");
+        } else {
+            metrics::registration("admitted");
+            audit::admitted(boot, admission, &assignment, &key);
+        }
+        Ok(assignment)
+    }
+
+    /// A revocation that came between the answer of the chain and the registration found no member to refuse.
+    fn look_again(&self, boot: &BootInfo) -> Result<(), Problem> {
+        match self.chain.current(boot) {
+            Err(not_admitted) if not_admitted.is_the_chains_word() => {
+                self.members.refuse(boot);
+                audit::refused(boot, &not_admitted);
+                Err(Problem::from(&not_admitted))
+            }
+            Ok(_) | Err(_) => Ok(()),
+        }
+    }
+
+    fn registered(&self, assignment: Assignment) -> Registered {
+        let About { app, uuid, url, domain, client_port, key, address, endpoint } = self.about.clone();
+        let server = WireGuardPeer { pk: key.to_string(), ip: address, endpoint };
+        let gateway = Gateway {
+            id: 1,
+            uuid,
+            url: url.unwrap_or_default(),
+            last_seen: unix_now(),
+            wg_public_key: key.to_string(),
+            wg_ip: address,
+            wg_endpoint: endpoint,
+        };
+        Registered {
+            wg: WireGuard { client_ip: assignment.address, servers: vec![server] },
+            agent: AgentFields {
+                external_port: client_port,
+                internal_port: GUEST_AGENT_PORT,
+                domain,
+                app_address_ns_prefix: TXT_PREFIX.to_owned(),
+            },
+            gateways: vec![gateway],
+            postern: GatewayFields {
+                cancel_slot: assignment.slot.number(),
+                refresh_seconds: self.refresh.as_secs(),
+                gateway_app_id: app,
+            },
+        }
+    }
+}

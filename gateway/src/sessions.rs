@@ -1,0 +1,194 @@
+//! The sessions that go through the gateway now, so that they can be counted, limited and cut.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use postern_gateway_core::refusal::Refusal;
+use postern_identity::{AppId, InstanceId};
+use postern_plumbing::relay::Progress;
+use tokio_util::sync::CancellationToken;
+
+use crate::metrics;
+
+/// Every session. Clones share them.
+#[derive(Debug, Clone)]
+pub struct Sessions {
+    live: Arc<Mutex<Live>>,
+    max_per_app: usize,
+}
+
+#[derive(Debug, Default)]
+struct Live {
+    last: u64,
+    instances: BTreeMap<InstanceId, BTreeMap<u64, Entry>>,
+    apps: BTreeMap<AppId, usize>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    cut: CancellationToken,
+    progress: Arc<Progress>,
+    metered: Metered,
+}
+
+/// What of a session's bytes was given to the metrics already.
+#[derive(Debug, Default)]
+struct Metered {
+    to_upstream: u64,
+    to_client: u64,
+}
+
+/// One session, which is live until this is dropped.
+#[derive(Debug)]
+pub struct Session {
+    number: u64,
+    app: AppId,
+    instance: InstanceId,
+    cut: CancellationToken,
+    progress: Arc<Progress>,
+    owner: Sessions,
+}
+
+impl Sessions {
+    /// No sessions yet; an app may have `max_per_app` at once.
+    #[must_use]
+    pub fn new(max_per_app: usize) -> Self {
+        Self { live: Arc::default(), max_per_app }
+    }
+
+    /// Opens a session to an instance, if its app has room for it.
+    ///
+    /// # Errors
+    /// [`Refusal::AppFull`].
+    pub fn open(&self, app: AppId, instance: InstanceId) -> Result<Session, Refusal> {
+        let mut live = self.live();
+        let count = live.apps.entry(app).or_default();
+        if *count >= self.max_per_app {
+            return Err(Refusal::AppFull);
+        }
+        *count += 1;
+        live.last += 1;
+        let number = live.last;
+        let (cut, progress) = (CancellationToken::new(), Arc::new(Progress::default()));
+        let entry = Entry { cut: cut.clone(), progress: Arc::clone(&progress), metered: Metered::default() };
+        live.instances.entry(instance).or_default().insert(number, entry);
+        Ok(Session { number, app, instance, cut, progress, owner: self.clone() })
+    }
+
+    /// Cuts every session to an instance, and says how many there were.
+    pub fn cut(&self, instance: &InstanceId) -> usize {
+        let live = self.live();
+        let entries = live.instances.get(instance).into_iter().flat_map(BTreeMap::values);
+        entries.map(|entry| entry.cut.cancel()).count()
+    }
+
+    /// How many sessions go to an instance.
+    #[must_use]
+    pub fn load(&self, instance: &InstanceId) -> usize {
+        self.live().instances.get(instance).map_or(0, BTreeMap::len)
+    }
+
+    /// How many sessions there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.live().apps.values().sum()
+    }
+
+    /// Gives the metrics what was moved since the last time, so that a session of days shows while it lasts.
+    pub fn meter(&self) {
+        for entry in self.live().instances.values_mut().flat_map(BTreeMap::values_mut) {
+            entry.metered.catch_up(&entry.progress);
+        }
+    }
+
+    fn close(&self, session: &Session) {
+        let mut live = self.live();
+        if let Some(entries) = live.instances.get_mut(&session.instance) {
+            if let Some(mut entry) = entries.remove(&session.number) {
+                entry.metered.catch_up(&entry.progress);
+            }
+            if entries.is_empty() {
+                live.instances.remove(&session.instance);
+            }
+        }
+        if let Some(count) = live.apps.get_mut(&session.app) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                live.apps.remove(&session.app);
+            }
+        }
+    }
+
+    fn live(&self) -> MutexGuard<'_, Live> {
+        // Counts and tokens are whole at every await-free step, wherever the last holder panicked.
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Session {
+    /// Resolves when the session has been cut.
+    pub async fn cut(&self) {
+        self.cut.cancelled().await;
+    }
+
+    /// What it has moved.
+    #[must_use]
+    pub fn progress(&self) -> &Progress {
+        &self.progress
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.owner.clone().close(self);
+    }
+}
+
+impl Metered {
+    fn catch_up(&mut self, progress: &Progress) {
+        let (up, down) = (progress.to_upstream(), progress.to_client());
+        metrics::bytes(up.saturating_sub(self.to_upstream), down.saturating_sub(self.to_client));
+        *self = Self { to_upstream: up, to_client: down };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const APP: AppId = AppId([1; 20]);
+    const ONE: InstanceId = InstanceId([2; 20]);
+    const OTHER: InstanceId = InstanceId([3; 20]);
+
+    #[test]
+    fn an_app_has_its_limit_whatever_instances_serve_it() {
+        let sessions = Sessions::new(2);
+        let first = sessions.open(APP, ONE).unwrap();
+        let _second = sessions.open(APP, OTHER).unwrap();
+        assert_eq!(sessions.open(APP, ONE).unwrap_err(), Refusal::AppFull);
+        assert!(sessions.open(AppId([9; 20]), ONE).is_ok(), "another app has its own");
+        drop(first);
+        assert!(sessions.open(APP, ONE).is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_cut_meets_the_sessions_of_one_instance_only() {
+        let sessions = Sessions::new(10);
+        let (first, second) = (sessions.open(APP, ONE).unwrap(), sessions.open(APP, ONE).unwrap());
+        let other = sessions.open(APP, OTHER).unwrap();
+        assert_eq!((sessions.load(&ONE), sessions.load(&OTHER), sessions.count()), (2, 1, 3));
+        assert_eq!(sessions.cut(&ONE), 2);
+        first.cut().await;
+        second.cut().await;
+        assert!(!other.cut.is_cancelled());
+    }
+
+    #[test]
+    fn nothing_is_left_of_sessions_that_ended() {
+        let sessions = Sessions::new(10);
+        let opened: Vec<_> = (0..5).map(|_| sessions.open(APP, ONE).unwrap()).collect();
+        drop(opened);
+        assert_eq!(sessions.count(), 0);
+        assert!(sessions.live().instances.is_empty() && sessions.live().apps.is_empty());
+    }
+}

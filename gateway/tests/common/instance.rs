@@ -1,0 +1,132 @@
+//! An instance at the other end of the tunnel, whose sidecar says back what it hears.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use ipnet::IpNet;
+use postern_allowlist::BootInfo;
+use postern_gateway_core::registration::{Claim, Link};
+use postern_identity::{AppId, ComposeHash, DeviceId, InstanceId, OsImageHash};
+use postern_plumbing::clock::unix_now;
+use postern_plumbing::tasks::Task;
+use postern_wireguard::{Peer, Tunnel, TunnelStream};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use super::chain::allowed;
+use super::{House, PATIENCE, start_tunnel};
+use gateway::chain::Chain as _;
+
+pub(crate) const PORT: u16 = 5433;
+
+pub(crate) struct Instance {
+    pub(crate) boot: Arc<BootInfo>,
+    pub(crate) slot: u32,
+    pub(crate) tunnel: Tunnel,
+    pub(crate) link: Link,
+    heard: mpsc::UnboundedReceiver<Heard>,
+    _sidecar: Task<()>,
+}
+
+/// One connection, as the sidecar saw it.
+#[derive(Debug)]
+pub(crate) struct Heard {
+    /// The bytes of the PROXY header.
+    pub(crate) header: Vec<u8>,
+    /// The inner address that it came from.
+    pub(crate) from: SocketAddr,
+    /// The first bytes after the header.
+    pub(crate) first: Vec<u8>,
+}
+
+pub(crate) fn boot(number: u8, app: u8) -> BootInfo {
+    BootInfo {
+        app_id: AppId([app; 20]),
+        compose_hash: ComposeHash([number; 32]),
+        instance_id: InstanceId([number; 20]),
+        device_id: DeviceId([3; 32]),
+        mr_aggregated: [4; 32],
+        mr_system: [5; 32],
+        os_image_hash: OsImageHash([6; 32]),
+        tcb_status: "UpToDate".to_owned(),
+        advisory_ids: vec![],
+    }
+}
+
+impl Instance {
+    pub(crate) async fn join(house: &House, number: u8, app: u8) -> Self {
+        static LINK: AtomicU64 = AtomicU64::new(0);
+        let boot = Arc::new(boot(number, app));
+        house.chain.say(&boot, Ok(allowed(1)));
+        house.chain.current(&boot).unwrap();
+        // Its address follows from its id; a tunnel needs it before it can start.
+        let tunnel = start_tunnel(&address(house, &boot).to_string()).await;
+        let link = Link(LINK.fetch_add(1, Ordering::Relaxed));
+        let claim = claim(&boot, *tunnel.public_key().as_bytes());
+        let (assignment, _) = house.edge.members.register(claim, Arc::clone(&boot), link, unix_now()).unwrap();
+        assert_eq!(assignment.address, tunnel.address());
+        tunnel.set_peer(Peer {
+            public_key: house.edge.tunnel.public_key(),
+            endpoint: Some(house.edge.tunnel.local_addr()),
+            allowed: vec![IpNet::from(house.edge.tunnel.address())],
+            keepalive: Some(5),
+        });
+        let listener = tunnel.listen(PORT).unwrap();
+        let (hearing, heard) = mpsc::unbounded_channel();
+        let sidecar = Task::spawn("sidecar", async move {
+            loop {
+                let (stream, from) = listener.accept().await;
+                Task::spawn("session", serve(stream, from, hearing.clone())).detach();
+            }
+        });
+        Self { boot, slot: assignment.slot.number(), tunnel, link, heard, _sidecar: sidecar }
+    }
+
+    pub(crate) async fn heard(&mut self) -> Heard {
+        timeout(PATIENCE, self.heard.recv()).await.expect("nobody came").unwrap()
+    }
+}
+
+fn claim(boot: &BootInfo, key: [u8; 32]) -> Claim {
+    Claim {
+        app: boot.app_id,
+        instance: boot.instance_id,
+        key,
+        sidecar_port: PORT,
+        ports: BTreeMap::new(),
+        block: 1,
+        evidence_until: u64::MAX,
+    }
+}
+
+fn address(house: &House, boot: &BootInfo) -> std::net::IpAddr {
+    let network = "10.74.0.0/16".parse().unwrap();
+    let mut pool = postern_gateway_core::pool::AddressPool::new(network, house.edge.tunnel.address()).unwrap();
+    pool.allocate(boot.instance_id).unwrap()
+}
+
+/// Reads the PROXY header and says back whatever follows.
+async fn serve(mut stream: TunnelStream, from: SocketAddr, hearing: mpsc::UnboundedSender<Heard>) {
+    let mut header = vec![0; 16];
+    stream.read_exact(&mut header).await.unwrap();
+    let mut rest = vec![0; u16::from_be_bytes([header[14], header[15]]).into()];
+    stream.read_exact(&mut rest).await.unwrap();
+    header.extend(rest);
+    let mut first = vec![0; 4096];
+    let count = stream.read(&mut first).await.unwrap_or(0);
+    first.truncate(count);
+    drop(hearing.send(Heard { header, from, first: first.clone() }));
+    if stream.write_all(&first).await.is_err() {
+        return;
+    }
+    let mut buffer = vec![0; 4096];
+    while let Ok(count @ 1..) = stream.read(&mut buffer).await {
+        if stream.write_all(&buffer[..count]).await.is_err() {
+            return;
+        }
+    }
+    drop(stream.shutdown().await);
+}
