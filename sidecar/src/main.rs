@@ -1,3 +1,3 @@
-//! DESC
+//! The `sidecar` binary.
 
 fn main() {}

@@ -1,0 +1,202 @@
+use std::path::Path;
+use std::time::Duration;
+
+use postern_plumbing::net::Endpoint;
+
+use super::{ConnectConfig, DEFAULT, ServeConfig};
+use crate::postgres::privileges::Privileges;
+
+const READ: &str = "1f8b6ab9f0f9d7d3c1be4efdfb3a2c55d1b7a4470d8a7b0bb1d6f3a1e6b5c301\n";
+const WRITE: &str = "a3c5e9017b2d4f6880912a3b4c5d6e7f8091a2b3c4d5e6f70819203142536475\n";
+const APP: &str = "00112233445566778899aabbccddeeff00112233";
+
+struct Secrets(tempfile::TempDir);
+
+impl Secrets {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, secret) in [("read", READ), ("write", WRITE), ("bad", "placeholder\n")] {
+            std::fs::write(folder.path().join(name), secret).unwrap();
+        }
+        Self(folder)
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// What has no default, and nothing else.
+    fn least(&self) -> String {
+        format!(
+            "[attestation]\ncollateral = \"/c.json\"\n[[roles]]\nname = \"teesql_read\"\nsecret_files = [\"{}/read\"]\n",
+            self.path().display()
+        )
+    }
+}
+
+fn serve(text: &str) -> ServeConfig {
+    ServeConfig::parse(text, []).unwrap_or_else(|problems| panic!("{problems}"))
+}
+
+fn serve_problems(text: &str) -> String {
+    ServeConfig::parse(text, []).unwrap_err().to_string()
+}
+
+const CONNECT: &str = r#"
+[attestation]
+collateral = "/c.json"
+[connect.target]
+host = "a.example"
+app_ids = ["00112233445566778899aabbccddeeff00112233"]
+"#;
+
+#[test]
+fn what_has_no_default_is_enough() {
+    let secrets = Secrets::new();
+    let config = serve(&secrets.least());
+    assert_eq!(config.listen, ["127.0.0.1:5433".parse().unwrap()]);
+    assert!(config.common.attestation.root.is_intel());
+    assert!(!config.insecure_allow_unattested_clients && config.chain.is_none());
+    assert_eq!(config.roles[0].privileges, Privileges::Read);
+    assert!(config.role_map().unwrap().admit(b"teesql_read", READ.trim().as_bytes()).is_some());
+
+    let config = ConnectConfig::parse(CONNECT, []).unwrap();
+    assert_eq!(config.listen, Endpoint::Tcp("127.0.0.1:5432".parse().unwrap()));
+    assert_eq!((config.place.port, config.deadline), (5432, Duration::from_secs(15)));
+}
+
+/// The default file with what it leaves out filled in.
+fn default_file(secrets: &Secrets) -> String {
+    let filled =
+        [("# collateral", "collateral"), ("# host = \"0", "host = \"0"), ("# app_ids = [\"0", "app_ids = [\"0")]
+            .iter()
+            .fold(DEFAULT.to_owned(), |text, (from, to)| text.replacen(from, to, 1));
+    format!("{filled}\n[[roles]]\nname = \"teesql_read\"\nsecret_files = [\"{}/read\"]\n", secrets.path().display())
+}
+
+#[test]
+fn the_default_file_says_what_is_the_default() {
+    let secrets = Secrets::new();
+    let written = format!("{:?}", serve(&default_file(&secrets)));
+    let least = format!("{:?}", serve(&secrets.least())).replace("/c.json", "/var/lib/postern/collateral.json");
+    assert_eq!(written, least);
+
+    let connect = ConnectConfig::parse(&default_file(&secrets), []).unwrap();
+    let least = ConnectConfig::parse(CONNECT, []).unwrap();
+    let comparable = |config: &ConnectConfig| (config.listen.clone(), config.deadline, config.drain, config.place.port);
+    assert_eq!(comparable(&connect), comparable(&least));
+}
+
+#[test]
+fn examples_in_the_default_file_are_understood() {
+    let secrets = Secrets::new();
+    let folder = secrets.path().display().to_string();
+    let uncommented: String = DEFAULT
+        .lines()
+        .map(|line| {
+            line.strip_prefix("# ").filter(|rest| rest.starts_with('[') || rest.contains(" = ")).unwrap_or(line)
+        })
+        .map(|line| line.replace("/run/secrets/teesql_readwrite", &format!("{folder}/write")))
+        .map(|line| line.replace("/run/secrets/teesql_read", &format!("{folder}/read")) + "\n")
+        .collect();
+    let config = serve(&uncommented);
+    assert_eq!((config.roles.len(), config.gateways.len()), (2, 1));
+    assert!(config.chain.is_some());
+    ConnectConfig::parse(&uncommented, []).unwrap();
+}
+
+#[test]
+fn all_mistakes_of_serve_mode_are_reported_at_once() {
+    let secrets = Secrets::new();
+    let text = format!(
+        r#"
+[admin]
+listen = "0.0.0.0:9433"
+[attestation]
+root = "/does/not/exist"
+[listen]
+addresses = []
+[postgres]
+superuser = "Root"
+databases = []
+[[roles]]
+name = "Bad Name"
+secret_files = ["{0}/bad", "{0}/missing"]
+[[roles]]
+name = "teesql_read"
+[clients]
+app_ids = ["12"]
+insecure_allow_unatested_clients = true
+[chain]
+rpc_urls = []
+[[gateways]]
+url = "http://gateway"
+app_id = "{APP}"
+[wireguard]
+mtu = 1
+key = "other"
+[limits]
+handshake = "0s"
+sessions = 0
+"#,
+        secrets.path().display()
+    );
+    let problems = serve_problems(&text);
+    for place in [
+        "admin.listen",
+        "attestation.root",
+        "attestation.collateral",
+        "listen.addresses",
+        "postgres.superuser",
+        "postgres.databases",
+        "roles[0].name",
+        "roles[0].secret_files",
+        "roles[1].secret_files",
+        "clients.app_ids[0]",
+        "clients.insecure_allow_unatested_clients",
+        "chain.rpc_urls",
+        "chain.kms_contract",
+        "gateways[0].url",
+        "wireguard.mtu",
+        "wireguard.key",
+        "limits.handshake",
+        "limits.sessions",
+    ] {
+        assert!(problems.contains(place), "{place} is missing in:\n{problems}");
+    }
+    assert!(!problems.contains("placeholder\n"), "secrets stay out of problems");
+}
+
+#[test]
+fn roles_that_contradict_each_other_are_a_mistake() {
+    let secrets = Secrets::new();
+    let again = secrets.least() + &secrets.least().replace("[attestation]\ncollateral = \"/c.json\"\n", "");
+    assert!(serve_problems(&again).contains("defined twice"));
+    let superuser = secrets.least().replace("teesql_read\"", "postgres\"");
+    assert!(serve_problems(&superuser).contains("not for clients"));
+    let unknown = secrets.least() + "opens = [\"nobody\"]\n";
+    assert!(serve_problems(&unknown).contains("nobody"));
+    assert!(serve_problems("[attestation]\ncollateral = \"/c\"\n").contains("[[roles]]"));
+}
+
+#[test]
+fn connect_mode_is_strict_about_where_it_listens_and_whom_it_trusts() {
+    let problems = |text: &str| ConnectConfig::parse(text, []).unwrap_err().to_string();
+    let open = format!("{CONNECT}[connect]\nlisten = \"0.0.0.0:5432\"\n");
+    assert!(problems(&open).contains("insecure_listen_beyond_loopback"));
+    let allowed = format!("{open}insecure_listen_beyond_loopback = true\n");
+    assert!(ConnectConfig::parse(&allowed, []).is_ok());
+    let unix = format!("{CONNECT}[connect]\nlisten = \"unix:/tmp/.s.PGSQL.5432\"\n");
+    assert!(ConnectConfig::parse(&unix, []).is_ok());
+    let anybody = CONNECT.replace("app_ids", "# app_ids");
+    assert!(problems(&anybody).contains("connect.target.app_ids"));
+}
+
+#[test]
+fn the_environment_overrides_the_file() {
+    let variable = |key: &str, value: &str| (format!("POSTERN_SIDECAR__{key}"), value.to_owned());
+    let variables = [variable("CONNECT__TARGET__ADDRESS", "127.0.0.1:9"), variable("CONNECT__DEADLINE", "3s")];
+    let config = ConnectConfig::parse(CONNECT, variables).unwrap();
+    assert_eq!(config.place.address, Some("127.0.0.1:9".parse().unwrap()));
+    assert_eq!(config.deadline, Duration::from_secs(3));
+}

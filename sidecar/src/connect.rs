@@ -1,0 +1,4 @@
+//! Connect mode: beside an application, plain Postgres in, verified RA-TLS out.
+
+pub mod failure;
+pub mod forward;

@@ -1,0 +1,161 @@
+//! One driver connection in connect mode.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use postern_attest::{Appraisal, PeerPolicy};
+use postern_attest_io::Connector;
+use postern_pgwire::cancel::CancelKey;
+use postern_pgwire::startup::Startup;
+use postern_plumbing::Io;
+use postern_plumbing::relay::{self, Progress, RelayEnd};
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsStream;
+
+use super::failure::Failure;
+use crate::deadline::Deadline;
+use crate::dial::Place;
+use crate::opening::{self, Request, RequestError};
+use crate::packets::{self, ReadError};
+
+/// How long a driver waits for the end of a cancel request.
+const CANCEL: Duration = Duration::from_secs(10);
+
+/// Carries drivers' connections to one server.
+#[derive(Debug)]
+pub struct Forwarder {
+    /// The server.
+    pub place: Place,
+    /// What it must prove to be.
+    pub expected: PeerPolicy,
+    /// Our side of TLS.
+    pub connector: Connector,
+    /// From the driver's first byte to the server's verified end of TLS.
+    pub deadline: Duration,
+    /// The server that was verified last, so that each is logged once.
+    pub last: Mutex<Option<[u8; 32]>>,
+}
+
+impl Forwarder {
+    /// Carries one connection until it ends; `None` after a cancel request.
+    ///
+    /// # Errors
+    /// Why there was no session. The driver has been told.
+    pub async fn connection<S: Io>(&self, mut driver: S) -> Result<Option<RelayEnd>, Failure> {
+        let deadline = Deadline::after(self.deadline);
+        match Box::pin(self.establish(&mut driver, deadline)).await {
+            Ok(None) => Ok(None),
+            Ok(Some(mut server)) => {
+                metrics::gauge!("postern_sidecar_sessions").increment(1);
+                let progress = Progress::default();
+                let end = relay::relay(&mut driver, &mut server, &progress).await;
+                metrics::gauge!("postern_sidecar_sessions").decrement(1);
+                Ok(Some(end))
+            }
+            Err(failure) => {
+                let response = failure.response().map(|response| response.encode());
+                packets::refuse(&mut driver, response.as_deref()).await;
+                Err(failure)
+            }
+        }
+    }
+
+    async fn establish<S: Io>(
+        &self,
+        driver: &mut S,
+        deadline: Deadline,
+    ) -> Result<Option<TlsStream<TcpStream>>, Failure> {
+        let mut buf = BytesMut::new();
+        let late = || Failure::Deadline { place: self.place.to_string() };
+        match deadline.limit(opening::request(driver, &mut buf)).await.map_err(|_| late())?? {
+            Request::Cancel(key) => {
+                self.cancel(&key, deadline).await?;
+                Ok(None)
+            }
+            Request::Startup(startup) => {
+                let mut server = self.dial(deadline).await?;
+                let opened = deadline.limit(open(&mut server, &startup, &buf)).await.map_err(|_| late())?;
+                opened.map_err(|source| self.broken(source))?;
+                Ok(Some(server))
+            }
+        }
+    }
+
+    /// Connects to the server and verifies it.
+    async fn dial(&self, deadline: Deadline) -> Result<TlsStream<TcpStream>, Failure> {
+        let place = || self.place.to_string();
+        let stream = deadline.limit(self.place.connect()).await;
+        let stream = stream
+            .map_err(|_| Failure::Deadline { place: place() })?
+            .map_err(|source| Failure::Unreachable { place: place(), source })?;
+        let connect = self.connector.connect(stream, &self.place.host, &self.expected, deadline.left());
+        let attested = Box::pin(connect).await.map_err(|source| Failure::Refused { place: place(), source })?;
+        if let Some(peer) = &attested.peer {
+            self.log_once(peer);
+        }
+        Ok(attested.stream)
+    }
+
+    /// Carries a cancel request inside TLS. The driver takes the end of its connection for the sign that the request was
+    /// acted on, so that end is awaited here.
+    async fn cancel(&self, key: &CancelKey, deadline: Deadline) -> Result<(), Failure> {
+        let mut server = self.dial(deadline).await?;
+        let delivered = async {
+            packets::write(&mut server, &key.request()).await?;
+            server.read(&mut [0; 1]).await.map(drop)
+        };
+        match tokio::time::timeout(CANCEL, delivered).await {
+            Ok(delivered) => delivered.map_err(|source| self.broken(source)),
+            Err(_) => Err(Failure::Deadline { place: self.place.to_string() }),
+        }
+    }
+
+    fn broken(&self, source: std::io::Error) -> Failure {
+        Failure::Broken { place: self.place.to_string(), source }
+    }
+
+    fn log_once(&self, peer: &Appraisal) {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.replace(peer.fingerprint) != Some(peer.fingerprint) {
+            tracing::info!(
+                server = %self.place,
+                app_id = %peer.identity.app_id,
+                compose_hash = %peer.identity.compose_hash,
+                instance_id = %peer.identity.instance_id,
+                tcb_status = peer.tcb_status,
+                "server verified"
+            );
+        }
+    }
+}
+
+/// The server's first bytes: the driver's startup packet, untouched, and whatever the driver sent behind it.
+async fn open(server: &mut TlsStream<TcpStream>, startup: &Startup, ahead: &[u8]) -> std::io::Result<()> {
+    packets::write(server, &[startup.raw(), ahead].concat()).await
+}
+
+/// Serves one driver and reports how its connection ended.
+pub async fn report<S: Io>(forwarder: &Forwarder, driver: S) {
+    metrics::counter!("postern_sidecar_connections_total", "way" => "connect").increment(1);
+    match forwarder.connection(driver).await {
+        Ok(None) => metrics::counter!("postern_sidecar_cancels_total", "outcome" => "forwarded").increment(1),
+        Ok(Some(end)) => {
+            for (direction, bytes) in [("to_server", end.to_upstream), ("to_driver", end.to_client)] {
+                metrics::counter!("postern_sidecar_bytes_total", "direction" => direction).increment(bytes);
+            }
+            let error = end.error.map(|error| error.to_string());
+            tracing::info!(to_server = end.to_upstream, to_driver = end.to_client, error, "session ended");
+        }
+        Err(failure) => {
+            let reason = failure.label();
+            metrics::counter!("postern_sidecar_refusals_total", "reason" => reason, "way" => "connect").increment(1);
+            if matches!(failure, Failure::Request(RequestError::Read(ReadError::Closed))) {
+                tracing::debug!(reason, "connection closed before its first byte");
+            } else {
+                tracing::warn!(reason, detail = %failure, "no session");
+            }
+        }
+    }
+}

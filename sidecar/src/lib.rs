@@ -1,0 +1,12 @@
+//! The sidecar: beside Postgres it asks every client for evidence and a secret, beside an application it verifies the
+//! server; the binary `sidecar` is a thin shell around this crate.
+
+pub mod config;
+pub mod connect;
+pub mod deadline;
+pub mod dial;
+pub mod opening;
+pub mod packets;
+pub mod postgres;
+pub mod serve;
+pub mod tunnel;

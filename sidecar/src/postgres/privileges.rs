@@ -1,0 +1,116 @@
+//! The statements that make a role and give it its privileges. They may be run any number of times.
+
+/// What a role may do in the schema `public` of the provisioned databases.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Privileges {
+    /// SELECT.
+    Read,
+    /// SELECT, INSERT, UPDATE, DELETE and CREATE.
+    ReadWrite,
+    /// What the operator grants.
+    None,
+}
+
+impl std::str::FromStr for Privileges {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "read" => Ok(Self::Read),
+            "readwrite" => Ok(Self::ReadWrite),
+            "none" => Ok(Self::None),
+            _ => Err("expected \"read\", \"readwrite\" or \"none\"".to_owned()),
+        }
+    }
+}
+
+/// Whether a name can stand in the statements below: a plain lower-case identifier that is not Postgres' own.
+#[must_use]
+pub fn is_plain_name(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    (1..=63).contains(&name.len())
+        && name.chars().all(plain)
+        && !name.starts_with(|c: char| c.is_ascii_digit())
+        && !name.starts_with("pg_")
+}
+
+/// Creates the role if it is missing and sets its verifier. Logging of statements is off meanwhile, so that the verifier
+/// reaches no log.
+#[must_use]
+pub fn role(name: &str, verifier: &str) -> String {
+    format!(
+        "BEGIN;
+         SET LOCAL log_statement = 'none';
+         SET LOCAL log_min_duration_statement = -1;
+         SET LOCAL log_min_error_statement = 'panic';
+         DO $postern$ BEGIN
+           IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = '{name}') THEN
+             CREATE ROLE \"{name}\";
+           END IF;
+         END $postern$;
+         ALTER ROLE \"{name}\" LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS
+           VALID UNTIL 'infinity' PASSWORD '{verifier}';
+         COMMIT;"
+    )
+}
+
+/// Grants what a role may do in the current database. `writers` are the roles with [`Privileges::ReadWrite`] and the
+/// superuser: what they create later is granted as well.
+#[must_use]
+pub fn grants(name: &str, privileges: Privileges, writers: &[&str]) -> String {
+    let (schema, tables, sequences) = match privileges {
+        Privileges::None => return String::new(),
+        Privileges::Read => ("USAGE", "SELECT", "SELECT"),
+        Privileges::ReadWrite => ("USAGE, CREATE", "SELECT, INSERT, UPDATE, DELETE", "USAGE, SELECT, UPDATE"),
+    };
+    let mut sql = format!(
+        "BEGIN;
+         REVOKE CREATE ON SCHEMA public FROM PUBLIC;
+         GRANT {schema} ON SCHEMA public TO \"{name}\";
+         GRANT {tables} ON ALL TABLES IN SCHEMA public TO \"{name}\";
+         GRANT {sequences} ON ALL SEQUENCES IN SCHEMA public TO \"{name}\";\n"
+    );
+    for writer in writers.iter().filter(|writer| **writer != name) {
+        for (kind, granted) in [("TABLES", tables), ("SEQUENCES", sequences)] {
+            sql.push_str(&format!(
+                "ALTER DEFAULT PRIVILEGES FOR ROLE \"{writer}\" IN SCHEMA public GRANT {granted} ON {kind} TO \"{name}\";\n"
+            ));
+        }
+    }
+    sql + "COMMIT;"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Privileges, grants, is_plain_name, role};
+
+    #[test]
+    fn names_that_would_need_quoting_are_refused() {
+        for name in ["teesql_read", "a", "_x9"] {
+            assert!(is_plain_name(name), "{name}");
+        }
+        for name in ["", "A", "a b", "a\"b", "a'b", "9a", "pg_monitor", "ä", &"a".repeat(64)] {
+            assert!(!is_plain_name(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_verifier_is_set_while_logging_is_off() {
+        let sql = role("teesql_read", "SCRAM-SHA-256$x");
+        let off = sql.find("SET LOCAL log_statement = 'none'").unwrap();
+        assert!(off < sql.find("SCRAM-SHA-256$x").unwrap());
+        assert!(sql.starts_with("BEGIN;") && sql.ends_with("COMMIT;"), "SET LOCAL needs a transaction");
+    }
+
+    #[test]
+    fn readers_see_what_writers_create() {
+        let sql = grants("teesql_read", Privileges::Read, &["teesql_readwrite", "postgres"]);
+        assert!(
+            sql.contains("FOR ROLE \"teesql_readwrite\" IN SCHEMA public GRANT SELECT ON TABLES TO \"teesql_read\"")
+        );
+        assert!(!sql.contains("INSERT") && !sql.contains("USAGE, CREATE"), "{sql}");
+        assert_eq!(grants("custom", Privileges::None, &["postgres"]), "");
+        let own = grants("teesql_readwrite", Privileges::ReadWrite, &["teesql_readwrite", "postgres"]);
+        assert!(!own.contains("FOR ROLE \"teesql_readwrite\""), "{own}");
+    }
+}

@@ -1,0 +1,12 @@
+//! Serve mode: beside Postgres, mutual RA-TLS in, SCRAM over a Unix socket out.
+
+pub mod accept;
+pub mod arrival;
+pub mod cancels;
+pub mod clients;
+pub mod preamble;
+pub mod proxy_header;
+pub mod refusal;
+pub mod server;
+pub mod session;
+pub mod throttle;

@@ -1,0 +1,101 @@
+//! The listeners of serve mode, and what is logged and counted of each connection.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use postern_pgwire::cancel::Slot;
+use postern_plumbing::Io;
+use postern_plumbing::accept::{self, Fatal};
+use postern_plumbing::shutdown::Shutdown;
+use postern_plumbing::tasks::Tasks;
+use postern_wireguard::{TunnelListener, TunnelStream};
+use tokio::net::TcpListener;
+
+use super::arrival::Arrival;
+use super::proxy_header;
+use super::refusal::Refusal;
+use super::server::Server;
+use super::session::Ended;
+use crate::opening::RequestError;
+use crate::packets::ReadError;
+
+/// How long a gateway may take to introduce a connection.
+const PROXY_HEADER: Duration = Duration::from_secs(5);
+
+/// Accepts TCP connections until `shutdown`.
+///
+/// # Errors
+/// When the listener is broken.
+pub async fn direct(
+    server: Arc<Server>,
+    listener: TcpListener,
+    sessions: Tasks,
+    shutdown: Shutdown,
+) -> Result<(), Fatal> {
+    loop {
+        let (stream, client) = tokio::select! {
+            accepted = accept::accept(&listener) => accepted?,
+            () = shutdown.triggered() => return Ok(()),
+        };
+        let server = Arc::clone(&server);
+        sessions.spawn("connection", async move {
+            connection(&server, stream, Arrival::direct(Some(client))).await;
+        });
+    }
+}
+
+/// Accepts connections from a tunnel until `shutdown`.
+pub async fn tunnel(server: Arc<Server>, listener: TunnelListener, slot: Slot, sessions: Tasks, shutdown: Shutdown) {
+    loop {
+        let (stream, gateway) = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = shutdown.triggered() => return,
+        };
+        let server = Arc::clone(&server);
+        sessions.spawn("tunnel connection", async move {
+            introduced(&server, stream, gateway, slot).await;
+        });
+    }
+}
+
+async fn introduced(server: &Server, mut stream: TunnelStream, gateway: SocketAddr, slot: Slot) {
+    let header = tokio::time::timeout(PROXY_HEADER, proxy_header::read(&mut stream)).await;
+    match header {
+        Ok(Ok(header)) => connection(server, stream, Arrival::tunnel(header, slot)).await,
+        Ok(Err(error)) => report_refusal(&Refusal::ProxyHeader(error), "tunnel"),
+        Err(_) => report_refusal(&Refusal::Deadline, "tunnel"),
+    }
+    tracing::trace!(%gateway, "tunnel connection ended");
+}
+
+/// Serves a connection and reports how it ended.
+pub async fn connection<S: Io>(server: &Server, stream: S, arrival: Arrival) {
+    metrics::counter!("postern_sidecar_connections_total", "way" => arrival.way).increment(1);
+    let connection = arrival.connection.as_deref().unwrap_or_default();
+    tracing::debug!(client = ?arrival.client, way = arrival.way, connection, "connection");
+    match server.connection(stream, &arrival).await {
+        Ok(Ended::Cancel) => {}
+        Ok(Ended::Session { role, end: None }) => {
+            metrics::counter!("postern_sidecar_sessions_cut_total").increment(1);
+            tracing::warn!(role, connection, "session cut: the chain no longer allows the client");
+        }
+        Ok(Ended::Session { role, end: Some(end) }) => {
+            let error = end.error.map(|error| error.to_string());
+            let (to_postgres, to_client) = (end.to_upstream, end.to_client);
+            tracing::info!(role, connection, to_postgres, to_client, error, "session ended");
+        }
+        Err(refusal) => report_refusal(&refusal, arrival.way),
+    }
+}
+
+fn report_refusal(refusal: &Refusal, way: &'static str) {
+    let reason = refusal.label();
+    metrics::counter!("postern_sidecar_refusals_total", "reason" => reason, "way" => way).increment(1);
+    if matches!(refusal, Refusal::Request(RequestError::Read(ReadError::Closed))) {
+        // Health checks connect and go.
+        tracing::debug!(reason, way, "connection closed before its first byte");
+    } else {
+        tracing::info!(reason, way, detail = %refusal, "connection refused");
+    }
+}

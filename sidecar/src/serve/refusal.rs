@@ -1,0 +1,188 @@
+//! Everything that a connection in serve mode can be refused for.
+
+use std::io;
+
+use bytes::Bytes;
+use postern_attest_io::{PeerRefused, TlsRefused};
+use postern_pgwire::authentication::PasswordError;
+use postern_pgwire::error_response::{ErrorResponse, ServerError};
+use postern_pgwire::opening::OpeningError;
+use postern_pgwire::sqlstate::SqlState;
+use postern_pgwire::startup::StartupError;
+use thiserror::Error;
+
+use super::clients::ClientRefused;
+use super::proxy_header::ProxyHeaderError;
+use crate::opening::RequestError;
+use crate::packets::ReadError;
+use crate::postgres::login::LoginFailed;
+
+/// Why a connection came to no session. `Display` is the private detail, for our log.
+#[derive(Debug, Error)]
+pub enum Refusal {
+    /// Not ready in time.
+    #[error("not ready for queries within the deadline")]
+    Deadline,
+    /// The connection through the tunnel was not introduced.
+    #[error(transparent)]
+    ProxyHeader(#[from] ProxyHeaderError),
+    /// The client's opening failed: garbage, an early end, encryption asked for twice.
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    /// A session without TLS.
+    #[error("a startup packet came in plaintext")]
+    Plaintext,
+    /// TLS could not be established.
+    #[error("TLS: {0}")]
+    Tls(TlsRefused),
+    /// TLS at once, without the ALPN protocol that the configuration requires.
+    #[error("direct TLS without ALPN")]
+    Alpn,
+    /// The client's evidence was refused.
+    #[error("evidence: {0}")]
+    Peer(PeerRefused),
+    /// The client is attested, and may not connect.
+    #[error("client: {0}")]
+    NotAllowed(#[from] ClientRefused),
+    /// A replication connection.
+    #[error("a replication connection")]
+    Replication,
+    /// The answer to the password request was no password.
+    #[error(transparent)]
+    Password(#[from] PasswordError),
+    /// The answer to the password request could not be read.
+    #[error("password message: {0}")]
+    PasswordRead(ReadError),
+    /// Unknown role, or wrong secret. Nobody learns which.
+    #[error("no such role with this secret")]
+    Credentials {
+        /// What the client called itself.
+        user: String,
+    },
+    /// As many sessions as the limits allow.
+    #[error("too many sessions")]
+    TooManySessions,
+    /// The sidecar is stopping.
+    #[error("the sidecar is stopping")]
+    Draining,
+    /// Postgres has not been provisioned yet, or must not be served.
+    #[error("Postgres is not ready: {0}")]
+    PostgresNotReady(&'static str),
+    /// Postgres does not answer on its socket.
+    #[error("Postgres cannot be reached: {0}")]
+    PostgresAway(io::Error),
+    /// The login to Postgres failed.
+    #[error(transparent)]
+    PostgresLogin(LoginFailed),
+    /// The connection to the client failed.
+    #[error("client connection: {0}")]
+    Client(#[from] io::Error),
+}
+
+impl Refusal {
+    /// A short, stable name for metrics.
+    #[must_use]
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Deadline => "deadline",
+            Self::ProxyHeader(_) => "proxy_header",
+            Self::Request(RequestError::Read(ReadError::Closed)) => "closed",
+            Self::Request(RequestError::Read(_)) => "opening",
+            Self::Request(RequestError::Encryption) => "encryption_repeated",
+            Self::Request(RequestError::EarlyBytes) => "early_bytes",
+            Self::Plaintext => "plaintext",
+            Self::Tls(refused) => refused.label(),
+            Self::Alpn => "alpn",
+            Self::Peer(refused) => refused.label(),
+            Self::NotAllowed(refused) => refused.label(),
+            Self::Replication => "replication",
+            Self::Password(_) | Self::PasswordRead(_) => "password_message",
+            Self::Credentials { .. } => "credentials",
+            Self::TooManySessions => "too_many_sessions",
+            Self::Draining => "draining",
+            Self::PostgresNotReady(_) => "postgres_not_ready",
+            Self::PostgresAway(_) => "postgres_away",
+            Self::PostgresLogin(LoginFailed::Refused { before_login: false, .. }) => "postgres_refused",
+            Self::PostgresLogin(_) => "postgres_login",
+            Self::Client(_) => "client_gone",
+        }
+    }
+
+    /// What the client is told; `None` when it is not told anything, because it speaks no Postgres or is gone.
+    #[must_use]
+    pub fn response(&self) -> Option<Bytes> {
+        if let Self::PostgresLogin(LoginFailed::Refused { error, before_login, messages }) = self
+            && let Some(raw) = passed_on(error, *before_login)
+        {
+            return Some([&messages[..], raw].concat().into());
+        }
+        self.own_response().map(|response| response.encode())
+    }
+
+    fn own_response(&self) -> Option<ErrorResponse> {
+        let fatal = |sqlstate, message: &str| Some(ErrorResponse::fatal(sqlstate, message));
+        let unattested = |public: &str| fatal(SqlState::INVALID_AUTHORIZATION, &format!("client refused: {public}"));
+        match self {
+            Self::Request(RequestError::Read(ReadError::Opening(error))) => malformed_opening(error),
+            Self::ProxyHeader(_) | Self::Request(_) | Self::Tls(_) | Self::Client(_) => None,
+            Self::Deadline => fatal(SqlState::QUERY_CANCELED, "canceling authentication due to timeout"),
+            Self::Plaintext => fatal(SqlState::INVALID_AUTHORIZATION, "this server requires TLS")
+                .map(|response| response.hint("Connect with sslmode=require and a client certificate with a quote.")),
+            Self::Alpn => fatal(SqlState::PROTOCOL_VIOLATION, "direct TLS requires the ALPN protocol \"postgresql\""),
+            Self::Peer(refused) => unattested(refused.public()),
+            Self::NotAllowed(refused) if refused.is_temporary() => {
+                fatal(SqlState::CANNOT_CONNECT_NOW, refused.public())
+            }
+            Self::NotAllowed(refused) => unattested(refused.public()),
+            Self::Replication => fatal(SqlState::NOT_SUPPORTED, "replication connections are not offered"),
+            Self::Password(error) => fatal(SqlState::PROTOCOL_VIOLATION, &error.to_string()),
+            Self::PasswordRead(_) => fatal(SqlState::PROTOCOL_VIOLATION, "invalid password packet"),
+            Self::Credentials { user } => {
+                fatal(SqlState::INVALID_PASSWORD, &format!("password authentication failed for user \"{user}\""))
+            }
+            Self::TooManySessions => fatal(SqlState::TOO_MANY_CONNECTIONS, "sorry, too many clients already"),
+            Self::Draining => fatal(SqlState::ADMIN_SHUTDOWN, "the sidecar is shutting down"),
+            Self::PostgresNotReady(why) => away(why),
+            Self::PostgresAway(_) => away("Postgres is not running, or is starting."),
+            Self::PostgresLogin(failed) => Some(login_failed(failed)),
+        }
+    }
+}
+
+fn away(detail: &str) -> Option<ErrorResponse> {
+    Some(ErrorResponse::fatal(SqlState::CANNOT_CONNECT_NOW, "the database cannot be reached now").detail(detail))
+}
+
+fn malformed_opening(error: &OpeningError) -> Option<ErrorResponse> {
+    let sqlstate = match error {
+        OpeningError::Foreign => return None,
+        OpeningError::Startup(StartupError::Version(..)) => SqlState::NOT_SUPPORTED,
+        OpeningError::Length(_) | OpeningError::Code(_) | OpeningError::Startup(_) => SqlState::PROTOCOL_VIOLATION,
+    };
+    Some(ErrorResponse::fatal(sqlstate, error.to_string()))
+}
+
+/// Postgres' own words, where they concern the client: everything after the login, and before it everything but the
+/// judgement of our password and the news that it is starting.
+fn passed_on(error: &ServerError, before_login: bool) -> Option<&Bytes> {
+    let about_us = error.sqlstate.starts_with("28") || error.sqlstate == SqlState::CANNOT_CONNECT_NOW.code();
+    (!before_login || !about_us).then_some(&error.raw)
+}
+
+fn login_failed(failed: &LoginFailed) -> ErrorResponse {
+    let message = "the sidecar could not log in to the database";
+    match failed {
+        LoginFailed::Refused { error, .. } if error.sqlstate == SqlState::CANNOT_CONNECT_NOW.code() => {
+            ErrorResponse::fatal(SqlState::CANNOT_CONNECT_NOW, "the database cannot be reached now")
+                .detail(format!("Postgres says: {}.", error.message))
+        }
+        LoginFailed::Read(_) => ErrorResponse::fatal(SqlState::CANNOT_CONNECT_NOW, message)
+            .detail("Postgres closed the connection, or is not Postgres."),
+        LoginFailed::Refused { .. } | LoginFailed::Protocol(_) | LoginFailed::TooMuch => {
+            ErrorResponse::fatal(SqlState::CONNECTION_FAILURE, message).detail("The sidecar's log says why.")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,215 @@
+//! One connection in serve mode, from its first byte to its last.
+
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use postern_attest::Appraisal;
+use postern_attest_io::PeerRefused;
+use postern_pgwire::authentication::{self, CLEARTEXT_REQUEST, MAX_PASSWORD_MESSAGE};
+use postern_pgwire::startup::Startup;
+use postern_plumbing::Io;
+use postern_plumbing::prefixed::Prefixed;
+use postern_plumbing::relay::{self, Progress, RelayEnd};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::arrival::Arrival;
+use super::cancels::Registered;
+use super::preamble::{Preamble, preamble};
+use super::refusal::Refusal;
+use super::server::Server;
+use crate::deadline::Deadline;
+use crate::opening::{self, Request};
+use crate::packets;
+use crate::postgres::login::{LoginFailed, log_in};
+use crate::postgres::supervise::Condition;
+
+/// What a client's certificate proved: nothing where evidence is optional.
+pub type Verdict = Result<Option<Arc<Appraisal>>, PeerRefused>;
+
+/// How a connection ended that was not refused.
+#[derive(Debug)]
+pub enum Ended {
+    /// It brought a cancel request.
+    Cancel,
+    /// It was a session.
+    Session {
+        /// The role it logged in as.
+        role: String,
+        /// What was relayed; `None` when the session was cut because the chain took its permission back.
+        end: Option<RelayEnd>,
+    },
+}
+
+/// A session that is ready for queries.
+#[derive(Debug)]
+struct Session {
+    role: String,
+    peer: Option<Arc<Appraisal>>,
+    upstream: UnixStream,
+    _key: Option<Registered>,
+    _room: OwnedSemaphorePermit,
+}
+
+impl Server {
+    /// Serves one connection until it ends.
+    ///
+    /// # Errors
+    /// The reason for which it came to no session. The client has been told.
+    pub async fn connection<S: Io>(&self, mut stream: S, arrival: &Arrival) -> Result<Ended, Refusal> {
+        let deadline = Deadline::after(self.limits.handshake);
+        let mut buf = BytesMut::new();
+        let wanted = deadline.limit(preamble(&mut stream, &mut buf)).await.unwrap_or(Err(Refusal::Deadline));
+        match wanted {
+            Err(refusal) => {
+                packets::refuse(&mut stream, refusal.response().as_deref()).await;
+                Err(refusal)
+            }
+            Ok(Preamble::Cancel(key)) => {
+                self.cancel(&key).await;
+                Ok(Ended::Cancel)
+            }
+            Ok(Preamble::Tls { negotiated }) => {
+                let stream = Prefixed::new(buf.freeze(), stream);
+                let accepted = Box::pin(self.acceptor.accept(stream, deadline.left())).await.map_err(Refusal::Tls)?;
+                let named = accepted.alpn.is_some() || negotiated || arrival.negotiated;
+                let alpn = if named || !self.limits.require_alpn { Ok(()) } else { Err(Refusal::Alpn) };
+                self.secured(accepted.stream, alpn.map(|()| accepted.verdict), arrival, deadline).await
+            }
+        }
+    }
+
+    /// Serves one connection inside TLS.
+    ///
+    /// # Errors
+    /// As [`Server::connection`].
+    pub async fn secured<S: Io>(
+        &self,
+        mut stream: S,
+        verdict: Result<Verdict, Refusal>,
+        arrival: &Arrival,
+        deadline: Deadline,
+    ) -> Result<Ended, Refusal> {
+        let establish = Box::pin(self.establish(&mut stream, verdict, arrival, deadline));
+        match deadline.limit(establish).await.unwrap_or(Err(Refusal::Deadline)) {
+            Ok(Some(session)) => Ok(self.relay(stream, session).await),
+            Ok(None) => Ok(Ended::Cancel),
+            Err(refusal) => {
+                packets::refuse(&mut stream, refusal.response().as_deref()).await;
+                Err(refusal)
+            }
+        }
+    }
+
+    /// `None` after a cancel request.
+    async fn establish<S: Io>(
+        &self,
+        stream: &mut S,
+        verdict: Result<Verdict, Refusal>,
+        arrival: &Arrival,
+        deadline: Deadline,
+    ) -> Result<Option<Session>, Refusal> {
+        let Ok(_room) = self.handshakes.try_acquire() else { return Err(Refusal::TooManySessions) };
+        let mut buf = BytesMut::new();
+        // The client's first words are read before it is refused, so that it is listening when the refusal comes.
+        let request = opening::request(stream, &mut buf).await?;
+        let peer = verdict?.map_err(Refusal::Peer)?;
+        let startup = match request {
+            Request::Startup(startup) => startup,
+            Request::Cancel(key) => {
+                self.cancel(&key).await;
+                return Ok(None);
+            }
+        };
+        self.clients.check(peer.as_deref(), deadline.left()).await?;
+        if startup.is_replication() {
+            return Err(Refusal::Replication);
+        }
+        let role = self.authenticate(stream, &mut buf, &startup, arrival).await?;
+        if self.draining.is_triggered() {
+            return Err(Refusal::Draining);
+        }
+        let room = Arc::clone(&self.sessions).try_acquire_owned().map_err(|_| Refusal::TooManySessions)?;
+        let (upstream, key) = self.log_in(stream, &mut buf, &startup, role, arrival).await?;
+        Ok(Some(Session { role: role.to_owned(), peer, upstream, _key: key, _room: room }))
+    }
+
+    /// Asks for the secret and returns the role that it opens.
+    async fn authenticate<S: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        stream: &mut S,
+        buf: &mut BytesMut,
+        startup: &Startup,
+        arrival: &Arrival,
+    ) -> Result<&str, Refusal> {
+        packets::write(stream, CLEARTEXT_REQUEST).await?;
+        let answer = packets::message(stream, buf, MAX_PASSWORD_MESSAGE).await.map_err(Refusal::PasswordRead)?;
+        let password = authentication::password(&answer)?;
+        if let Some(role) = self.roles.admit(startup.user(), password) {
+            self.throttle.succeeded(arrival.source());
+            return Ok(role);
+        }
+        tokio::time::sleep(self.throttle.failed(arrival.source(), startup.user())).await;
+        Err(Refusal::Credentials { user: String::from_utf8_lossy(startup.user()).into_owned() })
+    }
+
+    /// Logs in to Postgres as `role` and passes its greeting on, with a cancel key of ours in place of its own.
+    async fn log_in<S: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        stream: &mut S,
+        sent_ahead: &mut BytesMut,
+        startup: &Startup,
+        role: &str,
+        arrival: &Arrival,
+    ) -> Result<(UnixStream, Option<Registered>), Refusal> {
+        match self.postgres.condition() {
+            Condition::Starting => return Err(Refusal::PostgresNotReady("Its roles are not provisioned yet.")),
+            Condition::Misconfigured => return Err(Refusal::PostgresNotReady("It is not set up to be served.")),
+            Condition::Ready | Condition::Away => {}
+        }
+        let password = self.passwords.get(role).map(|password| password.expose().as_bytes()).unwrap_or_default();
+        let mut upstream = self.socket.connect().await.map_err(Refusal::PostgresAway)?;
+        let mut buf = BytesMut::new();
+        let logged_in = log_in(&mut upstream, &mut buf, startup.raw(), password).await;
+        let greeting = logged_in.map_err(|failed| {
+            self.doubt_postgres(&failed);
+            Refusal::PostgresLogin(failed)
+        })?;
+        let key = greeting.key.and_then(|real| self.cancels.register(arrival.slot, real));
+        let key_data = key.as_ref().map(|registered| registered.key().backend_key_data()).unwrap_or_default();
+        let greeting = [&greeting.messages[..], &key_data, &greeting.ready, &buf].concat();
+        packets::write(stream, &greeting).await?;
+        if !sent_ahead.is_empty() {
+            upstream.write_all(&sent_ahead.split()).await.map_err(Refusal::PostgresAway)?;
+        }
+        Ok((upstream, key))
+    }
+
+    /// A login that fails before Postgres has judged the client means that Postgres has lost our roles, or is another one.
+    fn doubt_postgres(&self, failed: &LoginFailed) {
+        if !matches!(failed, LoginFailed::Refused { before_login: false, .. }) {
+            self.postgres.doubt();
+        }
+    }
+
+    async fn relay<S: Io>(&self, mut client: S, mut session: Session) -> Ended {
+        metrics::gauge!("postern_sidecar_sessions").increment(1);
+        tracing::debug!(role = session.role, "session established");
+        let progress = Progress::default();
+        let end = tokio::select! {
+            end = relay::relay(&mut client, &mut session.upstream, &progress) => Some(end),
+            () = self.clients.revoked(session.peer.as_deref()) => None,
+        };
+        if end.is_none() {
+            // Postgres sees its connection close; the client gets TLS' own farewell, as the state of the protocol between
+            // them is not known here.
+            drop(tokio::time::timeout(std::time::Duration::from_millis(100), client.shutdown()).await);
+        }
+        metrics::gauge!("postern_sidecar_sessions").decrement(1);
+        for (direction, bytes) in [("to_postgres", progress.to_upstream()), ("to_client", progress.to_client())] {
+            metrics::counter!("postern_sidecar_bytes_total", "direction" => direction).increment(bytes);
+        }
+        Ended::Session { role: session.role, end }
+    }
+}
