@@ -95,21 +95,7 @@ impl Registrar {
         if self.apps.as_ref().is_some_and(|apps| !apps.contains(&identity.app_id)) {
             return Err(Problem::new(403, "app_not_served", "this gateway does not serve the app"));
         }
-        let Some(os_image_hash) = identity.os_image_hash else {
-            return Err(Problem::new(403, "no_os_image", "the event log does not say which OS image was booted"));
-        };
-        let boot = BootInfo {
-            app_id: identity.app_id,
-            compose_hash: identity.compose_hash,
-            instance_id: identity.instance_id,
-            device_id: appraisal.device_id,
-            mr_aggregated: appraisal.mr_aggregated,
-            mr_system: appraisal.mr_system,
-            os_image_hash,
-            tcb_status: appraisal.tcb_status.clone(),
-            advisory_ids: appraisal.advisory_ids.clone(),
-        };
-        Ok(Arc::new(boot))
+        Ok(Arc::new(BootInfo::from(appraisal)))
     }
 
     async fn admit(&self, boot: &Arc<BootInfo>) -> Result<Admission, Problem> {

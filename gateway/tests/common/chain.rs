@@ -14,12 +14,19 @@ pub(crate) struct TestChain {
     verdicts: Mutex<BTreeMap<BootInfo, Result<Admission, NotAdmitted>>>,
     /// What is said about those of whom nothing was said.
     pub(crate) default: Mutex<Result<Admission, NotAdmitted>>,
+    /// What is true right after the next question was answered.
+    pub(crate) second_thoughts: Mutex<Option<NotAdmitted>>,
     changes: broadcast::Sender<Change>,
 }
 
 impl Default for TestChain {
     fn default() -> Self {
-        Self { verdicts: Mutex::default(), default: Mutex::new(Ok(allowed(1))), changes: broadcast::Sender::new(64) }
+        Self {
+            verdicts: Mutex::default(),
+            default: Mutex::new(Ok(allowed(1))),
+            second_thoughts: Mutex::default(),
+            changes: broadcast::Sender::new(64),
+        }
     }
 }
 
@@ -58,15 +65,19 @@ impl TestChain {
         }
     }
 
-    pub(crate) fn follows(&self, boot: &BootInfo) -> bool {
-        self.verdicts.lock().unwrap().contains_key(boot)
+    /// How many workloads are followed.
+    pub(crate) fn followed(&self) -> usize {
+        self.verdicts.lock().unwrap().len()
     }
 }
 
 impl Chain for TestChain {
     fn evaluate(&self, boot: BootInfo, _deadline: Duration) -> Answer<'_> {
         let verdict = self.default.lock().unwrap().clone();
-        let verdict = self.verdicts.lock().unwrap().entry(boot).or_insert(verdict).clone();
+        let verdict = self.verdicts.lock().unwrap().entry(boot.clone()).or_insert(verdict).clone();
+        if let Some(not_admitted) = self.second_thoughts.lock().unwrap().take() {
+            self.say(&boot, Err(not_admitted));
+        }
         Box::pin(async move { verdict })
     }
 

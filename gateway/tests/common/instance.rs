@@ -11,7 +11,7 @@ use postern_gateway_core::registration::{Claim, Link};
 use postern_identity::{AppId, ComposeHash, DeviceId, InstanceId, OsImageHash};
 use postern_plumbing::clock::unix_now;
 use postern_plumbing::tasks::Task;
-use postern_wireguard::{Peer, Tunnel, TunnelStream};
+use postern_wireguard::{Peer, PublicKey, Tunnel, TunnelStream};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -28,7 +28,7 @@ pub(crate) struct Instance {
     pub(crate) tunnel: Tunnel,
     pub(crate) link: Link,
     heard: mpsc::UnboundedReceiver<Heard>,
-    _sidecar: Task<()>,
+    sidecar: Option<Task<()>>,
 }
 
 /// One connection, as the sidecar saw it.
@@ -68,26 +68,39 @@ impl Instance {
         let claim = claim(&boot, *tunnel.public_key().as_bytes());
         let (assignment, _) = house.edge.members.register(claim, Arc::clone(&boot), link, unix_now()).unwrap();
         assert_eq!(assignment.address, tunnel.address());
-        tunnel.set_peer(Peer {
-            public_key: house.edge.tunnel.public_key(),
-            endpoint: Some(house.edge.tunnel.local_addr()),
-            allowed: vec![IpNet::from(house.edge.tunnel.address())],
-            keepalive: Some(5),
-        });
-        let listener = tunnel.listen(PORT).unwrap();
-        let (hearing, heard) = mpsc::unbounded_channel();
-        let sidecar = Task::spawn("sidecar", async move {
-            loop {
-                let (stream, from) = listener.accept().await;
-                Task::spawn("session", serve(stream, from, hearing.clone())).detach();
-            }
-        });
-        Self { boot, slot: assignment.slot.number(), tunnel, link, heard, _sidecar: sidecar }
+        let gateway = &house.edge.tunnel;
+        join_tunnel(&tunnel, gateway.public_key(), gateway.local_addr(), gateway.address());
+        let (sidecar, heard) = sidecar(&tunnel);
+        Self { boot, slot: assignment.slot.number(), tunnel, link, heard, sidecar: Some(sidecar) }
+    }
+
+    /// Closes the port; connections to it are refused from now on.
+    pub(crate) fn stop_listening(&mut self) {
+        self.sidecar = None;
     }
 
     pub(crate) async fn heard(&mut self) -> Heard {
         timeout(PATIENCE, self.heard.recv()).await.expect("nobody came").unwrap()
     }
+}
+
+/// Makes the gateway the other end of an instance's tunnel.
+pub(crate) fn join_tunnel(tunnel: &Tunnel, public_key: PublicKey, endpoint: SocketAddr, address: std::net::IpAddr) {
+    let allowed = vec![IpNet::from(address)];
+    tunnel.set_peer(Peer { public_key, endpoint: Some(endpoint), allowed, keepalive: Some(5) });
+}
+
+/// A sidecar that says back what it hears.
+pub(crate) fn sidecar(tunnel: &Tunnel) -> (Task<()>, mpsc::UnboundedReceiver<Heard>) {
+    let listener = tunnel.listen(PORT).unwrap();
+    let (hearing, heard) = mpsc::unbounded_channel();
+    let sidecar = Task::spawn("sidecar", async move {
+        loop {
+            let (stream, from) = listener.accept().await;
+            Task::spawn("session", serve(stream, from, hearing.clone())).detach();
+        }
+    });
+    (sidecar, heard)
 }
 
 fn claim(boot: &BootInfo, key: [u8; 32]) -> Claim {

@@ -3,10 +3,11 @@
 #![expect(dead_code, reason = "every test program uses a part of it")]
 
 pub(crate) mod chain;
+pub(crate) mod cvm;
 pub(crate) mod hello;
 pub(crate) mod instance;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -83,6 +84,11 @@ impl House {
         TcpStream::connect(self.clients).await.unwrap()
     }
 
+    /// Opens a session to an app and waits until the sidecar has answered.
+    pub(crate) async fn session(&self, app: u8) -> TcpStream {
+        session_at(self.clients, app).await
+    }
+
     /// Everything the gateway says to a client that sends these bytes and then waits.
     pub(crate) async fn answer_to(&self, bytes: &[u8]) -> Vec<u8> {
         let mut stream = self.connect().await;
@@ -104,6 +110,17 @@ impl House {
     }
 }
 
+/// Opens a session to an app at a gateway's door and waits until the sidecar has answered.
+pub(crate) async fn session_at(door: SocketAddr, app: u8) -> TcpStream {
+    let mut stream = TcpStream::connect(door).await.unwrap();
+    let hello = hello::hello(&hello::app_name(app));
+    stream.write_all(&hello).await.unwrap();
+    let mut echo = vec![0; hello.len()];
+    timeout(PATIENCE, stream.read_exact(&mut echo)).await.unwrap().unwrap();
+    assert_eq!(echo, hello);
+    stream
+}
+
 /// Reads until the end of the stream, be it in order or broken.
 pub(crate) async fn rest(stream: &mut TcpStream) -> Vec<u8> {
     let mut read = Vec::new();
@@ -117,12 +134,12 @@ pub(crate) async fn rest(stream: &mut TcpStream) -> Vec<u8> {
 }
 
 pub(crate) async fn start_tunnel(address: &str) -> Tunnel {
-    let config = TunnelConfig {
-        private_key: PrivateKey::generate(),
-        listen: "127.0.0.1:0".parse().unwrap(),
-        address: address.parse().unwrap(),
-        mtu: DEFAULT_MTU,
-    };
+    start_tunnel_with(PrivateKey::generate(), address.parse().unwrap()).await
+}
+
+pub(crate) async fn start_tunnel_with(private_key: PrivateKey, address: IpAddr) -> Tunnel {
+    let listen = "127.0.0.1:0".parse().unwrap();
+    let config = TunnelConfig { private_key, listen, address, mtu: DEFAULT_MTU };
     Tunnel::start(config, Datapath::Netstack, &Tasks::new()).await.unwrap()
 }
 
