@@ -1,3 +1,85 @@
-//! The `sidecar` binary.
+//! The binary `sidecar`.
 
-fn main() {}
+use std::fmt::Display;
+use std::future::Future;
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use postern_plumbing::config::Problems;
+use postern_plumbing::{exit, telemetry};
+use postern_sidecar::cli::{Arguments, Command, Mode};
+use postern_sidecar::config::{Common, ConnectConfig, DEFAULT, ServeConfig};
+use postern_sidecar::start::{self, StartError};
+use postern_sidecar::{connect, evidence, serve, tools};
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(message) => {
+            let code = if message.use_stderr() { exit::USAGE } else { exit::OK };
+            return if message.print().is_ok() { code.into() } else { exit::SOFTWARE.into() };
+        }
+    };
+    let code = match arguments.command {
+        Command::Serve(mode) => serve_mode(&mode),
+        Command::Connect(mode) => connect_mode(&mode),
+        Command::Certificate(arguments) => block_on(tools::certificate(&arguments), tools::ToolError::exit_code),
+        Command::Password(arguments) => block_on(tools::password(&arguments), tools::ToolError::exit_code),
+    };
+    code.err().unwrap_or(exit::OK).into()
+}
+
+fn serve_mode(mode: &Mode) -> Result<(), u8> {
+    let Some(config) = load(mode, |mode| ServeConfig::load(mode.config.as_deref()), |config| &config.common)? else {
+        return Ok(());
+    };
+    let metrics = telemetry::init(config.common.log.format, &config.common.log.filter);
+    start::describe_metrics();
+    block_on(serve::run::run(config, metrics), StartError::exit_code)
+}
+
+fn connect_mode(mode: &Mode) -> Result<(), u8> {
+    let Some(config) = load(mode, |mode| ConnectConfig::load(mode.config.as_deref()), |config| &config.common)? else {
+        return Ok(());
+    };
+    let metrics = telemetry::init(config.common.log.format, &config.common.log.filter);
+    start::describe_metrics();
+    block_on(connect::run::run(config, metrics), StartError::exit_code)
+}
+
+/// The configuration; `None` when the mode was asked for something else and has done it.
+fn load<T>(
+    mode: &Mode,
+    read: impl Fn(&Mode) -> Result<T, Problems>,
+    common: impl Fn(&T) -> &Common,
+) -> Result<Option<T>, u8> {
+    if mode.print_config {
+        print(DEFAULT);
+        return Ok(None);
+    }
+    let config = read(mode).map_err(|problems| complain(&problems, exit::CONFIG))?;
+    if !mode.check {
+        return Ok(Some(config));
+    }
+    evidence::collateral(&common(&config).attestation.collateral)
+        .map_err(|mistake| complain(&mistake, exit::CONFIG))?;
+    print("the configuration is in order\n");
+    Ok(None)
+}
+
+fn block_on<E: Display>(work: impl Future<Output = Result<(), E>>, code: impl Fn(&E) -> u8) -> Result<(), u8> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| complain(&error, exit::SOFTWARE))?;
+    runtime.block_on(work).map_err(|error| complain(&error, code(&error)))
+}
+
+/// Standard output may be a pipe that was closed; there is nobody left to tell then.
+fn print(text: &str) {
+    drop(std::io::stdout().write_all(text.as_bytes()));
+}
+
+fn complain(error: &dyn Display, code: u8) -> u8 {
+    drop(writeln!(std::io::stderr(), "sidecar: {error}"));
+    code
+}

@@ -7,6 +7,7 @@ pub mod clients;
 pub mod preamble;
 pub mod proxy_header;
 pub mod refusal;
+pub mod run;
 pub mod server;
 pub mod session;
 pub mod throttle;

@@ -21,9 +21,6 @@ pub enum ClientRefused {
     /// It is not one of those that the configuration names.
     #[error(transparent)]
     Policy(#[from] PolicyRefusal),
-    /// Its event log names no OS image, so that the chain cannot be asked about it.
-    #[error("the event log does not say which OS image was booted")]
-    NoOsImage,
     /// The chain does not allow it, or could not be asked.
     #[error(transparent)]
     Chain(#[from] NotAdmitted),
@@ -44,17 +41,15 @@ impl Clients {
         let Some(peer) = peer else { return Ok(()) };
         self.policy.check(peer)?;
         if let Some(chain) = &self.chain {
-            let boot = boot_info(peer).ok_or(ClientRefused::NoOsImage)?;
-            chain.evaluate(boot, deadline).await?;
+            chain.evaluate(BootInfo::from(peer), deadline).await?;
         }
         Ok(())
     }
 
     /// Waits until the chain takes back what it allowed to this client; for ever where no chain is asked.
     pub async fn revoked(&self, peer: Option<&Appraisal>) {
-        let (Some(chain), Some(boot)) = (&self.chain, peer.and_then(boot_info)) else {
-            return std::future::pending().await;
-        };
+        let (Some(chain), Some(peer)) = (&self.chain, peer) else { return std::future::pending().await };
+        let boot = BootInfo::from(peer);
         let mut changes = chain.changes();
         while still_allowed(chain, &boot) {
             // Another workload's change, and one that was missed, both mean: look again.
@@ -71,7 +66,6 @@ impl ClientRefused {
     pub fn label(&self) -> &'static str {
         match self {
             Self::Policy(refusal) => refusal.label(),
-            Self::NoOsImage => "no_os_image",
             Self::Chain(refusal) => refusal.label(),
         }
     }
@@ -81,7 +75,6 @@ impl ClientRefused {
     pub fn public(&self) -> &'static str {
         match self {
             Self::Policy(refusal) => refusal.public(),
-            Self::NoOsImage => "the event log does not say which OS image was booted",
             Self::Chain(refusal) => refusal.public(),
         }
     }
@@ -96,19 +89,4 @@ impl ClientRefused {
 /// Whether the chain's last word is not a refusal. That we know too little does not end a session.
 fn still_allowed(chain: &Watch, boot: &BootInfo) -> bool {
     chain.current(boot).err().is_none_or(|refusal| !refusal.is_the_chains_word())
-}
-
-fn boot_info(peer: &Appraisal) -> Option<BootInfo> {
-    let identity = &peer.identity;
-    Some(BootInfo {
-        app_id: identity.app_id,
-        compose_hash: identity.compose_hash,
-        instance_id: identity.instance_id,
-        device_id: peer.device_id,
-        mr_aggregated: peer.mr_aggregated,
-        mr_system: peer.mr_system,
-        os_image_hash: identity.os_image_hash?,
-        tcb_status: peer.tcb_status.clone(),
-        advisory_ids: peer.advisory_ids.clone(),
-    })
 }
