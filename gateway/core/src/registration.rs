@@ -126,7 +126,8 @@ impl Register {
         Self { pool, own_key, time_to_live, generation: 0, members, keys, slots }
     }
 
-    /// Makes the instance a member, or renews its membership; it counts as alive until `link` ends.
+    /// Makes the instance a member, or renews its membership; it counts as alive until `link` ends. A member that is let
+    /// into the tunnel by this, for the first time or again, is named by a [`Command::SetPeer`].
     pub fn register(
         &mut self,
         claim: Claim,
@@ -137,21 +138,23 @@ impl Register {
         let assignment = self.assign(claim.instance)?;
         let mut commands = Vec::new();
         let mut links = BTreeSet::from([link]);
-        let mut kept_peer = false;
-        if let Some(before) = self.members.remove(&claim.instance) {
-            kept_peer = before.in_tunnel() && before.claim.key == claim.key;
-            commands.extend(self.retire_key(&before, &claim));
-            links.extend(before.links);
+        let before = self.members.remove(&claim.instance);
+        if let Some(before) = &before {
+            commands.extend(self.retire_key(before, &claim));
+            links.extend(&before.links);
         }
-        if !kept_peer {
+        if !before.as_ref().is_some_and(|before| before.in_tunnel() && before.claim.key == claim.key) {
             commands.push(Command::SetPeer { key: claim.key, address: assignment.address });
         }
         self.keys.insert(claim.key, claim.instance);
         self.slots.insert(assignment.slot, claim.instance);
         let standing = Standing::Admitted { block: claim.block };
         let kept_until = now.saturating_add(self.time_to_live);
-        self.members.insert(claim.instance, Member { claim, assignment, standing, links, kept_until });
-        self.generation += 1;
+        let member = Member { claim, assignment, standing, links, kept_until };
+        if before.is_none_or(|before| before.instance() != member.instance()) {
+            self.generation += 1;
+        }
+        self.members.insert(member.claim.instance, member);
         Ok((assignment, commands))
     }
 
@@ -178,7 +181,10 @@ impl Register {
     pub fn allow(&mut self, instance: &InstanceId, block: u64, now: u64) -> Vec<Command> {
         let Some(member) = self.members.get_mut(instance) else { return Vec::new() };
         if member.in_tunnel() {
-            member.standing = Standing::Admitted { block };
+            if member.standing != (Standing::Admitted { block }) {
+                member.standing = Standing::Admitted { block };
+                self.generation += 1;
+            }
             return Vec::new();
         }
         if member.claim.evidence_until <= now {
@@ -201,6 +207,12 @@ impl Register {
         let gone: Vec<InstanceId> = self.members.iter().filter(|(_, at)| over(at)).map(|(id, _)| *id).collect();
         let commands = gone.iter().flat_map(|instance| self.remove(instance)).collect();
         (gone, commands)
+    }
+
+    /// How often the table has changed.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.generation
     }
 
     /// The picture of now.
@@ -247,11 +259,12 @@ impl Register {
         Ok(Assignment { address, slot })
     }
 
-    /// The slot that the id points to or the next free one, so that a gateway without memory gives the same again.
+    /// The slot that the id points to or the next free one, so that a gateway without memory gives the same again. Never
+    /// [`Slot::NONE`].
     fn free_slot(&self, instance: &InstanceId) -> Option<Slot> {
-        let slots = Slot::MAX + 1;
-        let start = instance.as_bytes().first_chunk().map_or(0, |head: &[u8; 4]| u32::from_be_bytes(*head)) % slots;
-        (0..slots).filter_map(|step| Slot::new((start + step) % slots)).find(|slot| !self.slots.contains_key(slot))
+        let start = instance.as_bytes().first_chunk().map_or(0, |head: &[u8; 4]| u32::from_be_bytes(*head)) % Slot::MAX;
+        let mut slots = (0..Slot::MAX).filter_map(|step| Slot::new(1 + (start + step) % Slot::MAX));
+        slots.find(|slot| !self.slots.contains_key(slot))
     }
 
     fn remove(&mut self, instance: &InstanceId) -> Vec<Command> {

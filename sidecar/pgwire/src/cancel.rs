@@ -12,19 +12,24 @@ pub const CANCEL_REQUEST: u32 = 80_877_102;
 pub const MIN_SECRET: usize = 4;
 /// Longest secret that protocol 3.2 permits.
 pub const MAX_SECRET: usize = 256;
+/// Bits of the process id that name the slot. The bit above them stays 0: drivers that read the process id as a signed
+/// number take a negative one for no key, and never cancel.
+const SLOT_BITS: u32 = 19;
 /// Bits of the process id that stay random below the slot.
 const LOW_BITS: u32 = 12;
 const LOW_MASK: u32 = (1 << LOW_BITS) - 1;
 /// Length, code and process id precede the secret.
 const FIXED: usize = 12;
 
-/// Number of an instance in a gateway's table of cancel slots; 20 bits wide.
+/// Number of an instance in a gateway's table of cancel slots; 19 bits wide, and never 0 for an instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Slot(u32);
 
 impl Slot {
+    /// The slot of nobody: no gateway gives it to an instance.
+    pub const NONE: Self = Self(0);
     /// Largest slot number.
-    pub const MAX: u32 = (1 << (32 - LOW_BITS)) - 1;
+    pub const MAX: u32 = (1 << SLOT_BITS) - 1;
 
     /// The slot with this number, or `None` above [`Slot::MAX`].
     #[must_use]
@@ -55,8 +60,8 @@ impl CancelKey {
             .then(|| Self { process_id, secret: Zeroizing::new(secret.to_vec()) })
     }
 
-    /// A key that names `slot` in the upper 20 bits of its process id and takes the lower 12 from `random`.
-    /// The process id is never 0, which some clients read as "no key". `None` as for [`CancelKey::new`].
+    /// A key that names `slot` in bits 12 to 30 of its process id and takes the lower 12 from `random`. The process id is
+    /// never 0 nor negative as a signed number, which some clients read as "no key". `None` as for [`CancelKey::new`].
     #[must_use]
     pub fn for_slot(slot: Slot, random: u16, secret: &[u8]) -> Option<Self> {
         let process_id = (slot.0 << LOW_BITS) | (u32::from(random) & LOW_MASK);
@@ -69,10 +74,14 @@ impl CancelKey {
         self.process_id
     }
 
-    /// The slot in the upper bits of the process id, if the key was made by [`CancelKey::for_slot`].
+    /// The slot that the process id names, if the key was made by [`CancelKey::for_slot`]; [`Slot::NONE`] if it cannot
+    /// have been.
     #[must_use]
     pub const fn slot(&self) -> Slot {
-        Slot(self.process_id >> LOW_BITS)
+        match Slot::new(self.process_id >> LOW_BITS) {
+            Some(slot) => slot,
+            None => Slot::NONE,
+        }
     }
 
     /// The secret bytes.
@@ -128,6 +137,8 @@ impl fmt::Debug for CancelKey {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::{CancelKey, Slot};
 
     #[test]
@@ -143,9 +154,29 @@ mod tests {
 
     #[test]
     fn process_id_is_never_zero() {
-        let key = CancelKey::for_slot(Slot::new(0).unwrap(), 0, &[0; 4]).unwrap();
+        let key = CancelKey::for_slot(Slot::NONE, 0, &[0; 4]).unwrap();
         assert_ne!(key.process_id(), 0);
-        assert_eq!(key.slot().number(), 0);
+        assert_eq!(key.slot(), Slot::NONE);
+    }
+
+    #[test]
+    fn a_process_id_that_we_never_give_names_no_slot() {
+        for process_id in [0x8000_0000, 0x8000_1fff, u32::MAX] {
+            assert_eq!(CancelKey::new(process_id, &[0; 4]).unwrap().slot(), Slot::NONE);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_process_id_is_positive_as_a_signed_number_and_names_its_slot(
+            number in prop_oneof![0..=Slot::MAX, Just(Slot::MAX)], random: u16,
+        ) {
+            let slot = Slot::new(number).unwrap();
+            let key = CancelKey::for_slot(slot, random, &[0; 4]).unwrap();
+            let signed = i32::from_be_bytes(key.process_id().to_be_bytes());
+            prop_assert!(signed > 0, "{}", signed);
+            prop_assert_eq!(key.slot(), slot);
+        }
     }
 
     #[test]

@@ -39,7 +39,7 @@ pub enum WireError {
     /// A key in the response is no WireGuard key.
     #[error("the gateway's key: {0}")]
     Key(#[from] KeyError),
-    /// The slot in the response has more than 20 bits.
+    /// The slot in the response is above [`Slot::MAX`].
     #[error("the gateway assigned the impossible cancel slot {0}")]
     Slot(u32),
     /// The tunnel could not be started.

@@ -45,8 +45,13 @@ fn a_first_registration_lets_the_key_in_and_opens_the_route() {
 fn a_renewal_keeps_everything_and_touches_no_tunnel() {
     let mut register = register();
     let (first, _) = register.register(claim(5), Link(1), NOW).unwrap();
+    let generation = register.generation();
     let (second, commands) = register.register(claim(5), Link(1), NOW + 30).unwrap();
     assert_eq!((first, commands), (second, vec![]));
+    assert_eq!(register.generation(), generation, "the table need not be made anew");
+    register.unlinked(&id(5), Link(1));
+    register.expire(NOW + TIME_TO_LIVE, |_| false);
+    assert!(standing(&register, 5).is_some(), "its time starts over");
 }
 
 #[test]
@@ -179,6 +184,20 @@ fn slots_and_addresses_are_distinct_and_come_back_after_memory_loss() {
     assert_eq!((slots.len(), addresses.len()), (ids.len(), ids.len()));
     let mut after = register();
     assert_eq!(after.register(claim(42), Link(1), NOW).unwrap().0.slot, given[&42].slot);
+}
+
+#[test]
+fn no_instance_has_the_slot_of_nobody() {
+    let mut register = register();
+    for head in [0, 1, Slot::MAX - 1, Slot::MAX, Slot::MAX + 1, 2 * Slot::MAX, u32::MAX] {
+        let mut instance = InstanceId([9; 20]);
+        instance.0[..4].copy_from_slice(&head.to_be_bytes());
+        let mut key = [9; 32];
+        key[..4].copy_from_slice(&head.to_be_bytes());
+        let (assignment, _) = register.register(Claim { instance, key, ..claim(1) }, Link(1), NOW).unwrap();
+        assert_ne!(assignment.slot, Slot::NONE, "{head}");
+        assert_eq!(register.table().by_slot(assignment.slot).unwrap().id, instance);
+    }
 }
 
 #[test]
