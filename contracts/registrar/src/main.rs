@@ -1,3 +1,59 @@
-//! DESC
+//! The owner's command: deploy the contracts, register apps, add and remove what may run.
 
-fn main() {}
+mod chain;
+mod cli;
+mod commands;
+mod failure;
+mod key;
+mod logs;
+mod report;
+mod revert;
+mod settings;
+mod transact;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use postern_plumbing::exit;
+use postern_plumbing::telemetry::{self, LogFormat};
+
+use cli::{Arguments, Command};
+use failure::Failure;
+use report::Report;
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(message) => {
+            let code = if message.use_stderr() { exit::USAGE } else { exit::OK };
+            return if message.print().is_ok() { code.into() } else { exit::SOFTWARE.into() };
+        }
+    };
+    if arguments.print_config {
+        return finish(report::write_out(settings::DEFAULT), exit::OK);
+    }
+    let Some(command) = &arguments.command else {
+        // The parser asks for a command unless the configuration is to be printed.
+        return exit::USAGE.into();
+    };
+    telemetry::init(LogFormat::Auto, "warn");
+    match run(&arguments, command) {
+        Ok(report) => {
+            let code = if report.is_refusal { failure::REFUSED } else { exit::OK };
+            finish(report.print(arguments.options.json), code)
+        }
+        Err(failure) => finish(report::complain(&failure, arguments.options.json), failure.exit_code()),
+    }
+}
+
+fn run(arguments: &Arguments, command: &Command) -> Result<Report, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::Runtime)?;
+    runtime.block_on(commands::run(&arguments.options, command))
+}
+
+fn finish(written: std::io::Result<()>, code: u8) -> ExitCode {
+    match written {
+        Ok(()) => code.into(),
+        Err(_) => exit::SOFTWARE.into(),
+    }
+}

@@ -1,0 +1,301 @@
+//! The command line.
+
+mod compose;
+
+use std::path::PathBuf;
+
+use alloy::primitives::Address;
+use clap::{Args, Parser, Subcommand};
+use postern_identity::{AppId, DeviceId, InstanceId, OsImageHash};
+use postern_watch::Url;
+
+pub(crate) use compose::{Compose, GatewayApp, hash_file};
+
+/// Deploy Postern's contracts, register apps, and say what may run.
+///
+/// An app is a contract: its address is the app id in host names, <app-id>s.<domain>. The owner of the app allows compose
+/// hashes, each the SHA-256 of the raw bytes of an app-compose.json, and devices; the owner of the KMS contract allows OS
+/// images. A CVM whose app, compose, device and image are all allowed is admitted by gateways within seconds of the
+/// block, and one that is no longer allowed is cut off within a second.
+#[derive(Debug, Parser)]
+#[command(
+    name = "registrar",
+    version,
+    after_help = AFTER_HELP,
+    max_term_width = 110,
+    arg_required_else_help = true,
+    subcommand_required = false
+)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(crate) options: Options,
+
+    /// Print the default configuration with the meaning of every key, and exit.
+    #[arg(long, exclusive = true)]
+    pub(crate) print_config: bool,
+
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+}
+
+const AFTER_HELP: &str = "\
+Examples:
+  registrar --print-config > registrar.toml
+  registrar --config registrar.toml init
+  registrar --config registrar.toml os-image add 6f1e...
+  registrar --config registrar.toml app create --compose app-compose.json --any-device
+  registrar --config registrar.toml compose-hash add 0x1c5b... app-compose.json
+  registrar --config registrar.toml check 0x1c5b... app-compose.json --os-image 6f1e...
+  registrar --json app list
+
+Every key of the configuration can be set from the environment: POSTERN_REGISTRAR__RPC_URL=http://127.0.0.1:8545.
+
+Identifiers are hex, with or without 0x, and always in full length. Transactions are reported with the number and the hash
+of their block. A change that is in force already sends no transaction.
+
+Exit codes: 0 done, 1 the chain said no (`check` refused, or the contract refused the call), 64 wrong usage,
+69 the endpoint does not answer, 75 a transaction was sent but not seen in time, 78 wrong configuration.";
+
+/// What every command understands.
+#[derive(Debug, Default, Clone, Args)]
+pub(crate) struct Options {
+    /// The configuration file.
+    #[arg(short, long, global = true, value_name = "FILE", env = "POSTERN_REGISTRAR_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+
+    /// Write one JSON document to standard output instead of text, also when it fails.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+
+    /// The JSON-RPC endpoint [rpc_url].
+    #[arg(long, global = true, value_name = "URL")]
+    pub(crate) rpc_url: Option<Url>,
+
+    /// The number that the chain must have [chain_id].
+    #[arg(long, global = true, value_name = "NUMBER")]
+    pub(crate) chain_id: Option<u64>,
+
+    /// The KMS contract [kms_contract].
+    #[arg(long, global = true, value_name = "ADDRESS")]
+    pub(crate) kms: Option<Address>,
+
+    /// The file with the key that signs [key_file].
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) key_file: Option<PathBuf>,
+
+    /// How many blocks deep a transaction must be, its own included [confirmations].
+    #[arg(long, global = true, value_name = "BLOCKS", value_parser = clap::value_parser!(u64).range(1..=1000))]
+    pub(crate) wait: Option<u64>,
+
+    /// The block from which logs are read [logs.from_block].
+    #[arg(long, global = true, value_name = "NUMBER")]
+    pub(crate) from_block: Option<u64>,
+}
+
+/// What to do.
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum Command {
+    /// Deploy both contracts: KmsAuth behind a proxy, and the AppAuth that its factory uses.
+    Init {
+        /// Who may govern the deployment. The signer, if left out.
+        #[arg(long, value_name = "ADDRESS")]
+        owner: Option<Address>,
+    },
+    /// Create apps and look at them.
+    #[command(subcommand)]
+    App(AppCommand),
+    /// What an app may run.
+    #[command(subcommand)]
+    ComposeHash(ComposeHashCommand),
+    /// Which OS images any app may run on.
+    #[command(subcommand)]
+    OsImage(OsImageCommand),
+    /// Which machines may run an app.
+    #[command(subcommand)]
+    Device(DeviceCommand),
+    /// Which app is the trusted gateway, for guests of dstack.
+    #[command(subcommand)]
+    GatewayApp(GatewayAppCommand),
+    /// Print the compose hash of a file: the SHA-256 of its raw bytes. Needs no configuration and no chain.
+    Hash {
+        /// The app-compose.json, byte for byte as CVMs get it.
+        #[arg(value_name = "APP-COMPOSE.JSON")]
+        file: PathBuf,
+    },
+    /// Ask the chain whether a CVM may boot, and if not, why. Exits with 1 when it may not.
+    Check(CheckArguments),
+}
+
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum AppCommand {
+    /// Create an app and register it. Prints its id.
+    #[command(after_help = "Example:\n  registrar app create --compose app-compose.json --any-device")]
+    Create(CreateArguments),
+    /// List all registered apps.
+    List,
+    /// Show what an app allows and who governs it.
+    Show {
+        /// The app.
+        app: AppId,
+    },
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct CreateArguments {
+    /// Who may govern the app. The signer, if left out.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) owner: Option<Address>,
+    /// A first compose hash to allow: the hash, or an app-compose.json.
+    #[arg(long, value_name = "HASH|FILE")]
+    pub(crate) compose: Option<Compose>,
+    /// A first device to allow.
+    #[arg(long, value_name = "DEVICE")]
+    pub(crate) device: Option<DeviceId>,
+    /// Allow every device.
+    #[arg(long)]
+    pub(crate) any_device: bool,
+    /// Refuse platforms whose TCB status is not UpToDate.
+    #[arg(long)]
+    pub(crate) require_tcb_up_to_date: bool,
+    /// Make the contract final: nobody can ever replace its code.
+    #[arg(long)]
+    pub(crate) disable_upgrades: bool,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum ComposeHashCommand {
+    /// Allow a compose hash.
+    #[command(after_help = "Example:\n  registrar compose-hash add 0x1c5b... app-compose.json")]
+    Add {
+        /// The app.
+        app: AppId,
+        /// The hash, or an app-compose.json.
+        #[arg(value_name = "HASH|FILE")]
+        compose: Compose,
+    },
+    /// Stop allowing a compose hash. Live sessions of CVMs that run it are cut.
+    Remove {
+        /// The app.
+        app: AppId,
+        /// The hash, or an app-compose.json.
+        #[arg(value_name = "HASH|FILE")]
+        compose: Compose,
+    },
+    /// List the compose hashes that an app allows.
+    List {
+        /// The app.
+        app: AppId,
+    },
+}
+
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum OsImageCommand {
+    /// Allow an OS image, for all apps.
+    Add {
+        /// Its hash.
+        image: OsImageHash,
+    },
+    /// Stop allowing an OS image, for all apps.
+    Remove {
+        /// Its hash.
+        image: OsImageHash,
+    },
+    /// List the OS images that are allowed.
+    List,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum DeviceCommand {
+    /// Allow a device.
+    Add {
+        /// The app.
+        app: AppId,
+        /// The device.
+        device: DeviceId,
+    },
+    /// Stop allowing a device. It has no effect while every device is allowed.
+    Remove {
+        /// The app.
+        app: AppId,
+        /// The device.
+        device: DeviceId,
+    },
+    /// List the devices that an app allows.
+    List {
+        /// The app.
+        app: AppId,
+    },
+    /// Allow every device, or only those that were added.
+    #[command(after_help = "Example:\n  registrar device allow-any 0x1c5b... true")]
+    AllowAny {
+        /// The app.
+        app: AppId,
+        /// Whether every device is allowed.
+        #[arg(value_name = "true|false", action = clap::ArgAction::Set)]
+        allow: bool,
+    },
+}
+
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum GatewayAppCommand {
+    /// Name the gateway that guests of dstack trust.
+    Set {
+        /// Its app id, or `any` to turn the guests' check off.
+        gateway: GatewayApp,
+    },
+    /// Show it.
+    Show,
+}
+
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Example:\n  registrar check 0x1c5b... app-compose.json --os-image 6f1e... --device 09ab...")]
+pub(crate) struct CheckArguments {
+    /// The app.
+    pub(crate) app: AppId,
+    /// The hash, or an app-compose.json.
+    #[arg(value_name = "HASH|FILE")]
+    pub(crate) compose: Compose,
+    /// The OS image. Zero, if left out, which the KMS contract does not allow unless told to.
+    #[arg(long, value_name = "HASH")]
+    pub(crate) os_image: Option<OsImageHash>,
+    /// The device. Zero, if left out.
+    #[arg(long, value_name = "DEVICE")]
+    pub(crate) device: Option<DeviceId>,
+    /// The CVM. Zero, if left out; Postern's contracts do not look at it.
+    #[arg(long, value_name = "INSTANCE")]
+    pub(crate) instance: Option<InstanceId>,
+    /// The platform's TCB status.
+    #[arg(long, value_name = "STATUS", default_value = "UpToDate")]
+    pub(crate) tcb_status: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    const APP: &str = "1c5b000000000000000000000000000000000001";
+
+    #[test]
+    fn the_definition_is_sound() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn a_short_or_padded_identifier_is_refused() {
+        let short = &APP[2..];
+        let padded = format!("{APP}00");
+        for app in [short, padded.as_str(), "0x", "app"] {
+            assert!(Arguments::try_parse_from(["registrar", "app", "show", app]).is_err(), "{app}");
+        }
+        assert!(Arguments::try_parse_from(["registrar", "app", "show", &format!("0x{APP}")]).is_ok());
+    }
+
+    #[test]
+    fn options_may_stand_behind_the_command() {
+        let arguments = Arguments::try_parse_from(["registrar", "app", "list", "--json", "--wait", "2"]).unwrap();
+        assert!(arguments.options.json && arguments.options.wait == Some(2));
+        assert!(Arguments::try_parse_from(["registrar", "app", "list", "--wait", "0"]).is_err());
+    }
+}

@@ -1,0 +1,59 @@
+//! `registrar compose-hash`.
+
+use alloy::primitives::B256;
+use alloy::providers::DynProvider;
+use postern_identity::AppId;
+use postern_watch::abi::app::AppAuth::{
+    AppAuthInstance, ComposeHashAdded, ComposeHashRemoved, addComposeHashCall, removeComposeHashCall,
+};
+use serde_json::json;
+
+use super::{address, changed, list};
+use crate::chain::{Chain, call_failed};
+use crate::cli::{Compose, ComposeHashCommand};
+use crate::failure::Failure;
+use crate::logs::{Member, word};
+use crate::report::Report;
+
+pub(crate) async fn run(chain: &Chain, command: &ComposeHashCommand) -> Result<Report, Failure> {
+    match command {
+        ComposeHashCommand::Add { app, compose } => change(chain, app, compose, true).await,
+        ComposeHashCommand::Remove { app, compose } => change(chain, app, compose, false).await,
+        ComposeHashCommand::List { app } => {
+            let contract = chain.app(address(app)).await?;
+            let members = allowed(chain, &contract).await?;
+            Ok(list("compose_hashes", json!({"app": address(app)}), &members))
+        }
+    }
+}
+
+/// The compose hashes that an app allows: those that its logs tell of, each confirmed by a call.
+pub(crate) async fn allowed(chain: &Chain, app: &AppAuthInstance<DynProvider>) -> Result<Vec<Member>, Failure> {
+    let mut confirmed = Vec::new();
+    for member in chain.members::<ComposeHashAdded, ComposeHashRemoved>(*app.address(), word).await? {
+        if is_allowed(app, member.value).await? {
+            confirmed.push(member);
+        }
+    }
+    Ok(confirmed)
+}
+
+async fn change(chain: &Chain, app: &AppId, compose: &Compose, allow: bool) -> Result<Report, Failure> {
+    let hash = B256::from(compose.hash()?.0);
+    let contract = chain.app(address(app)).await?;
+    let to = *contract.address();
+    let done = if is_allowed(&contract, hash).await? == allow {
+        None
+    } else if allow {
+        Some(chain.call("adding the compose hash", to, addComposeHashCall { composeHash: hash }).await?)
+    } else {
+        Some(chain.call("removing the compose hash", to, removeComposeHashCall { composeHash: hash }).await?)
+    };
+    let what = format!("{to:#x} {} {hash}", if allow { "allows" } else { "does not allow" });
+    Ok(changed(json!({"app": to, "compose_hash": hash, "allowed": allow}), what, done.as_ref()))
+}
+
+async fn is_allowed(app: &AppAuthInstance<DynProvider>, hash: B256) -> Result<bool, Failure> {
+    let answer = app.allowedComposeHashes(hash).call().await;
+    answer.map_err(|error| call_failed("asking about the compose hash", error))
+}

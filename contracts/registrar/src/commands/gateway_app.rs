@@ -1,0 +1,38 @@
+//! `registrar gateway-app`.
+
+use postern_watch::abi::kms::KmsAuth::setGatewayAppIdCall;
+use serde_json::json;
+
+use super::changed;
+use crate::chain::{Chain, call_failed};
+use crate::cli::GatewayAppCommand;
+use crate::failure::Failure;
+use crate::report::Report;
+
+pub(crate) async fn run(chain: &Chain, command: &GatewayAppCommand) -> Result<Report, Failure> {
+    let kms = chain.kms().await?;
+    let current = kms.gatewayAppId().call().await;
+    let current = current.map_err(|error| call_failed("asking for the gateway's app", error))?;
+    match command {
+        GatewayAppCommand::Show => {
+            let line = if current.is_empty() { "none".to_owned() } else { printable(&current) };
+            Ok(Report::new(json!({"gateway_app": current})).line(line))
+        }
+        GatewayAppCommand::Set { gateway } => {
+            let wanted = gateway.to_string();
+            let call = setGatewayAppIdCall { appId: wanted.clone() };
+            let done = if current == wanted {
+                None
+            } else {
+                Some(chain.call("naming the gateway's app", *kms.address(), call).await?)
+            };
+            let what = format!("the gateway's app is {wanted}");
+            Ok(changed(json!({"gateway_app": wanted}), what, done.as_ref()))
+        }
+    }
+}
+
+/// A text from the chain, which anybody may have written, fit for a terminal.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}

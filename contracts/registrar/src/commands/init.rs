@@ -1,0 +1,53 @@
+//! `registrar init`.
+
+use alloy::primitives::{Address, Bytes};
+use alloy::sol_types::{SolCall as _, SolConstructor as _};
+use postern_watch::abi::app::AppAuth;
+use postern_watch::abi::kms::KmsAuth;
+use postern_watch::abi::proxy::ERC1967Proxy;
+use serde_json::json;
+
+use crate::chain::{Chain, call_failed};
+use crate::failure::Failure;
+use crate::report::Report;
+
+/// Deploys both contracts, and sees that the deployment is what it should be.
+pub(crate) async fn run(chain: &Chain, owner: Option<Address>) -> Result<Report, Failure> {
+    let owner = owner.map_or_else(|| chain.signer().map(|signer| signer.address()), Ok)?;
+    let (app_code, first) = chain.deploy("deploying AppAuth", AppAuth::BYTECODE.clone()).await?;
+    let (kms_code, _) = chain.deploy("deploying KmsAuth", KmsAuth::BYTECODE.clone()).await?;
+    let initialize = KmsAuth::initializeCall { initialOwner: owner, implementation: app_code };
+    let arguments = ERC1967Proxy::constructorCall { implementation: kms_code, _data: initialize.abi_encode().into() };
+    let proxy = Bytes::from([ERC1967Proxy::BYTECODE.as_ref(), &arguments.abi_encode()].concat());
+    let (kms, done) = chain.deploy("deploying the proxy", proxy).await?;
+    confirm(chain, kms, owner, app_code).await?;
+    let json = json!({
+        "kms_contract": kms,
+        "kms_implementation": kms_code,
+        "app_implementation": app_code,
+        "owner": owner,
+        "chain_id": chain.chain_id,
+        "from_block": first.block,
+        "transaction": done.json(),
+    });
+    let report = Report::new(json)
+        .field("kms_contract", format_args!("{kms:#x}"))
+        .field("owner", format_args!("{owner:#x}"))
+        .field("chain_id", chain.chain_id)
+        .field("from_block", first.block)
+        .field("kms_implementation", format_args!("{kms_code:#x}"))
+        .field("app_implementation", format_args!("{app_code:#x}"));
+    Ok(done.tell(report))
+}
+
+async fn confirm(chain: &Chain, kms: Address, owner: Address, app_code: Address) -> Result<(), Failure> {
+    let kms = KmsAuth::new(kms, chain.provider.clone());
+    let what = "looking at the deployment";
+    let found_owner = kms.owner().call().await.map_err(|error| call_failed(what, error))?;
+    let found_code = kms.appImplementation().call().await.map_err(|error| call_failed(what, error))?;
+    if (found_owner, found_code) == (owner, app_code) {
+        Ok(())
+    } else {
+        Err(Failure::Unexpected("the contracts were deployed, but are not set up as they should be".to_owned()))
+    }
+}
