@@ -1,5 +1,7 @@
 //! ErrorResponse: the one message in which Postgres, and we, say no.
 
+use std::fmt;
+
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::sqlstate::SqlState;
@@ -78,8 +80,9 @@ fn field(into: &mut BytesMut, tag: u8, text: &str) {
     into.put_u8(0);
 }
 
-/// An ErrorResponse that came from Postgres: the parts worth logging, and the bytes to forward.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// An ErrorResponse that came from Postgres: the parts worth logging, and the bytes to forward. The rest of them, such as
+/// the detail, may quote data and is not printed.
+#[derive(Clone, PartialEq, Eq)]
 pub struct ServerError {
     /// The five characters, or whatever stood there.
     pub sqlstate: String,
@@ -106,6 +109,14 @@ impl ServerError {
     }
 }
 
+impl fmt::Debug for ServerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { sqlstate, message, raw } = self;
+        let mut debug = f.debug_struct("ServerError");
+        debug.field("sqlstate", sqlstate).field("message", message).field("length", &raw.len()).finish()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use bytes::BytesMut;
@@ -127,6 +138,15 @@ mod tests {
         let message = frame::split(&mut BytesMut::from(&error.encode()[..]), 1000).unwrap().unwrap();
         let read = ServerError::parse(message.raw(), message.body());
         assert_eq!((read.sqlstate.as_str(), read.message.as_str()), ("57P03", "starting"));
+    }
+
+    #[test]
+    fn debug_leaves_out_what_the_detail_quotes() {
+        let error =
+            ErrorResponse::fatal(SqlState::NOT_SUPPORTED, "no such row").detail("Key (iban)=(DE99) is missing.");
+        let message = frame::split(&mut BytesMut::from(&error.encode()[..]), 1000).unwrap().unwrap();
+        let text = format!("{:?}", ServerError::parse(message.raw(), message.body()));
+        assert!(text.contains("0A000") && text.contains("no such row") && !text.contains("DE99"), "{text}");
     }
 
     proptest! {

@@ -1,13 +1,15 @@
 //! Messages after the opening: one tag byte, a length that counts itself, a body.
 
+use std::fmt;
+
 use bytes::{Bytes, BytesMut};
 use thiserror::Error;
 
 /// Tag and length.
 const HEAD: usize = 5;
 
-/// One whole message.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// One whole message. Its content is never printed: it may be a password.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Message {
     raw: Bytes,
 }
@@ -45,6 +47,22 @@ impl Message {
     #[must_use]
     pub const fn raw(&self) -> &Bytes {
         &self.raw
+    }
+}
+
+impl fmt::Debug for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Message({})", Summary(&self.raw))
+    }
+}
+
+/// What may be printed of a message: its tag and its length on the wire.
+pub(crate) struct Summary<'a>(pub(crate) &'a [u8]);
+
+impl fmt::Display for Summary<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let tag = self.0.first().copied().unwrap_or_default();
+        write!(f, "{:?}, {} bytes", char::from(tag), self.0.len())
     }
 }
 
@@ -102,6 +120,13 @@ mod tests {
         }
         let mut buf = BytesMut::from(&b"p\x7f\xff\xff\xff"[..]);
         assert_eq!(split(&mut buf, 100), Err(FrameError::TooLong { length: 0x8000_0000, cap: 100 }));
+    }
+
+    #[test]
+    fn debug_shows_the_tag_and_the_length_alone() {
+        let password = split(&mut BytesMut::from(&b"p\0\0\0\x0bsecret\0"[..]), 100).unwrap().unwrap();
+        assert_eq!(format!("{password:?}"), "Message('p', 12 bytes)");
+        assert_eq!(format!("{password:#?}"), "Message('p', 12 bytes)");
     }
 
     proptest! {

@@ -1,5 +1,7 @@
 //! The client's side of a Postgres login, from our StartupMessage to the first ReadyForQuery.
 
+use std::fmt;
+
 use bytes::{Bytes, BytesMut};
 use postgres_protocol::authentication::sasl::{ChannelBinding, SCRAM_SHA_256, ScramSha256};
 use postgres_protocol::message::frontend;
@@ -7,7 +9,7 @@ use thiserror::Error;
 
 use crate::cancel::CancelKey;
 use crate::error_response::ServerError;
-use crate::frame::Message;
+use crate::frame::{Message, Summary};
 
 /// Largest message that a login reads. ParameterStatus and NoticeResponse are the longest, and short.
 pub const MAX_LOGIN_MESSAGE: usize = 65_536;
@@ -17,8 +19,8 @@ const SASL: u32 = 10;
 const SASL_CONTINUE: u32 = 11;
 const SASL_FINAL: u32 = 12;
 
-/// What to do after a message from Postgres.
-#[derive(Debug, PartialEq, Eq)]
+/// What to do after a message from Postgres. What it carries is not printed: it may be the proof that we know the password.
+#[derive(PartialEq, Eq)]
 pub enum Step {
     /// Send these bytes to Postgres.
     Send(Bytes),
@@ -38,6 +40,21 @@ pub enum Step {
         /// Whether the login itself failed.
         before_login: bool,
     },
+}
+
+impl fmt::Debug for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Send(message) => write!(f, "Send({})", Summary(message)),
+            Self::Forward(message) => write!(f, "Forward({})", Summary(message)),
+            Self::Key(key) => f.debug_tuple("Key").field(key).finish(),
+            Self::Nothing => f.write_str("Nothing"),
+            Self::Ready(message) => write!(f, "Ready({})", Summary(message)),
+            Self::Refused { error, before_login } => {
+                f.debug_struct("Refused").field("error", error).field("before_login", before_login).finish()
+            }
+        }
+    }
 }
 
 /// Why a login cannot go on. All of these are faults of Postgres or of its configuration, never of the client.

@@ -1,5 +1,7 @@
 //! StartupMessage: who the client wants to be, kept as it came so that it can be forwarded untouched.
 
+use std::fmt;
+
 use bytes::Bytes;
 use thiserror::Error;
 
@@ -8,8 +10,9 @@ pub const MAX_STARTUP: usize = 10_000;
 /// Length and version precede the parameters.
 const FIXED: usize = 8;
 
-/// A StartupMessage of protocol 3.x. Names and values are bytes: nothing guarantees UTF-8.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A StartupMessage of protocol 3.x. Names and values are bytes: nothing guarantees UTF-8. Clients put what they like into
+/// `options`, so values are not printed.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Startup {
     raw: Bytes,
     version: u32,
@@ -93,6 +96,13 @@ impl Startup {
     pub fn is_replication(&self) -> bool {
         const NO: [&[u8]; 5] = [b"false", b"off", b"no", b"0", b"f"];
         self.parameter(b"replication").is_some_and(|value| !NO.iter().any(|no| value.eq_ignore_ascii_case(no)))
+    }
+}
+
+impl fmt::Debug for Startup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_struct("Startup");
+        debug.field("version", &self.version).field("length", &self.raw.len()).finish_non_exhaustive()
     }
 }
 

@@ -53,6 +53,21 @@ fn a_login_goes_all_the_way() {
 }
 
 #[test]
+fn debug_shows_neither_the_proof_nor_the_messages() {
+    let mut login = Login::new(b"secret");
+    let mut server = ScramServer::new(&scram_verifier(b"secret"));
+    let reply = sent(login.receive(&authentication(10, b"SCRAM-SHA-256\0\0")).unwrap());
+    let challenge = server.challenge(std::str::from_utf8(&reply.body()[18..]).unwrap());
+    let Step::Send(proof) = login.receive(&authentication(11, challenge.as_bytes())).unwrap() else {
+        panic!("a proof")
+    };
+    let length = proof.len();
+    assert_eq!(format!("{:?}", Step::Send(proof)), format!("Send('p', {length} bytes)"));
+    assert_eq!(format!("{:?}", Step::Forward(message(b'S', b"a\0b\0").raw().clone())), "Forward('S', 9 bytes)");
+    assert_eq!(format!("{:?}", Step::Ready(message(b'Z', b"I").raw().clone())), "Ready('Z', 6 bytes)");
+}
+
+#[test]
 fn a_wrong_password_has_no_proof() {
     assert_eq!(exchange(&mut Login::new(b"secret"), b"other"), None);
 }

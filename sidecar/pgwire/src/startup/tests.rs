@@ -89,6 +89,12 @@ fn only_a_plain_no_is_no_replication() {
     }
 }
 
+#[test]
+fn debug_hides_the_values() {
+    let startup = Startup::parse(packet(V3, b"user\0a\0options\0-c app.token=hidden\0\0")).unwrap();
+    assert_eq!(format!("{startup:?}"), format!("Startup {{ version: 196608, length: {}, .. }}", startup.raw().len()));
+}
+
 proptest! {
     #[test]
     fn random_bodies_never_panic_and_never_change(body in prop::collection::vec(any::<u8>(), 0..200)) {
