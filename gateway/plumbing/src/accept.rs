@@ -57,10 +57,11 @@ pub fn classify(error: &io::Error) -> Class {
         | libc::ENETUNREACH
         | libc::ENONET
         | libc::ENOPROTOOPT
+        | libc::EOPNOTSUPP
         | libc::EPERM
         | libc::EPROTO
         | libc::ETIMEDOUT => Class::Connection,
-        libc::EBADF | libc::EFAULT | libc::EINVAL | libc::ENOTSOCK | libc::EOPNOTSUPP => Class::Fatal,
+        libc::EBADF | libc::EFAULT | libc::EINVAL | libc::ENOTSOCK => Class::Fatal,
         _ => Class::Resource,
     }
 }
@@ -110,11 +111,12 @@ pub fn tune(stream: &TcpStream) {
     let (idle, interval, probes) = KEEPALIVE;
     let keepalive = TcpKeepalive::new().with_time(idle).with_interval(interval).with_retries(probes);
     let socket = SockRef::from(stream);
-    let tuned = socket
-        .set_tcp_nodelay(true)
-        .and_then(|()| socket.set_tcp_keepalive(&keepalive))
-        .and_then(|()| socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED)));
-    if let Err(error) = tuned {
+    let settings = [
+        socket.set_tcp_nodelay(true),
+        socket.set_tcp_keepalive(&keepalive),
+        socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED)),
+    ];
+    for error in settings.into_iter().filter_map(Result::err) {
         tracing::debug!(%error, "a connection could not be tuned");
     }
 }

@@ -13,6 +13,7 @@ mod value;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
@@ -30,10 +31,17 @@ pub use self::value::{FromValue, Given, Refused, Text};
 const MAX_FILE: u64 = 1024 * 1024;
 
 /// A configuration that is being read.
-#[derive(Debug)]
 pub struct Document {
     root: Table,
     reading: Reading,
+}
+
+/// Without the values, which may be secrets.
+impl fmt::Debug for Document {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let keys: Vec<_> = self.root.keys().collect();
+        f.debug_struct("Document").field("keys", &keys).field("reading", &self.reading).finish()
+    }
 }
 
 /// What is shared by all sections while they are read.

@@ -128,14 +128,17 @@ fn identity(path: &Path) -> io::Result<(u64, u64)> {
     Ok((metadata.dev(), metadata.ino()))
 }
 
-/// Removes the file of a socket that refuses connections. Anything else stays, and binding will fail on it.
+/// Removes the file of a socket that refuses connections. Anything else stays, and binding will fail on it; so does a file
+/// that somebody else has put there in the meantime.
 async fn remove_stale(path: &Path) -> io::Result<()> {
     let Ok(metadata) = std::fs::symlink_metadata(path) else { return Ok(()) };
     if !metadata.file_type().is_socket() {
         return Ok(());
     }
     match tokio::net::UnixStream::connect(path).await {
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            if identity(path)? == (metadata.dev(), metadata.ino()) { std::fs::remove_file(path) } else { Ok(()) }
+        }
         Ok(_) | Err(_) => Ok(()),
     }
 }

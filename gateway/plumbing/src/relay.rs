@@ -16,8 +16,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use self::direction::{Flow, Stopped};
 
-/// How long the other direction may go on after a write failed. A Postgres that gives up says why before it closes, and
-/// the client should hear it even when the client's own next bytes could not be delivered any more.
+/// How long a relay may go on after one side broke, to deliver what the other side still has to hear: a Postgres that gives
+/// up says why before it closes, and the client should read it even when its own next bytes could not be delivered any
+/// more, or when the connection was reset right behind the words.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// How much a relay has moved so far, readable by others while it runs.
@@ -143,17 +144,27 @@ where
             Ok(()) => return Ok(()),
             Err(error) => error,
         };
-        // Who cannot be written to may still have something to say. Who cannot be read has gone.
-        if error.direction == Direction::Write {
-            let rest = poll_fn(|cx| match error.side {
-                Side::Client => self.poll_up(cx),
-                Side::Upstream => self.poll_down(cx),
-            });
-            if let Ok(Err(later)) = tokio::time::timeout(LAST_WORDS, rest).await {
-                tracing::trace!(%later, "the other direction broke as well");
-            }
+        // Who cannot be written to may still have something to say. Who cannot be read has said its last.
+        let rest = poll_fn(|cx| match (error.direction, error.side) {
+            (Direction::Write, Side::Client) => self.poll_up(cx),
+            (Direction::Write, Side::Upstream) => self.poll_down(cx),
+            (Direction::Read, Side::Client) => self.poll_delivery_up(cx),
+            (Direction::Read, Side::Upstream) => self.poll_delivery_down(cx),
+        });
+        if let Ok(Err(later)) = tokio::time::timeout(LAST_WORDS, rest).await {
+            tracing::trace!(%later, "the other direction broke as well");
         }
         Err(error)
+    }
+
+    fn poll_delivery_up(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), RelayError>> {
+        let step = self.up.poll_deliver(cx, Pin::new(self.upstream));
+        step.map_err(|stopped| stopped.between(Side::Client, Side::Upstream))
+    }
+
+    fn poll_delivery_down(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), RelayError>> {
+        let step = self.down.poll_deliver(cx, Pin::new(self.client));
+        step.map_err(|stopped| stopped.between(Side::Upstream, Side::Client))
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), RelayError>> {

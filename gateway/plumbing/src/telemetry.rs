@@ -3,6 +3,7 @@
 use std::io::IsTerminal as _;
 use std::str::FromStr;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::EnvFilter;
@@ -12,6 +13,9 @@ use tracing_subscriber::{Layer, Registry, fmt};
 
 /// What is logged when the configured filter cannot be read.
 const FALLBACK_FILTER: &str = "info";
+
+/// How often samples are folded into their histograms. Until then each of them takes memory, scraped or not.
+const UPKEEP: Duration = Duration::from_secs(5);
 
 /// How log lines look. They always go to standard error.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -113,10 +117,24 @@ where
 fn start_metrics() -> Metrics {
     let recorder = PrometheusBuilder::new().build_recorder();
     let metrics = Metrics(recorder.handle());
+    keep_up(recorder.handle());
     if metrics::set_global_recorder(recorder).is_err() {
         tracing::warn!("another recorder of metrics was set up before: /metrics will stay empty");
     }
     metrics
+}
+
+/// A thread rather than a task, as this process may have no runtime yet, or several.
+fn keep_up(handle: PrometheusHandle) {
+    let upkeep = move || {
+        loop {
+            std::thread::sleep(UPKEEP);
+            handle.run_upkeep();
+        }
+    };
+    if let Err(error) = std::thread::Builder::new().name("metrics-upkeep".into()).spawn(upkeep) {
+        tracing::warn!(%error, "histograms will only be folded when /metrics is read");
+    }
 }
 
 /// Panics go to the log like everything else; the default hook would write plain lines between JSON ones.

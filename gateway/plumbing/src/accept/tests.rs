@@ -23,7 +23,7 @@ fn errors_of_accept_are_told_apart() {
         (libc::EBADF, Class::Fatal),
         (libc::EINVAL, Class::Fatal),
         (libc::ENOTSOCK, Class::Fatal),
-        (libc::EOPNOTSUPP, Class::Fatal),
+        (libc::EOPNOTSUPP, Class::Connection),
     ];
     for (code, class) in table {
         let error = io::Error::from_raw_os_error(code);

@@ -1,6 +1,7 @@
 //! Environment variables that override keys.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use toml::{Table, Value};
 
@@ -13,10 +14,16 @@ pub(super) struct Environment {
     overrides: BTreeMap<KeyPath, Override>,
 }
 
-#[derive(Debug)]
 struct Override {
     variable: String,
     raw: String,
+}
+
+/// Without the value, which may be a secret.
+impl fmt::Debug for Override {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.variable)
+    }
 }
 
 impl Environment {

@@ -1,5 +1,7 @@
 //! One section of a document.
 
+use std::fmt;
+
 use toml::{Table, Value};
 
 use super::Reading;
@@ -7,13 +9,19 @@ use super::problems::KeyPath;
 use super::value::{FromValue, Given, Refused, kind};
 
 /// One section. Every getter records what is wrong and goes on.
-#[derive(Debug)]
 pub struct Section<'a> {
     table: Option<&'a Table>,
     place: KeyPath,
     reading: &'a Reading,
     /// Whether something else stands where the section should: then nothing more is said about its keys.
     broken: bool,
+}
+
+/// Without the values, which may be secrets.
+impl fmt::Debug for Section<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Section").field("place", &self.place).field("keys", &self.keys()).finish_non_exhaustive()
+    }
 }
 
 impl<'a> Section<'a> {

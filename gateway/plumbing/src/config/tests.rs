@@ -250,3 +250,13 @@ fn a_file_is_loaded_and_a_missing_or_huge_one_is_a_problem() {
     let huge = Document::load(Some(&path), PREFIX).unwrap_err();
     assert!(huge.to_string().ends_with("gateway.toml: is longer than 1 MiB"), "{huge}");
 }
+
+#[test]
+fn the_debug_forms_hold_no_value() {
+    let environment = [("P__TOKEN".to_owned(), "hunter2".to_owned())];
+    let mut document = Document::parse("password = \"hunter2\"\n[a]\nkey = \"hunter2\"", environment, "P").unwrap();
+    let section = format!("{:?}", document.section("a"));
+    assert!(section.contains("key") && !section.contains("hunter2"), "{section}");
+    let whole = format!("{document:?}");
+    assert!(whole.contains("password") && whole.contains("P__TOKEN") && !whole.contains("hunter2"), "{whole}");
+}

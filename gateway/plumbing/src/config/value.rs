@@ -1,6 +1,6 @@
 //! What a key's value can be read as.
 
-use std::fmt::Display;
+use std::fmt::{self, Display};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -25,10 +25,17 @@ pub trait FromValue: Sized {
 }
 
 /// A value as it stands in the document or in the environment.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct Given<'a> {
     value: &'a Value,
     raw: Option<&'a str>,
+}
+
+/// Without the value, which may be a secret.
+impl fmt::Debug for Given<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Given({})", self.kind())
+    }
 }
 
 /// Why a value cannot be read.

@@ -104,6 +104,16 @@ impl<'a> Flow<'a> {
         Poll::Pending
     }
 
+    /// Ready when the destination has, and was told to send on, everything that was read.
+    pub(super) fn poll_deliver<W: AsyncWrite>(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut to: Pin<&mut W>,
+    ) -> Poll<Result<(), Stopped>> {
+        ready!(self.poll_held(cx, to.as_mut())).map_err(Stopped::Writing)?;
+        to.poll_flush(cx).map_err(Stopped::Writing)
+    }
+
     /// Gives the destination what it takes of a chunk without waiting, and holds the rest.
     fn give<W: AsyncWrite>(&mut self, cx: &mut Context<'_>, to: Pin<&mut W>, chunk: &[u8]) -> io::Result<()> {
         let taken = match to.poll_write(cx, chunk) {

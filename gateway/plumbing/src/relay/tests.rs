@@ -250,3 +250,46 @@ async fn a_dropped_relay_has_moved_what_progress_says() {
     assert_eq!(progress.to_upstream(), 5);
     assert_eq!(read_all(&mut upstream).await, b"");
 }
+
+/// Says something, and is reset right behind it.
+struct LastWords(Option<&'static [u8]>);
+
+impl AsyncRead for LastWords {
+    fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.0.take() {
+            Some(words) => {
+                into.put_slice(words);
+                Poll::Ready(Ok(()))
+            }
+            None => Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
+        }
+    }
+}
+
+impl AsyncWrite for LastWords {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[tokio::test]
+async fn what_was_said_before_a_reset_is_delivered() {
+    let (mut far, near) = duplex(64);
+    // Holds everything back until it is flushed, as TLS may.
+    let mut client = BufWriter::new(near);
+    let mut upstream = LastWords(Some(b"FATAL: going down"));
+    let relayed = relay(&mut client, &mut upstream, &Progress::default()).await;
+    let error = relayed.error.unwrap();
+    assert_eq!((error.side, error.direction), (Side::Upstream, Direction::Read));
+    let mut heard = [0; 17];
+    far.read_exact(&mut heard).await.unwrap();
+    assert_eq!(&heard, b"FATAL: going down");
+}

@@ -3,8 +3,10 @@
 use std::convert::Infallible;
 use std::fmt::Display;
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use tokio::time::Instant;
 
 use super::Task;
@@ -17,7 +19,7 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from
 const HEALTHY: Duration = Duration::from_secs(60);
 
 /// Runs work that never ends: `work` makes its future, and is asked again, after a growing pause, whenever that future
-/// fails or panics. It stops when the handle is dropped.
+/// fails or panics; so is it when `work` itself panics. It stops when the handle is dropped.
 pub fn maintenance<W, F, E>(name: &'static str, mut work: W) -> Task<Infallible>
 where
     W: FnMut() -> F + Send + 'static,
@@ -28,10 +30,12 @@ where
         let mut backoff = Backoff::new(PAUSES.0, PAUSES.1);
         loop {
             let started = Instant::now();
-            match Task::spawn(name, work()).join().await {
+            // Unwind safety: a future that panicked is dropped, and `work` makes a new one from what it owns.
+            match AssertUnwindSafe(async { work().await }).catch_unwind().await {
                 Ok(Ok(never)) => match never {},
                 Ok(Err(error)) => tracing::warn!(task = name, %error, "maintenance failed and will be started again"),
-                Err(error) => tracing::error!(task = name, %error, "maintenance broke and will be started again"),
+                // The panic itself is in the log already, with its place.
+                Err(_) => tracing::error!(task = name, "maintenance panicked and will be started again"),
             }
             metrics::counter!("maintenance_restarts_total", "task" => name).increment(1);
             if started.elapsed() >= HEALTHY {

@@ -99,3 +99,20 @@ async fn maintenance_starts_again_after_errors_and_panics() {
     assert_eq!(runs.load(Ordering::SeqCst), 3);
     drop(task);
 }
+
+#[tokio::test(start_paused = true)]
+async fn maintenance_survives_a_panic_before_there_is_a_future() {
+    let (second, reached) = oneshot::channel();
+    let mut second = Some(second);
+    let mut asked = 0;
+    let task = maintenance("careless", move || {
+        asked += 1;
+        assert!(asked > 1, "for the test");
+        if let Some(second) = second.take() {
+            second.send(()).unwrap();
+        }
+        pending::<Result<Infallible, &str>>()
+    });
+    reached.await.unwrap();
+    drop(task);
+}

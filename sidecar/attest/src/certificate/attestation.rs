@@ -99,7 +99,8 @@ fn merged(log: Vec<EventV0>, runtime: Vec<RuntimeEventV0>) -> Result<EventLog, C
         });
     }
     events.extend(if in_log.is_empty() { runtime } else { in_log });
-    Ok(EventLog(events))
+    // Each event costs a hash, and a certificate has room for tens of thousands.
+    Ok(EventLog::bounded(events)?)
 }
 
 impl From<EventV0> for Event {
@@ -127,5 +128,19 @@ impl From<RuntimeEventV0> for Event {
             version: EventVersion::V1,
             preimage: Vec::new(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_of_events_is_refused_before_it_is_hashed() {
+        let event = || Event::runtime("", b"");
+        let log = EventLog(std::iter::repeat_with(event).take(crate::event_log::MAX_EVENTS + 1).collect());
+        let attestation = encode_v0(b"quote", [0; 64], &log).unwrap();
+        let refused = decode(&attestation).map(|read| read.event_log.0.len());
+        assert!(matches!(refused, Err(CertificateError::EventLog(_))), "{refused:?}");
     }
 }

@@ -29,10 +29,14 @@ impl AppIdentity {
     pub(super) fn from_boot_events<'a>(events: impl Iterator<Item = &'a Event>) -> Result<Self, EventLogError> {
         let mut boot = Vec::new();
         let mut ready = false;
-        for event in events {
+        for (index, event) in events.enumerate() {
             if event.event == SYSTEM_READY {
                 ready = true;
                 break;
+            }
+            // The digest of version 1 is over `name:payload`, so a colon in a name could hide an event of another name.
+            if event.event.contains(':') {
+                return Err(EventLogError::AmbiguousName { index });
             }
             boot.push(event);
         }

@@ -61,6 +61,13 @@ pub enum EventLogError {
         /// Which supplied value disagrees.
         field: &'static str,
     },
+    /// A boot event's name holds a colon, which separates name and payload in the digest: another event may stand behind
+    /// it, cut at another place.
+    #[error("event {index} of the boot part has a colon in its name")]
+    AmbiguousName {
+        /// Which runtime event, from 0.
+        index: usize,
+    },
     /// An identity event stands twice before `system-ready`.
     #[error("event {0:?} appears twice before system-ready")]
     Duplicate(&'static str),
@@ -86,9 +93,15 @@ impl EventLog {
     /// When the text is larger than [`MAX_JSON_BYTES`], is not a list of events, or has more than [`MAX_EVENTS`].
     pub fn from_json(json: &[u8]) -> Result<Self, EventLogError> {
         within(json.len(), MAX_JSON_BYTES, "bytes")?;
-        let log: Self = serde_json::from_slice(json).map_err(|error| EventLogError::Json(error.to_string()))?;
-        within(log.0.len(), MAX_EVENTS, "events")?;
-        Ok(log)
+        let events: Vec<Event> =
+            serde_json::from_slice(json).map_err(|error| EventLogError::Json(error.to_string()))?;
+        Self::bounded(events)
+    }
+
+    /// A log that a peer has sent, in whatever form.
+    pub(crate) fn bounded(events: Vec<Event>) -> Result<Self, EventLogError> {
+        within(events.len(), MAX_EVENTS, "events")?;
+        Ok(Self(events))
     }
 
     /// Writes dstack's JSON form.

@@ -200,3 +200,16 @@ proptest! {
         prop_assert_eq!(payload == other, replay(&payload) == replay(&other));
     }
 }
+
+#[test]
+fn a_name_cut_at_another_colon_replays_but_identifies_nobody() {
+    let mut log = EventLog(boot());
+    let genuine = log.replay_rtmr3();
+    // The same digest, but no longer an event called "key-provider".
+    log.0[6] = Event::runtime(r#"key-provider:{"name""#, br#""kms","id":"00"}"#);
+    assert_eq!(log.replay_rtmr3(), genuine);
+    assert_eq!(log.identity(), Err(EventLogError::AmbiguousName { index: 6 }));
+    // What the application appends later is its own business.
+    let later = EventLog([boot(), vec![Event::runtime("app:event", b"")]].concat());
+    assert!(later.identity().is_ok());
+}
