@@ -1,7 +1,8 @@
 //! An Ethereum chain of its own: anvil, with one block per second.
 
+use std::fs;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use postern_plumbing::http::{Request, send};
@@ -14,40 +15,79 @@ const READY: Duration = Duration::from_secs(20);
 const CALL: Duration = Duration::from_secs(5);
 const MAX_ANSWER: usize = 4 * 1024 * 1024;
 
-/// The first of the accounts that every anvil funds. Its key is public knowledge and good for nothing else.
-pub(crate) const DEPLOYER_KEY: &str = "0xac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80";
-
 /// A chain that makes a block each second, so that a reader can tell an idle chain from a stale view of it.
 #[derive(Debug)]
 pub struct Chain {
     process: Process,
-    address: SocketAddr,
+    client: ChainClient,
+    keys: Vec<PathBuf>,
 }
 
 impl Chain {
-    pub(crate) async fn start(state: &State, anvil: PathBuf, address: SocketAddr) -> Result<Self, WorldError> {
-        let arguments = [
-            "--host",
-            &address.ip().to_string(),
-            "--port",
-            &address.port().to_string(),
-            "--block-time",
-            "1",
-            "--prune-history",
-            "1000",
-            "--silent",
-        ];
-        let process = Recipe::new("anvil", anvil).arguments(arguments).start(state)?;
-        let mut chain = Self { process, address };
-        let probe = async || call(address, "eth_blockNumber", json!([])).await.map(drop);
+    /// Starts the chain with `accounts` funded accounts.
+    pub(crate) async fn start(
+        state: &State,
+        anvil: &Path,
+        address: SocketAddr,
+        accounts: usize,
+    ) -> Result<Self, WorldError> {
+        let accounts_file = state.folder("chain")?.join("accounts.json");
+        let recipe = Recipe::new("anvil", anvil).arguments([
+            format!("--host={}", address.ip()),
+            format!("--port={}", address.port()),
+            format!("--accounts={accounts}"),
+            format!("--config-out={}", accounts_file.display()),
+            "--block-time=1".to_owned(),
+            "--prune-history=1000".to_owned(),
+            "--silent".to_owned(),
+        ]);
+        let (process, client) = (recipe.start(state)?, ChainClient(address));
+        let mut chain = Self { process, client, keys: Vec::new() };
+        let probe = async || client.block_number().await.map(drop).map_err(|error| error.to_string());
         chain.process.ready(READY, probe).await?;
+        chain.keys = write_keys(state, &accounts_file)?;
         Ok(chain)
     }
 
-    /// Where its JSON-RPC is served.
+    /// The file with the private key of a funded account.
+    pub(crate) fn key(&self, account: usize) -> Result<PathBuf, WorldError> {
+        let key = self.keys.get(account).cloned();
+        key.ok_or_else(|| WorldError::Chain(format!("there are only {} accounts", self.keys.len())))
+    }
+
+    /// Who asks it.
+    #[must_use]
+    pub fn client(&self) -> ChainClient {
+        self.client
+    }
+
+    /// The process, to stop it.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+}
+
+/// Writes the keys that anvil made up, each into a file of its own.
+fn write_keys(state: &State, accounts: &Path) -> Result<Vec<PathBuf>, WorldError> {
+    let text = fs::read(accounts).map_err(|error| WorldError::file(accounts, error))?;
+    let unreadable = || WorldError::Chain(format!("{} names no private keys", accounts.display()));
+    let config: Value = serde_json::from_slice(&text).map_err(|_| unreadable())?;
+    let keys = config.get("private_keys").and_then(Value::as_array).ok_or_else(unreadable)?;
+    let write = |(number, key): (usize, &Value)| {
+        state.write(format!("chain/{number}.key"), key.as_str().ok_or_else(unreadable)?)
+    };
+    keys.iter().enumerate().map(write).collect()
+}
+
+/// Asks a chain by JSON-RPC.
+#[derive(Debug, Clone, Copy)]
+pub struct ChainClient(SocketAddr);
+
+impl ChainClient {
+    /// Where the chain's JSON-RPC is served.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        format!("http://{}", self.0)
     }
 
     /// Calls a JSON-RPC method.
@@ -55,21 +95,16 @@ impl Chain {
     /// # Errors
     /// When there is no answer within five seconds, or it is an error.
     pub async fn call(&self, method: &str, params: Value) -> Result<Value, WorldError> {
-        call(self.address, method, params).await.map_err(WorldError::Chain)
+        call(self.0, method, params).await.map_err(WorldError::Chain)
     }
 
     /// The number of the newest block.
     ///
     /// # Errors
-    /// As [`Chain::call`].
+    /// As [`ChainClient::call`].
     pub async fn block_number(&self) -> Result<u64, WorldError> {
         let answer = self.call("eth_blockNumber", json!([])).await?;
         quantity(&answer).ok_or_else(|| WorldError::Chain(format!("eth_blockNumber gave {answer}")))
-    }
-
-    /// The process, to stop it.
-    pub fn process(&mut self) -> &mut Process {
-        &mut self.process
     }
 }
 

@@ -26,7 +26,7 @@ fn signal_all(leftovers: &[(i32, u64)], signal: Signal) {
     for &leftover in leftovers.iter().filter(|&&leftover| runs(leftover)) {
         if let Some(pid) = Pid::from_raw(leftover.0) {
             // It may have ended between the look and the signal.
-            drop(kill_process(pid, signal));
+            kill_process(pid, signal).unwrap_or_default();
         }
     }
 }

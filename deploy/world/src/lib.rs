@@ -1,17 +1,42 @@
 //! A whole Postern cluster on one machine, made of real parts and stopped by pid.
+//!
+//! [`World::builder`] starts a chain (anvil), a gateway and any number of tenants. A tenant is two simulated CVMs: one with
+//! an unmodified Postgres and a sidecar in serve mode, one with a sidecar in connect mode for an application. Every part is
+//! the program that would run in production, but for the simulated hardware under it, as a child process of its own.
+//!
+//! All files are in one folder, all ports on the loopback address, and neither is shared with another world. The processes
+//! end with their owner: in order on [`World::stop`], at once when a value is dropped, and when even that could not happen,
+//! at the next start in the same folder.
 
+mod admin;
 mod chain;
+mod config;
 mod error;
+mod gateway;
+mod guest;
 mod leftovers;
 mod owner;
 mod ports;
 mod postgres;
 mod process;
+mod programs;
+mod registrar;
+mod sidecar;
 mod state;
 pub mod tap;
+mod tenant;
+mod world;
 
-pub use chain::Chain;
+pub use admin::Admin;
+pub use chain::{Chain, ChainClient};
 pub use error::WorldError;
+pub use gateway::{DOMAIN, Gateway};
+pub use guest::{Guest, Platform};
 pub use postgres::{Postgres, PostgresSource};
 pub use process::{Process, Recipe};
+pub use programs::Programs;
+pub use registrar::Registrar;
+pub use sidecar::Sidecar;
 pub use state::State;
+pub use tenant::{Application, Database, Secrets, Tenant};
+pub use world::{Taps, World, WorldBuilder, WorldSite};

@@ -95,13 +95,12 @@ pub struct Postgres {
 }
 
 impl Postgres {
-    /// Makes a cluster in `folder` (relative to the state folder) whose superuser `postgres` has the given password, and
-    /// starts it.
+    /// Makes a cluster in `folder` whose superuser `postgres` has the given password, and starts it.
     pub(crate) async fn start(
         state: &State,
         installation: &Installation,
         name: &str,
-        folder: &str,
+        folder: &Path,
         password: &str,
     ) -> Result<Self, WorldError> {
         let folder = state.folder(folder)?;

@@ -177,7 +177,7 @@ impl Process {
     fn signal(&self, signal: Signal) {
         if let Some(pid) = self.child.as_ref().and_then(raw_pid) {
             // The child is not reaped yet, so the pid is still its own; it may have ended.
-            drop(kill_process(pid, signal));
+            kill_process(pid, signal).unwrap_or_default();
         }
     }
 

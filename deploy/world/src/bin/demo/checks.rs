@@ -1,0 +1,199 @@
+//! The list that `demo --check` walks.
+
+mod bad_input;
+mod cancel;
+mod certificates;
+mod isolation;
+mod recovery;
+mod refusals;
+mod revocation;
+mod rows;
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use postern_world::World;
+use postern_world::tap::TcpTap;
+
+use crate::client::psql::Psql;
+use crate::client::python::Python;
+use crate::client::{KeyPair, Login, Tls};
+use crate::report::{Outcome, Report, words};
+use certificates::Forgeries;
+
+/// How long one check may take.
+const DEADLINE: Duration = Duration::from_secs(120);
+/// The role that the checks log in as.
+const USER: &str = "teesql_readwrite";
+
+/// Runs every check and says whether all of them passed; gives the world back, to be stopped.
+pub(crate) async fn run(world: World, python: PathBuf, out: impl Write) -> Result<(bool, World), String> {
+    Ok(Scene::new(world, python).await?.run(out).await)
+}
+
+/// What the checks work with.
+struct Scene {
+    world: World,
+    psql: Psql,
+    python: Python,
+    /// A client certificate per tenant, written by the `sidecar` program inside the tenant's application CVM.
+    certificates: Vec<KeyPair>,
+    forgeries: Forgeries,
+    /// Sits between psql and connect mode, where the rows are still plain.
+    plaintext: TcpTap,
+}
+
+impl Scene {
+    async fn new(world: World, python: PathBuf) -> Result<Self, String> {
+        let home = world.state().folder("home").map_err(words)?;
+        let mut certificates = Vec::new();
+        for tenant in world.tenants() {
+            certificates.push(certificates::by_sidecar(&world, tenant).await?);
+        }
+        let forgeries = Forgeries::write(&world)?;
+        let application = world.tenant(0).ok_or("no tenant")?.application();
+        let free = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+        let plaintext = TcpTap::start(free, application.address()).await.map_err(words)?;
+        let (psql, python) = (Psql { home: home.clone() }, Python { program: python, home });
+        Ok(Self { world, psql, python, certificates, forgeries, plaintext })
+    }
+
+    async fn run(mut self, out: impl Write) -> (bool, World) {
+        let mut report = Report::new(out);
+        self.rows(&mut report).await;
+        self.cancels(&mut report).await;
+        isolation::run(&self, &mut report).await;
+        self.wrong_far_side(&mut report).await;
+        self.certificates(&mut report).await;
+        self.bad_input(&mut report).await;
+        self.revocation(&mut report).await;
+        self.recovery(&mut report).await;
+        (report.finish(), self.world)
+    }
+
+    /// A login through the connect mode of a tenant's application.
+    fn connected(&self, tenant: usize) -> Option<Login> {
+        let tenant = self.world.tenant(tenant)?;
+        Some(Login {
+            host: tenant.host().to_owned(),
+            address: tenant.application().address(),
+            user: USER,
+            password: tenant.secrets().read_write.clone(),
+            direct: false,
+            tls: Tls::Off,
+        })
+    }
+
+    /// A login straight at the gateway, with the name, the secret and the certificate of possibly different tenants.
+    fn straight(&self, name: usize, secret: usize, certificate: usize) -> Option<Login> {
+        Some(Login {
+            host: self.world.tenant(name)?.host().to_owned(),
+            address: self.world.address(),
+            user: USER,
+            password: self.world.tenant(secret)?.secrets().read_write.clone(),
+            direct: false,
+            tls: Tls::Certificate(self.certificates.get(certificate)?.clone()),
+        })
+    }
+
+    async fn rows(&self, report: &mut Report<impl Write>) {
+        let (Some(connected), Some(straight)) = (self.connected(0), self.straight(0, 0, 0)) else { return };
+        let marker = |name| format!("{name}-{}", hex::encode(rand::random::<[u8; 12]>()));
+
+        let plain = marker("connect");
+        let tapped = Login { address: self.plaintext.address(), ..connected };
+        let check = rows::psql(&self.psql, &tapped, "through_connect", &plain);
+        report.check("psql through connect mode", DEADLINE, check).await;
+        let check = async { rows::no_plaintext(&self.world, self.plaintext.recording(), &plain) };
+        report.check("no plaintext of these rows at the gateway", DEADLINE, check).await;
+
+        let marked = marker("straight");
+        let check = rows::psql(&self.psql, &straight, "straight", &marked);
+        report.check("psql straight at the gateway, sslmode=require", DEADLINE, check).await;
+        let direct = Login { direct: true, ..straight };
+        let marked = marker("direct");
+        let check = rows::psycopg(&self.python, &direct, "direct", &marked);
+        report.check("psycopg straight at the gateway, sslnegotiation=direct", DEADLINE, check).await;
+    }
+
+    async fn cancels(&self, report: &mut Report<impl Write>) {
+        let (Some(connected), Some(straight)) = (self.connected(0), self.straight(0, 0, 0)) else { return };
+        let direct = Login { direct: true, ..straight.clone() };
+        report.check("psql cancels through connect mode", DEADLINE, cancel::psql(&self.psql, &connected)).await;
+        report.check("psql cancels straight at the gateway", DEADLINE, cancel::psql(&self.psql, &straight)).await;
+        let check = cancel::psycopg(&self.python, &direct);
+        report.check("psycopg cancels straight at the gateway, encrypted", DEADLINE, check).await;
+    }
+
+    /// The application of tenant B expects its own database and is led to that of A: its sidecar has to notice, before a
+    /// byte of the driver has left.
+    async fn wrong_far_side(&mut self, report: &mut Report<impl Write>) {
+        let (Some(a), Some(b), Some(own)) = (self.world.tenant(0), self.world.tenant(1), self.connected(1)) else {
+            return;
+        };
+        let (host, expected) = (a.host().to_owned(), b.database().guest.cvm().app_id());
+        let check = async {
+            let (mut sidecar, address) = self.world.connect_mode(1, &host, expected).await.map_err(words)?;
+            let login = Login { address, ..own };
+            let outcome = refusals::refused(&self.psql, &login, &["another application"]).await;
+            sidecar.process().stop().await;
+            outcome
+        };
+        report.check("B's connect mode led to A's name", DEADLINE, check).await;
+    }
+
+    async fn certificates(&self, report: &mut Report<impl Write>) {
+        let Some(good) = self.straight(0, 0, 0) else { return };
+        for forgery in self.forgeries.all() {
+            let login = Login { tls: forgery.tls.clone(), ..good.clone() };
+            let check = refusals::refused(&self.psql, &login, forgery.reasons);
+            report.check(&format!("client with {}", forgery.name), DEADLINE, check).await;
+        }
+    }
+
+    async fn bad_input(&self, report: &mut Report<impl Write>) {
+        let Some(tenant) = self.world.tenant(0) else { return };
+        let (gateway, host, admin) = (self.world.address(), tenant.host(), self.world.gateway().admin());
+        let before = bad_input::open(admin).await.unwrap_or_default();
+        for case in bad_input::cases(host) {
+            report.check(&format!("gateway meets {}", case.name), DEADLINE, case.run(gateway)).await;
+        }
+        report.check("gateway meets silence", DEADLINE, bad_input::silence(gateway)).await;
+        report.check("gateway meets SNI in upper case", DEADLINE, bad_input::upper_case(gateway, host)).await;
+        report.check("gateway meets one byte at a time", DEADLINE, bad_input::byte_by_byte(gateway, host)).await;
+        let check = bad_input::stops_after_any_byte(gateway, host);
+        report.check("gateway meets clients that stop after any byte", DEADLINE, check).await;
+        let check = bad_input::nothing_left_behind(admin, before);
+        report.check("gateway keeps nothing of them", DEADLINE, check).await;
+    }
+
+    async fn revocation(&self, report: &mut Report<impl Write>) {
+        let (Some(connected), Some(straight)) = (self.connected(0), self.straight(0, 0, 0)) else { return };
+        let check = revocation::cuts_the_live_session(&self.world, &self.python, 0, &connected);
+        report.check("compose hash removed: the live session is cut", DEADLINE, check).await;
+        let refusals = &["access denied", "not admitted", "SSL error"];
+        let check = refusals::refused(&self.psql, &straight, refusals);
+        report.check("compose hash removed: a new connection", DEADLINE, check).await;
+        let check = revocation::works_again(&self.world, &self.psql, 0, &straight);
+        report.check("compose hash added again: connections work", DEADLINE, check).await;
+    }
+
+    async fn recovery(&mut self, report: &mut Report<impl Write>) {
+        let Some(login) = self.connected(0) else { return };
+        for part in ["Postgres", "the database's sidecar", "the gateway"] {
+            let check = self.crash_and_return(part, &login);
+            report.check(&format!("{part} killed and restarted"), DEADLINE, check).await;
+        }
+    }
+
+    async fn crash_and_return(&mut self, part: &str, login: &Login) -> Outcome {
+        let killed = Instant::now();
+        match (part, self.world.tenant_mut(0)) {
+            ("Postgres", Some(tenant)) => tenant.database_mut().postgres.crash().await.map_err(words)?,
+            ("the database's sidecar", Some(tenant)) => tenant.database_mut().sidecar.crash().await.map_err(words)?,
+            _ => self.world.gateway_mut().crash().await.map_err(words)?,
+        }
+        recovery::works_again(&self.psql, login, killed).await
+    }
+}

@@ -1,0 +1,118 @@
+//! The configurations of a tenant's sidecars.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use postern_identity::AppId;
+
+use crate::chain::ChainClient;
+use crate::{Admin, Guest, Platform};
+
+/// What both modes are told.
+pub(crate) fn common(guest: &Guest, platform: &Platform, admin: Admin) -> String {
+    format!(
+        r#"[log]
+format = "json"
+
+[admin]
+listen = "{admin}"
+
+[agent]
+endpoint = "unix:{agent}"
+
+[attestation]
+root = "{root}"
+collateral = "{collateral}"
+"#,
+        admin = admin.0,
+        agent = guest.socket().display(),
+        root = platform.root().display(),
+        collateral = platform.collateral().display(),
+    )
+}
+
+/// What serve mode is told.
+pub(crate) struct Serve<'a> {
+    pub(crate) socket_folder: &'a Path,
+    /// Each role, and the file with its secret.
+    pub(crate) roles: [(&'a str, &'a Path); 2],
+    /// The application that may connect.
+    pub(crate) client: AppId,
+    pub(crate) chain: ChainClient,
+    pub(crate) kms: &'a str,
+    pub(crate) gateway: AppId,
+    pub(crate) registration: SocketAddr,
+}
+
+impl Serve<'_> {
+    pub(crate) fn to_toml(&self) -> String {
+        let role = |(role, secret): (&str, &Path)| {
+            format!("\n[[roles]]\nname = \"{role}\"\nsecret_files = [\"{}\"]\n", secret.display())
+        };
+        let text = format!(
+            r#"
+[listen]
+addresses = []
+
+[postgres]
+socket_dir = "{socket_folder}"
+
+[clients]
+app_ids = ["{client}"]
+
+[chain]
+rpc_urls = ["{chain}"]
+kms_contract = "{kms}"
+
+[[gateways]]
+url = "https://gateway.postern.test:{port}"
+address = "{registration}"
+app_id = "{gateway}"
+
+[wireguard]
+listen = "127.0.0.1:0"
+"#,
+            socket_folder = self.socket_folder.display(),
+            client = self.client,
+            chain = self.chain.url(),
+            kms = self.kms,
+            port = self.registration.port(),
+            registration = self.registration,
+            gateway = self.gateway,
+        );
+        self.roles.map(role).into_iter().fold(text, |text, role| text + &role)
+    }
+}
+
+/// What connect mode is told.
+pub(crate) struct Connect<'a> {
+    /// Where drivers connect.
+    pub(crate) listen: SocketAddr,
+    /// The database's name at the gateway, and the gateway's address.
+    pub(crate) host: &'a str,
+    pub(crate) gateway: SocketAddr,
+    /// The app that the far side must prove to be.
+    pub(crate) expected: AppId,
+}
+
+impl Connect<'_> {
+    pub(crate) fn to_toml(&self) -> String {
+        format!(
+            r#"
+[connect]
+listen = "{listen}"
+
+[connect.target]
+host = "{host}"
+port = {port}
+address = "{gateway}"
+app_ids = ["{expected}"]
+"#,
+            listen = self.listen,
+            host = self.host,
+            port = self.gateway.port(),
+            gateway = self.gateway,
+            expected = self.expected,
+        )
+    }
+}

@@ -1,0 +1,159 @@
+//! The gateway, in a simulated CVM of its own.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::chain::ChainClient;
+use crate::ports::Ports;
+use crate::programs::Programs;
+use crate::{Admin, Guest, Platform, Process, Recipe, State, WorldError};
+
+/// The domain under which every app of a world has its name.
+pub const DOMAIN: &str = "postern.test";
+
+const READY: Duration = Duration::from_secs(60);
+
+/// The gateway.
+#[derive(Debug)]
+pub struct Gateway {
+    /// The CVM that it runs in.
+    pub guest: Guest,
+    process: Process,
+    addresses: Addresses,
+}
+
+/// Where the gateway listens.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Addresses {
+    pub(crate) edge: SocketAddr,
+    pub(crate) registration: SocketAddr,
+    pub(crate) tunnel: SocketAddr,
+    pub(crate) admin: SocketAddr,
+}
+
+impl Addresses {
+    pub(crate) fn new(ports: &mut Ports) -> Result<Self, WorldError> {
+        Ok(Self {
+            edge: ports.address()?,
+            registration: ports.address()?,
+            tunnel: ports.address()?,
+            admin: ports.address()?,
+        })
+    }
+}
+
+/// What a gateway needs besides its addresses.
+pub(crate) struct Surroundings<'a> {
+    pub(crate) state: &'a State,
+    pub(crate) programs: &'a Programs,
+    pub(crate) platform: &'a Platform,
+    pub(crate) chain: ChainClient,
+    pub(crate) kms: &'a str,
+    /// Where CVMs are told to send their tunnel packets: the gateway's own address, or a tap in front of it.
+    pub(crate) tunnel_endpoint: SocketAddr,
+}
+
+impl Gateway {
+    pub(crate) async fn start(
+        guest: Guest,
+        addresses: Addresses,
+        surroundings: &Surroundings<'_>,
+    ) -> Result<Self, WorldError> {
+        let config = surroundings.config(&guest, addresses)?;
+        let recipe = Recipe::new("gateway", &surroundings.programs.gateway)
+            .arguments(["--config".to_owned(), config.display().to_string()]);
+        let mut gateway = Self { guest, process: recipe.start(surroundings.state)?, addresses };
+        gateway.ready().await?;
+        Ok(gateway)
+    }
+
+    /// Where clients connect.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.addresses.edge
+    }
+
+    /// Where CVMs register.
+    #[must_use]
+    pub fn registration(&self) -> SocketAddr {
+        self.addresses.registration
+    }
+
+    /// Where it tells operators how it is.
+    #[must_use]
+    pub fn admin(&self) -> Admin {
+        Admin(self.addresses.admin)
+    }
+
+    /// Kills it as a crash would and starts it again; returns as soon as the program runs.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub async fn crash(&mut self) -> Result<(), WorldError> {
+        self.process.kill().await;
+        self.process.start()
+    }
+
+    /// Waits until it says that it is ready.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub async fn ready(&mut self) -> Result<(), WorldError> {
+        let admin = self.admin();
+        self.process.ready(READY, async || admin.ready().await).await
+    }
+
+    /// The process.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+}
+
+impl Surroundings<'_> {
+    fn config(&self, guest: &Guest, addresses: Addresses) -> Result<PathBuf, WorldError> {
+        let text = format!(
+            r#"[edge]
+domains = ["{DOMAIN}"]
+listen = ["{edge}"]
+
+[admin]
+listen = "{admin}"
+
+[registration]
+listen = "{registration}"
+url = "https://{registration}"
+
+[agent]
+endpoint = "unix:{agent}"
+
+[attestation]
+root = "{root}"
+collateral = "{collateral}"
+
+[wireguard]
+listen = "{tunnel}"
+endpoint = "{tunnel_endpoint}"
+datapath = "netstack"
+
+[chain]
+rpc_urls = ["{chain}"]
+kms_contract = "{kms}"
+
+[log]
+format = "json"
+"#,
+            edge = addresses.edge,
+            admin = addresses.admin,
+            registration = addresses.registration,
+            agent = guest.socket().display(),
+            root = self.platform.root().display(),
+            collateral = self.platform.collateral().display(),
+            tunnel = addresses.tunnel,
+            tunnel_endpoint = self.tunnel_endpoint,
+            chain = self.chain.url(),
+            kms = self.kms,
+        );
+        self.state.write("gateway/gateway.toml", text)
+    }
+}

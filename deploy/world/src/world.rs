@@ -1,0 +1,341 @@
+//! Builds, changes and stops a whole cluster.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use futures_util::future::try_join_all;
+use postern_identity::AppId;
+use postern_simulator::OS_IMAGE;
+
+use crate::chain::{Chain, ChainClient};
+use crate::config::Connect;
+use crate::gateway::{Addresses, Gateway, Surroundings};
+use crate::ports::Ports;
+use crate::postgres::Installation;
+use crate::programs::Programs;
+use crate::registrar::Registrar;
+use crate::sidecar::{self, Sidecar};
+use crate::tap::{TcpTap, UdpTap};
+use crate::tenant::{self, Plot, Tenant};
+use crate::{Admin, Guest, Platform, PostgresSource, State, WorldError};
+
+/// What a world is to be like.
+#[derive(Debug)]
+pub struct WorldBuilder {
+    programs: Programs,
+    state: Option<PathBuf>,
+    tenants: Vec<String>,
+    postgres: PostgresSource,
+    taps: bool,
+}
+
+impl WorldBuilder {
+    /// Keeps the state in this folder instead of a new one among the system's temporary files.
+    #[must_use]
+    pub fn state(mut self, folder: Option<PathBuf>) -> Self {
+        self.state = folder;
+        self
+    }
+
+    /// The tenants, by names that are fit for file names; two, `a` and `b`, when nothing is said.
+    #[must_use]
+    pub fn tenants<N: Into<String>>(mut self, names: impl IntoIterator<Item = N>) -> Self {
+        self.tenants = names.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Where the PostgreSQL programs come from.
+    #[must_use]
+    pub fn postgres(mut self, source: PostgresSource) -> Self {
+        self.postgres = source;
+        self
+    }
+
+    /// Whether eavesdroppers sit before and behind the gateway. They cost throughput.
+    #[must_use]
+    pub fn taps(mut self, taps: bool) -> Self {
+        self.taps = taps;
+        self
+    }
+
+    /// Opens the state folder, in which everything happens that follows.
+    ///
+    /// # Errors
+    /// When the folder cannot be used.
+    pub fn open(self) -> Result<WorldSite, WorldError> {
+        let state = State::open(self.state.as_deref())?;
+        Ok(WorldSite { builder: self, state })
+    }
+}
+
+/// A world that has its folder, and nothing in it yet.
+#[derive(Debug)]
+pub struct WorldSite {
+    builder: WorldBuilder,
+    state: State,
+}
+
+impl WorldSite {
+    /// The folder, which stays when the world is not built.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.state.root()
+    }
+
+    /// Starts every part and waits until all of them are ready. `progress` is told what is being done.
+    ///
+    /// Dropping the future stops what was started so far.
+    ///
+    /// # Errors
+    /// When a part does not start.
+    pub async fn build(self, progress: impl Fn(&str)) -> Result<World, WorldError> {
+        let Self { builder, state } = self;
+        let WorldBuilder { programs, tenants: names, postgres, taps, .. } = builder;
+        let mut ports = Ports::default();
+
+        progress("starting the chain and deploying the contracts");
+        let chain = Chain::start(&state, &programs.anvil, ports.address()?, names.len() + 1).await?;
+        let platform = Platform::new(&state)?;
+        let registrar = Registrar::deploy(&programs.registrar, chain.client(), chain.key(0)?).await?;
+        registrar.allow_image(OS_IMAGE).await?;
+
+        progress("starting the gateway");
+        let addresses = Addresses::new(&mut ports)?;
+        let taps = if taps { Some(Taps::start(&mut ports, addresses).await?) } else { None };
+        let app = Foundation { state: &state, programs: &programs, platform: &platform, registrar: &registrar };
+        let guest = app.new_app("gateway", "gateway").await?;
+        registrar.trust_gateway(guest.cvm().app_id()).await?;
+        let surroundings = Surroundings {
+            state: &state,
+            programs: &programs,
+            platform: &platform,
+            chain: chain.client(),
+            kms: registrar.kms(),
+            tunnel_endpoint: taps.as_ref().map_or(addresses.tunnel, |taps| taps.tunnel.address()),
+        };
+        let gateway = Gateway::start(guest, addresses, &surroundings).await?;
+
+        progress("starting the tenants: two CVMs each, with a Postgres and an application");
+        let installation = Installation::locate(&postgres, &programs.repository, &state).await?;
+        let public = taps.as_ref().map_or(addresses.edge, |taps| taps.public.address());
+        let mut plots = Vec::new();
+        for (number, name) in names.into_iter().enumerate() {
+            plots.push(Plot::new(name, chain.key(number + 1)?, &mut ports)?);
+        }
+        let ground =
+            Ground { foundation: app, installation: &installation, gateway: &gateway, public, chain: chain.client() };
+        let tenants = try_join_all(plots.into_iter().map(|plot| plot.build(&ground))).await?;
+        Ok(World { tenants, gateway, chain, taps, registrar, platform, ports, programs, state })
+    }
+}
+
+/// What is there before the gateway.
+#[derive(Clone, Copy)]
+pub(crate) struct Foundation<'a> {
+    pub(crate) state: &'a State,
+    pub(crate) programs: &'a Programs,
+    pub(crate) platform: &'a Platform,
+    pub(crate) registrar: &'a Registrar,
+}
+
+impl Foundation<'_> {
+    /// Creates an application on chain and boots its first instance, whose disk is `folder`.
+    pub(crate) async fn new_app(&self, folder: &str, name: &str) -> Result<Guest, WorldError> {
+        let compose = serde_json::json!({
+            "manifest_version": 2, "name": name, "runner": "docker-compose",
+            "docker_compose_file": format!("# the compose file of {name}\n"),
+        });
+        let compose = compose.to_string().into_bytes();
+        let file = self.state.write(Path::new(folder).join("app-compose.json"), &compose)?;
+        let app_id = self.registrar.create_app(&file).await?;
+        Guest::boot(self.state, self.programs, self.platform, folder, app_id, compose).await
+    }
+}
+
+/// What is there before a tenant.
+pub(crate) struct Ground<'a> {
+    pub(crate) foundation: Foundation<'a>,
+    pub(crate) installation: &'a Installation,
+    pub(crate) gateway: &'a Gateway,
+    /// Where clients connect.
+    pub(crate) public: SocketAddr,
+    pub(crate) chain: ChainClient,
+}
+
+/// The eavesdroppers around the gateway.
+#[derive(Debug)]
+pub struct Taps {
+    public: TcpTap,
+    tunnel: UdpTap,
+}
+
+impl Taps {
+    async fn start(ports: &mut Ports, gateway: Addresses) -> Result<Self, WorldError> {
+        let failed = |source| WorldError::Start { program: "a tap".into(), source };
+        let public = TcpTap::start(ports.address()?, gateway.edge).await.map_err(failed)?;
+        let tunnel = UdpTap::start(ports.address()?, gateway.tunnel).await.map_err(failed)?;
+        Ok(Self { public, tunnel })
+    }
+
+    /// Before the gateway's public port.
+    #[must_use]
+    pub fn public(&self) -> &TcpTap {
+        &self.public
+    }
+
+    /// Between the gateway and the sidecars.
+    #[must_use]
+    pub fn tunnel(&self) -> &UdpTap {
+        &self.tunnel
+    }
+}
+
+/// A running cluster: a chain, a gateway, and two CVMs per tenant.
+///
+/// [`World::stop`] ends it in order. Dropping it stops every process, too, and blocks while it does.
+#[derive(Debug)]
+pub struct World {
+    // The fields are dropped in this order, which is also the one in which the parts are stopped.
+    tenants: Vec<Tenant>,
+    gateway: Gateway,
+    chain: Chain,
+    taps: Option<Taps>,
+    registrar: Registrar,
+    platform: Platform,
+    ports: Ports,
+    programs: Programs,
+    state: State,
+}
+
+impl World {
+    /// Describes a world of these programs.
+    #[must_use]
+    pub fn builder(programs: Programs) -> WorldBuilder {
+        let tenants = vec!["a".to_owned(), "b".to_owned()];
+        WorldBuilder { programs, state: None, tenants, postgres: PostgresSource::default(), taps: false }
+    }
+
+    /// Where clients connect.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.taps.as_ref().map_or(self.gateway.address(), |taps| taps.public.address())
+    }
+
+    /// The tenants.
+    #[must_use]
+    pub fn tenants(&self) -> &[Tenant] {
+        &self.tenants
+    }
+
+    /// A tenant by its number.
+    #[must_use]
+    pub fn tenant(&self, number: usize) -> Option<&Tenant> {
+        self.tenants.get(number)
+    }
+
+    /// A tenant by its number, to break parts of it.
+    pub fn tenant_mut(&mut self, number: usize) -> Option<&mut Tenant> {
+        self.tenants.get_mut(number)
+    }
+
+    /// The gateway.
+    #[must_use]
+    pub fn gateway(&self) -> &Gateway {
+        &self.gateway
+    }
+
+    /// The gateway, to break it.
+    pub fn gateway_mut(&mut self) -> &mut Gateway {
+        &mut self.gateway
+    }
+
+    /// Who asks the chain.
+    #[must_use]
+    pub fn chain(&self) -> ChainClient {
+        self.chain.client()
+    }
+
+    /// The administrator of the contracts.
+    #[must_use]
+    pub fn registrar(&self) -> &Registrar {
+        &self.registrar
+    }
+
+    /// The simulated platform.
+    #[must_use]
+    pub fn platform(&self) -> &Platform {
+        &self.platform
+    }
+
+    /// The eavesdroppers, if they were asked for.
+    #[must_use]
+    pub fn taps(&self) -> Option<&Taps> {
+        self.taps.as_ref()
+    }
+
+    /// The state folder.
+    #[must_use]
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Has the `sidecar` program write a client certificate that carries the quote of a tenant's application CVM, for
+    /// drivers that do TLS themselves. Gives the files with the certificate and its key.
+    ///
+    /// # Errors
+    /// When the program fails.
+    pub async fn client_certificate(&self, tenant: &Tenant) -> Result<(PathBuf, PathBuf), WorldError> {
+        let application = tenant.application();
+        let folder = application.guest.folder();
+        let (certificate, key) = (folder.join("client.pem"), folder.join("client.key"));
+        let (config, text) =
+            (application.sidecar.config().display().to_string(), |path: &Path| path.display().to_string());
+        let arguments = ["certificate", "--config", &config, "--out", &text(&certificate), "--key-out", &text(&key)];
+        sidecar::run(&self.programs.sidecar, &arguments).await?;
+        Ok((certificate, key))
+    }
+
+    /// Starts one more sidecar in connect mode in a tenant's application CVM, towards any name and with any expectation of
+    /// what stands behind it. Gives the sidecar and where it listens.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub async fn connect_mode(
+        &mut self,
+        tenant: usize,
+        host: &str,
+        expected: AppId,
+    ) -> Result<(Sidecar, SocketAddr), WorldError> {
+        let (listen, admin) = (self.ports.address()?, Admin(self.ports.address()?));
+        let Some(tenant) = self.tenants.get(tenant) else {
+            return Err(WorldError::Missing(format!("there are only {} tenants", self.tenants.len())));
+        };
+        let foundation = Foundation {
+            state: &self.state,
+            programs: &self.programs,
+            platform: &self.platform,
+            registrar: &self.registrar,
+        };
+        let connect = Connect { listen, host, gateway: self.address(), expected };
+        let name = format!("{}-application-{}", tenant.name(), listen.port());
+        let sidecar = tenant::connect_mode(foundation, &tenant.application().guest, &name, &connect, admin).await?;
+        Ok((sidecar, listen))
+    }
+
+    /// The programs that it was built of.
+    #[must_use]
+    pub fn programs(&self) -> &Programs {
+        &self.programs
+    }
+
+    /// Stops every part, in order: who depends on another goes first. Gives the state folder back.
+    pub async fn stop(mut self) -> State {
+        for tenant in &mut self.tenants {
+            tenant.stop().await;
+        }
+        self.gateway.process().stop().await;
+        self.gateway.guest.agent().stop().await;
+        self.chain.process().stop().await;
+        self.state
+    }
+}
