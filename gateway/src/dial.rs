@@ -36,26 +36,36 @@ pub struct Dialled {
 /// Why the client is refused.
 pub async fn dial(edge: &Edge, id: ConnectionId, route: &Route) -> Result<Dialled, Refusal> {
     let mut candidates = edge.candidates(route)?;
+    let mut refusal = Refusal::Unreachable;
     for _attempt in 0..ATTEMPTS {
         let load = |candidate: &Candidate| edge.sessions.load(&candidate.instance.id);
         let Some(chosen) = select(&candidates, load, rand::random()) else { break };
         let candidate = candidates.swap_remove(chosen);
-        let session = edge.sessions.open(candidate.instance.app, candidate.instance.id)?;
-        // From here on a revocation cuts the session; one that came just before is seen by this look.
-        edge.still_admitted(&candidate)?;
-        let connected = tokio::select! {
-            connected = connect(edge, &candidate) => connected,
-            () = session.cut() => return Err(Refusal::NotAdmitted),
-        };
-        match connected {
-            Ok(stream) => return Ok(Dialled { session, stream, proxy_header: candidate.proxy_header }),
-            Err(error) => {
-                let instance = candidate.instance.id;
-                tracing::warn!(connection = %id, %instance, address = %candidate.address, %error, "cannot reach an instance");
-            }
+        match attempt(edge, id, &candidate).await {
+            Ok(dialled) => return Ok(dialled),
+            Err(Refusal::AppFull) => return Err(Refusal::AppFull),
+            Err(reason) => refusal = reason,
         }
     }
-    Err(Refusal::Unreachable)
+    Err(refusal)
+}
+
+async fn attempt(edge: &Edge, id: ConnectionId, candidate: &Candidate) -> Result<Dialled, Refusal> {
+    let session = edge.sessions.open(candidate.instance.app, candidate.instance.id)?;
+    // From here on a revocation cuts the session; one that came just before is seen by this look.
+    edge.still_admitted(candidate)?;
+    let connected = tokio::select! {
+        connected = connect(edge, candidate) => connected,
+        () = session.cut() => return Err(Refusal::NotAdmitted),
+    };
+    match connected {
+        Ok(stream) => Ok(Dialled { session, stream, proxy_header: candidate.proxy_header }),
+        Err(error) => {
+            let instance = candidate.instance.id;
+            tracing::warn!(connection = %id, %instance, address = %candidate.address, %error, "cannot reach an instance");
+            Err(Refusal::Unreachable)
+        }
+    }
 }
 
 /// Connects to an instance within one deadline.

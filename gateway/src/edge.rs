@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use postern_gateway_core::refusal::Refusal;
 use postern_gateway_core::route::{Domain, Route};
-use postern_gateway_core::table::{Candidate, Instance};
+use postern_gateway_core::table::{Candidate, Instance, Standing};
 use postern_wireguard::Tunnel;
 use tokio::sync::Semaphore;
 
@@ -89,8 +89,8 @@ impl Edge {
         let instance = snapshot.table.by_slot(candidate.instance.slot).filter(|at| at.id == candidate.instance.id);
         let instance = instance.ok_or(Refusal::NotAdmitted)?;
         match instance.standing {
-            postern_gateway_core::table::Standing::Admitted { .. } => self.admitted(&snapshot, instance),
-            postern_gateway_core::table::Standing::Refused => Err(Refusal::NotAdmitted),
+            Standing::Admitted { .. } => self.admitted(&snapshot, instance),
+            Standing::Refused => Err(Refusal::NotAdmitted),
         }
     }
 

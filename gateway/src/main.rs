@@ -9,7 +9,8 @@ use clap::Parser;
 use gateway::app::{self, Gateway, Ground, StartError};
 use gateway::config::{Config, DEFAULT};
 use gateway::metrics;
-use postern_plumbing::admin::{self, Readiness};
+use postern_attest_io::Attestor;
+use postern_plumbing::admin::{self, Readiness, ReadinessCheck};
 use postern_plumbing::backoff::Backoff;
 use postern_plumbing::exit;
 use postern_plumbing::shutdown::Shutdown;
@@ -48,10 +49,14 @@ Get started:
 
 Every key can be set from the environment: POSTERN_GATEWAY__SECTION__KEY=value.
 
-SIGTERM and SIGINT drain: no new connections, and sessions may go on until limits.drain is over. A second signal ends the
-process at once.
+SIGTERM and SIGINT drain: no new connections, and sessions may go on until limits.drain is
+over. A second signal ends the process at once.
 
-Exit codes: 0 stopped as asked, 64 wrong usage, 69 something needed is not there, 78 wrong configuration.";
+Exit codes:
+  0   stopped as asked
+  64  wrong usage
+  69  something needed is not there
+  78  wrong configuration";
 
 fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
@@ -131,39 +136,37 @@ async fn serve(config: &Config, telemetry: Metrics) -> Result<(), StartError> {
     Ok(())
 }
 
-/// Who we are and the tunnel, for as long as the guest agent takes to be there.
+/// Who we are, and the tunnel.
 async fn prepare(
     config: &Config,
-    attestor: Arc<postern_attest_io::Attestor>,
+    attestor: Arc<Attestor>,
     readiness: &Readiness,
     tasks: &Tasks,
 ) -> Result<Ground, StartError> {
     let check = readiness.register("guest agent");
+    let agent = patiently(&check, async || Ok(config.agent.client()?)).await?;
+    let keeper = patiently(&check, async || app::identity(&agent, config, tasks).await).await?;
+    let tunnel = patiently(&check, async || app::tunnel(&agent, &keeper, &config.tunnel, tasks).await).await?;
+    check.ready();
+    Ok(Ground { keeper, attestor, tunnel })
+}
+
+/// Tries for as long as it is the guest agent that is missing: it may start after us.
+async fn patiently<T>(
+    check: &ReadinessCheck,
+    attempt: impl AsyncFn() -> Result<T, StartError>,
+) -> Result<T, StartError> {
     let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(10));
     loop {
-        match try_prepare(config, tasks).await {
-            Ok((keeper, tunnel)) => {
-                check.ready();
-                return Ok(Ground { keeper, attestor, tunnel });
-            }
+        match attempt().await {
             Err(error @ (StartError::Agent(_) | StartError::Identity(_))) => {
                 tracing::warn!(%error, "waiting for the guest agent");
                 check.not_ready(error.to_string());
                 backoff.wait().await;
             }
-            Err(error) => return Err(error),
+            done => return done,
         }
     }
-}
-
-async fn try_prepare(
-    config: &Config,
-    tasks: &Tasks,
-) -> Result<(Arc<postern_attest_io::IdentityKeeper>, postern_wireguard::Tunnel), StartError> {
-    let agent = config.agent.client()?;
-    let keeper = app::identity(&agent, config, tasks).await?;
-    let tunnel = app::tunnel(&agent, &keeper, &config.tunnel, tasks).await?;
-    Ok((keeper, tunnel))
 }
 
 #[expect(clippy::print_stdout, reason = "what was asked for goes to standard output")]

@@ -47,6 +47,17 @@ pub struct Snapshot {
     boots: BTreeMap<InstanceId, Arc<BootInfo>>,
 }
 
+/// What became of a registration.
+#[derive(Debug, Clone)]
+pub struct Joined {
+    /// What the member was given.
+    pub assignment: Assignment,
+    /// Whether it was let in by this, for the first time or again; otherwise its membership was renewed.
+    pub entered: bool,
+    /// What it had proved before, if that was something else.
+    pub before: Option<Arc<BootInfo>>,
+}
+
 impl Snapshot {
     /// What an instance proved.
     #[must_use]
@@ -81,8 +92,7 @@ impl Members {
         self.snapshot().boot(&boot.instance_id).is_some_and(|known| **known == *boot)
     }
 
-    /// Makes an instance a member or renews its membership; also answers what it proved before, when that was something
-    /// else and nobody needs to follow it any more.
+    /// Makes an instance a member or renews its membership.
     ///
     /// # Errors
     /// When the rules of registration are against it.
@@ -92,15 +102,18 @@ impl Members {
         boot: Arc<BootInfo>,
         link: Link,
         now: u64,
-    ) -> Result<(Assignment, Option<Arc<BootInfo>>), RegistrationError> {
+    ) -> Result<Joined, RegistrationError> {
         let mut state = self.state();
         let instance = claim.instance;
         let (assignment, commands) = state.register.register(claim, link, now)?;
         let before = state.boots.insert(instance, Arc::clone(&boot)).filter(|before| *before != boot);
         // The route opens when the tunnel is there, not before.
         self.perform(&commands, state.endpoints.remove(&instance));
-        self.publish(&state);
-        Ok((assignment, before))
+        if before.is_some() || state.register.generation() != self.inner.snapshot.load().table.generation() {
+            self.publish(&state);
+        }
+        let entered = commands.iter().any(|command| matches!(command, Command::SetPeer { .. }));
+        Ok(Joined { assignment, entered, before })
     }
 
     /// The registration connection of an instance ended.

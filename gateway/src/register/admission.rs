@@ -131,25 +131,24 @@ impl Registrar {
             block: admission.block.number,
             evidence_until: appraisal.valid_until,
         };
-        let renewed = self.members.knows(boot);
-        let joined = self.members.register(claim, Arc::clone(boot), link, unix_now());
-        let (assignment, before) = joined.inspect_err(|error| {
+        let known = self.members.knows(boot);
+        let joined = self.members.register(claim, Arc::clone(boot), link, unix_now()).inspect_err(|error| {
             tracing::warn!(instance = %boot.instance_id, app = %boot.app_id, %error, "registration refused");
-            if !renewed {
+            if !known {
                 self.chain.forget(boot);
             }
         })?;
-        if let Some(before) = before {
-            self.chain.forget(&before);
+        if let Some(before) = &joined.before {
+            self.chain.forget(before);
         }
         self.look_again(boot)?;
-        if renewed {
-            metrics::registration("renewed");
-        } else {
+        if joined.entered {
             metrics::registration("admitted");
-            audit::admitted(boot, admission, &assignment, &key);
+            audit::admitted(boot, admission, &joined.assignment, &key);
+        } else {
+            metrics::registration("renewed");
         }
-        Ok(assignment)
+        Ok(joined.assignment)
     }
 
     /// A revocation that came between the answer of the chain and the registration found no member to refuse.

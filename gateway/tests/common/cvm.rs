@@ -1,7 +1,7 @@
 //! A whole gateway in a simulated CVM, and instances in theirs.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -47,9 +47,14 @@ impl Site {
         Arc::new(Cvm::new(Arc::clone(&self.tee), app, b"{\"name\":\"test\"}".to_vec(), instance))
     }
 
-    /// The guest agent of a CVM.
+    /// Where the guest agent of a CVM is.
+    pub(crate) fn socket(&self, cvm: &Cvm) -> PathBuf {
+        self.folder.path().join(format!("{}.sock", &cvm.instance_id().to_string()[..8]))
+    }
+
+    /// The guest agent of a CVM, from now on.
     pub(crate) fn agent(&self, cvm: &Arc<Cvm>) -> GuestAgent {
-        let path = self.folder.path().join(format!("{}.sock", &cvm.instance_id().to_string()[..8]));
+        let path = self.socket(cvm);
         let listener = UnixListener::bind(&path).unwrap();
         let serving = agent::serve(listener, Arc::clone(cvm), unix_now, std::future::pending());
         self.tasks.spawn("agent", async move { serving.await.unwrap() });
@@ -68,9 +73,16 @@ impl Site {
         IdentityKeeper::start(self.agent(cvm), vec!["cvm.test".to_owned()], validity, &self.tasks).await.unwrap()
     }
 
+    /// A configuration file for a gateway with this admin port.
+    pub(crate) fn write_config(&self, admin: &str) -> PathBuf {
+        let path = self.folder.path().join("gateway.toml");
+        std::fs::write(&path, config(self.folder.path(), admin)).unwrap();
+        path
+    }
+
     /// A gateway with its doors open, in a CVM of its own.
     pub(crate) async fn gateway(&self, chain: &Arc<TestChain>, shutdown: &Shutdown) -> Gateway {
-        let config = config(self.folder.path());
+        let config = Config::parse(&config(self.folder.path(), "127.0.0.1:0"), []).unwrap();
         let agent = self.agent(&self.cvm(GATEWAY_APP, "gateway"));
         let attestor = app::judge(&config.attestation).unwrap();
         let keeper = app::identity(&agent, &config, &self.tasks).await.unwrap();
@@ -90,12 +102,14 @@ impl Site {
     }
 }
 
-fn config(folder: &Path) -> Config {
-    let text = format!(
+fn config(folder: &Path, admin: &str) -> String {
+    format!(
         r#"
         [edge]
         domains = ["postern.test"]
         listen = ["127.0.0.1:0"]
+        [admin]
+        listen = "{admin}"
         [registration]
         listen = "127.0.0.1:0"
         url = "https://gateway.postern.test:8432"
@@ -113,8 +127,7 @@ fn config(folder: &Path) -> Config {
         "#,
         root = folder.join("root.pem").display(),
         collateral = folder.join("collateral.json").display(),
-    );
-    Config::parse(&text, []).unwrap()
+    )
 }
 
 /// A registration connection.

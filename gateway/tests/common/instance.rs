@@ -66,12 +66,12 @@ impl Instance {
         let tunnel = start_tunnel(&address(house, &boot).to_string()).await;
         let link = Link(LINK.fetch_add(1, Ordering::Relaxed));
         let claim = claim(&boot, *tunnel.public_key().as_bytes());
-        let (assignment, _) = house.edge.members.register(claim, Arc::clone(&boot), link, unix_now()).unwrap();
-        assert_eq!(assignment.address, tunnel.address());
+        let joined = house.edge.members.register(claim, Arc::clone(&boot), link, unix_now()).unwrap();
+        assert_eq!(joined.assignment.address, tunnel.address());
         let gateway = &house.edge.tunnel;
         join_tunnel(&tunnel, gateway.public_key(), gateway.local_addr(), gateway.address());
         let (sidecar, heard) = sidecar(&tunnel);
-        Self { boot, slot: assignment.slot.number(), tunnel, link, heard, sidecar: Some(sidecar) }
+        Self { boot, slot: joined.assignment.slot.number(), tunnel, link, heard, sidecar: Some(sidecar) }
     }
 
     /// Closes the port; connections to it are refused from now on.
