@@ -104,10 +104,11 @@ impl Login {
     /// Takes the next message from Postgres.
     ///
     /// # Errors
-    /// See [`LoginError`]; after an error every further message is refused.
+    /// See [`LoginError`]; after an error, as after [`Step::Ready`] and [`Step::Refused`], every further message is one.
     pub fn receive(&mut self, message: &Message) -> Result<Step, LoginError> {
         let state = std::mem::replace(&mut self.state, State::Over);
         let (state, step) = match (state, message.tag()) {
+            (State::Over, tag) => return Err(LoginError::Unexpected(tag)),
             (state, b'E') => {
                 let error = ServerError::parse(message.raw(), message.body());
                 (State::Over, Step::Refused { error, before_login: !matches!(state, State::LoggedIn) })
