@@ -6,7 +6,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::sqlstate::SqlState;
 
-/// Longest text of one field; longer ones are cut.
+/// Longest text of one field in bytes; longer ones are cut between two characters.
 const MAX_TEXT: usize = 1_000;
 
 /// A fatal error that ends the connection.
@@ -76,7 +76,15 @@ impl ErrorResponse {
 /// Texts may hold anything; a NUL would end the field early, so it is left out.
 fn field(into: &mut BytesMut, tag: u8, text: &str) {
     into.put_u8(tag);
-    into.extend(text.bytes().filter(|byte| *byte != 0).take(MAX_TEXT));
+    let end = into.len() + MAX_TEXT;
+    for character in text.chars().filter(|character| *character != '\0') {
+        let mut bytes = [0; 4];
+        let bytes = character.encode_utf8(&mut bytes).as_bytes();
+        if into.len() + bytes.len() > end {
+            break;
+        }
+        into.put_slice(bytes);
+    }
     into.put_u8(0);
 }
 
@@ -147,6 +155,25 @@ mod tests {
         let message = frame::split(&mut BytesMut::from(&error.encode()[..]), 1000).unwrap().unwrap();
         let text = format!("{:?}", ServerError::parse(message.raw(), message.body()));
         assert!(text.contains("0A000") && text.contains("no such row") && !text.contains("DE99"), "{text}");
+    }
+
+    /// The primary message, as the bytes that stand in its field.
+    fn sent(text: &str) -> Vec<u8> {
+        let bytes = ErrorResponse::fatal(SqlState::NOT_SUPPORTED, text).encode();
+        let field = bytes[5..].split(|byte| *byte == 0).find_map(|field| field.strip_prefix(b"M"));
+        field.unwrap_or_default().to_vec()
+    }
+
+    #[test]
+    fn long_text_is_cut_between_characters() {
+        for (character, kept) in [("a", 1_000), ("ä", 1_000), ("€", 999), ("𝄞", 1_000)] {
+            let text = character.repeat(1_500);
+            for lead in ["", "x", "xy", "x\0yz"] {
+                let cut = String::from_utf8(sent(&format!("{lead}{text}"))).unwrap();
+                assert!(cut.len() <= 1_000 && cut.len() + 4 > 1_000, "{} bytes", cut.len());
+            }
+            assert_eq!(sent(&text).len(), kept);
+        }
     }
 
     proptest! {
