@@ -1,6 +1,7 @@
 //! Which secret opens which role.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
@@ -10,6 +11,8 @@ use zeroize::Zeroizing;
 /// Longest role name, as PostgreSQL's `NAMEDATALEN - 1`.
 pub const MAX_NAME: usize = 63;
 const SECRET: usize = 32;
+/// How many secrets a role has.
+const SECRETS: RangeInclusive<usize> = 1..=2;
 /// A random secret has this few distinct bytes less than once in 2^100 tries; invented ones often do.
 const FEW_DISTINCT: usize = 8;
 
@@ -81,6 +84,9 @@ pub enum RoleMapError {
     /// `opens` names a role that does not exist.
     #[error("role `{0}` opens `{1}`, which is not defined")]
     Unknown(String, String),
+    /// Nobody could log in as the role, or more secrets open it than its replacement takes.
+    #[error("role `{0}` has {1} secrets; expected one, or two while one replaces the other")]
+    Secrets(String, usize),
     /// Two roles share a secret, so that one would open the other.
     #[error("roles `{0}` and `{1}` have the same secret")]
     SharedSecret(String, String),
@@ -138,6 +144,9 @@ fn check(roles: &[Role]) -> Result<(), RoleMapError> {
     for (index, role) in roles.iter().enumerate() {
         if role.name.is_empty() || Padded::new(role.name.as_bytes()).is_none() {
             return Err(RoleMapError::Name(role.name.clone()));
+        }
+        if !SECRETS.contains(&role.secrets.len()) {
+            return Err(RoleMapError::Secrets(role.name.clone(), role.secrets.len()));
         }
         for other in roles.iter().skip(index + 1) {
             if other.name == role.name {

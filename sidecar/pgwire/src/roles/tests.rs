@@ -19,12 +19,8 @@ fn role(name: &str, secrets: &[&str], opens: &[&str]) -> Role {
 }
 
 fn map() -> RoleMap {
-    RoleMap::new(vec![
-        role("teesql_read", &[READ], &[]),
-        role("teesql_readwrite", &[WRITE, NEXT], &["teesql_read"]),
-        role("no_secret", &[], &[]),
-    ])
-    .unwrap()
+    RoleMap::new(vec![role("teesql_read", &[READ], &[]), role("teesql_readwrite", &[WRITE, NEXT], &["teesql_read"])])
+        .unwrap()
 }
 
 #[test]
@@ -46,7 +42,7 @@ fn downgrade_is_allowed_and_upgrade_is_not() {
 #[test]
 fn nothing_else_opens_anything() {
     let map = map();
-    for user in [b"teesql_read".as_slice(), b"", b"postgres", b"no_secret", b"teesql_read\0", &[b'a'; 64], &[0; 63]] {
+    for user in [b"teesql_read".as_slice(), b"", b"postgres", b"teesql_read\0", &[b'a'; 64], &[0; 63]] {
         for password in [b"".as_slice(), b"ratls", &[b'0'; 64], &READ.as_bytes()[..63], &[0; 32], &[0xff; 64]] {
             assert_eq!(map.admit(user, password), None, "{user:?} {password:?}");
         }
@@ -76,6 +72,10 @@ fn accidents_in_the_map_are_refused() {
     assert_eq!(shared.unwrap_err(), RoleMapError::SharedSecret("a".to_owned(), "b".to_owned()));
     let unknown = RoleMap::new(vec![role("a", &[READ], &["c"])]);
     assert_eq!(unknown.unwrap_err(), RoleMapError::Unknown("a".to_owned(), "c".to_owned()));
+    for (secrets, count) in [(&[][..], 0), (&[READ, WRITE, NEXT], 3)] {
+        let refused = RoleMap::new(vec![role("a", secrets, &[])]);
+        assert_eq!(refused.unwrap_err(), RoleMapError::Secrets("a".to_owned(), count));
+    }
     for name in [String::new(), "a".repeat(64), "a\0".to_owned()] {
         assert_eq!(RoleMap::new(vec![role(&name, &[READ], &[])]).unwrap_err(), RoleMapError::Name(name));
     }
