@@ -7,11 +7,11 @@ use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 /// The code of a CancelRequest, in place of a protocol version.
-pub const CANCEL_REQUEST: u32 = 80_877_102;
+pub(crate) const CANCEL_REQUEST: u32 = 80_877_102;
 /// Shortest secret, the only length that protocol 3.0 knows.
-pub const MIN_SECRET: usize = 4;
+pub(crate) const MIN_SECRET: usize = 4;
 /// Longest secret that protocol 3.2 permits.
-pub const MAX_SECRET: usize = 256;
+pub(crate) const MAX_SECRET: usize = 256;
 /// Bits of the process id that name the slot. The bit above them stays 0: drivers that read the process id as a signed
 /// number take a negative one for no key, and never cancel.
 const SLOT_BITS: u32 = 19;
@@ -115,7 +115,7 @@ impl CancelKey {
     /// Reads process id and secret, the common end of BackendKeyData and CancelRequest.
     /// `None` when the secret's length is out of bounds.
     #[must_use]
-    pub fn from_body(body: &[u8]) -> Option<Self> {
+    pub(crate) fn from_body(body: &[u8]) -> Option<Self> {
         let (process_id, secret) = body.split_first_chunk::<4>()?;
         Self::new(u32::from_be_bytes(*process_id), secret)
     }

@@ -7,11 +7,11 @@ use crate::cancel::{CANCEL_REQUEST, CancelKey, MAX_SECRET, MIN_SECRET};
 use crate::startup::{MAX_STARTUP, Startup, StartupError};
 
 /// First byte of a TLS record that carries a handshake message.
-pub const TLS_HANDSHAKE: u8 = 0x16;
+const TLS_HANDSHAKE: u8 = 0x16;
 /// The code of an SSLRequest.
-pub const SSL_REQUEST: u32 = 80_877_103;
+const SSL_REQUEST: u32 = 80_877_103;
 /// The code of a GSSENCRequest.
-pub const GSSENC_REQUEST: u32 = 80_877_104;
+const GSSENC_REQUEST: u32 = 80_877_104;
 
 /// One opening, as far as it can be told from the first packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
