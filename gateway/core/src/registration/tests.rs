@@ -1,5 +1,6 @@
 use super::*;
 use crate::route::{Port, Route, Target};
+use proptest::prelude::*;
 
 const TIME_TO_LIVE: u64 = 60;
 const NOW: u64 = 1_000;
@@ -218,4 +219,68 @@ fn every_change_is_a_new_generation() {
     assert!(grew(&register));
     register.expire(NOW + TIME_TO_LIVE, |_| false);
     assert!(grew(&register));
+}
+
+/// Something that can happen to a register.
+#[derive(Debug, Clone)]
+enum Event {
+    Register { instance: u8, key: u8, link: u64 },
+    Unlinked { instance: u8, link: u64 },
+    Refuse(u8),
+    Allow(u8),
+    Later(u64),
+}
+
+fn events() -> impl Strategy<Value = Vec<Event>> {
+    let event = prop_oneof![
+        4 => (1u8..5, 1u8..6, 0u64..4).prop_map(|(instance, key, link)| Event::Register { instance, key, link }),
+        2 => (1u8..5, 0u64..4).prop_map(|(instance, link)| Event::Unlinked { instance, link }),
+        2 => (1u8..5).prop_map(Event::Refuse),
+        2 => (1u8..5).prop_map(Event::Allow),
+        1 => (1u64..90).prop_map(Event::Later),
+    ];
+    prop::collection::vec(event, 1..60)
+}
+
+proptest! {
+    /// Whoever performs the commands has, after each of them, exactly the admitted members in the tunnel.
+    #[test]
+    fn the_commands_keep_the_tunnel_in_step_with_the_table(events in events()) {
+        let mut register = register();
+        let mut peers: BTreeMap<TunnelKey, IpAddr> = BTreeMap::new();
+        let mut now = NOW;
+        for event in events {
+            let commands = match event {
+                Event::Register { instance, key, link } => {
+                    let claim = Claim { key: [key; 32], evidence_until: now + 100, ..claim(instance) };
+                    register.register(claim, Link(link), now).map(|(_, commands)| commands).unwrap_or_default()
+                }
+                Event::Unlinked { instance, link } => {
+                    register.unlinked(&id(instance), Link(link));
+                    Vec::new()
+                }
+                Event::Refuse(instance) => register.refuse(&id(instance)),
+                Event::Allow(instance) => register.allow(&id(instance), 9, now),
+                Event::Later(seconds) => {
+                    now += seconds;
+                    register.expire(now, |_| false).1
+                }
+            };
+            for command in commands {
+                match command {
+                    Command::SetPeer { key, address } => {
+                        prop_assert_eq!(peers.insert(key, address), None, "nobody is let in twice");
+                    }
+                    Command::RemovePeer { key } => prop_assert!(peers.remove(&key).is_some(), "who is shut out was in"),
+                    Command::CutSessions { .. } => {}
+                }
+            }
+            let table = register.table();
+            let admitted = table.instances().filter(|at| at.standing != Standing::Refused);
+            let addresses: BTreeSet<IpAddr> = admitted.map(|at| at.address).collect();
+            prop_assert_eq!(addresses, peers.values().copied().collect::<BTreeSet<_>>());
+            let slots: BTreeSet<Slot> = table.instances().map(|at| at.slot).collect();
+            prop_assert_eq!(slots.len(), table.instances().count());
+        }
+    }
 }
