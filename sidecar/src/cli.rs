@@ -30,10 +30,10 @@ Get started:
 
 Every key can be set from the environment: POSTERN_SIDECAR__SECTION__KEY=value.
 
-SIGTERM and SIGINT drain: no new connections, and sessions may go on until the drain time is over. A second signal ends the
-process at once.
+SIGTERM and SIGINT drain: no new connections, and sessions may go on until the drain time is over.
+A second signal ends the process at once.
 
-Exit codes: 0 stopped as asked, 64 wrong usage, 69 something needed is not there, 78 wrong configuration.";
+Exit codes: 0 stopped as asked, 64 wrong usage, 69 something needed is not there, 78 configuration.";
 
 /// The modes, and two tools for setting them up.
 #[derive(Debug, Subcommand)]

@@ -11,7 +11,9 @@ use postern_plumbing::{exit, telemetry};
 use postern_sidecar::cli::{Arguments, Command, Mode};
 use postern_sidecar::config::{Common, ConnectConfig, DEFAULT, ServeConfig};
 use postern_sidecar::start::{self, StartError};
+use postern_sidecar::tools::ToolError;
 use postern_sidecar::{connect, evidence, serve, tools};
+use tokio::runtime::Runtime;
 
 fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
@@ -24,8 +26,8 @@ fn main() -> ExitCode {
     let code = match arguments.command {
         Command::Serve(mode) => serve_mode(&mode),
         Command::Connect(mode) => connect_mode(&mode),
-        Command::Certificate(arguments) => block_on(tools::certificate(&arguments), tools::ToolError::exit_code),
-        Command::Password(arguments) => block_on(tools::password(&arguments), tools::ToolError::exit_code),
+        Command::Certificate(arguments) => once(tools::certificate(&arguments)),
+        Command::Password(arguments) => once(tools::password(&arguments)),
     };
     code.err().unwrap_or(exit::OK).into()
 }
@@ -36,7 +38,7 @@ fn serve_mode(mode: &Mode) -> Result<(), u8> {
     };
     let metrics = telemetry::init(config.common.log.format, &config.common.log.filter);
     start::describe_metrics();
-    block_on(serve::run::run(config, metrics), StartError::exit_code)
+    in_operation(serve::run::run(config, metrics))
 }
 
 fn connect_mode(mode: &Mode) -> Result<(), u8> {
@@ -45,7 +47,7 @@ fn connect_mode(mode: &Mode) -> Result<(), u8> {
     };
     let metrics = telemetry::init(config.common.log.format, &config.common.log.filter);
     start::describe_metrics();
-    block_on(connect::run::run(config, metrics), StartError::exit_code)
+    in_operation(connect::run::run(config, metrics))
 }
 
 /// The configuration; `None` when the mode was asked for something else and has done it.
@@ -68,10 +70,20 @@ fn load<T>(
     Ok(None)
 }
 
-fn block_on<E: Display>(work: impl Future<Output = Result<(), E>>, code: impl Fn(&E) -> u8) -> Result<(), u8> {
+fn in_operation(work: impl Future<Output = Result<(), StartError>>) -> Result<(), u8> {
+    runtime()?.block_on(work).map_err(|error| {
+        tracing::error!(%error, "the sidecar has ended");
+        error.exit_code()
+    })
+}
+
+fn once(work: impl Future<Output = Result<(), ToolError>>) -> Result<(), u8> {
+    runtime()?.block_on(work).map_err(|error| complain(&error, error.exit_code()))
+}
+
+fn runtime() -> Result<Runtime, u8> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| complain(&error, exit::SOFTWARE))?;
-    runtime.block_on(work).map_err(|error| complain(&error, code(&error)))
+    runtime.map_err(|error| complain(&error, exit::SOFTWARE))
 }
 
 /// Standard output may be a pipe that was closed; there is nobody left to tell then.

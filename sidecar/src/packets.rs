@@ -13,6 +13,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 const CHUNK: usize = 2_048;
 /// How long a refused peer may take to read its refusal.
 const LINGER: Duration = Duration::from_secs(1);
+/// How long a peer may take to be told that the stream ends.
+const CLOSE: Duration = Duration::from_millis(100);
 /// How much a refused peer may still have sent.
 const LINGER_BYTES: u64 = 65_536;
 
@@ -83,6 +85,13 @@ async fn more<S: AsyncRead + Unpin>(stream: &mut S, buf: &mut BytesMut) -> Resul
 pub async fn write<S: AsyncWrite + Unpin>(stream: &mut S, bytes: &[u8]) -> io::Result<()> {
     stream.write_all(bytes).await?;
     stream.flush().await
+}
+
+/// Ends a stream in order: over TLS, the peer can tell this from a connection that was cut.
+pub async fn close<S: AsyncWrite + Unpin>(stream: &mut S) {
+    if let Ok(Err(error)) = tokio::time::timeout(CLOSE, stream.shutdown()).await {
+        tracing::trace!(%error, "the peer was gone");
+    }
 }
 
 /// Tells the peer why it is refused, if there is something to tell, and closes. Reads on for a moment: closing a socket

@@ -2,6 +2,7 @@
 
 pub mod accept;
 pub mod arrival;
+pub mod assemble;
 pub mod cancels;
 pub mod clients;
 pub mod preamble;

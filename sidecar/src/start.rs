@@ -53,7 +53,7 @@ impl StartError {
 }
 
 /// What both modes run on.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Ground {
     /// Raised when the process is asked to stop.
     pub shutdown: Shutdown,
@@ -66,24 +66,23 @@ pub struct Ground {
 }
 
 impl Ground {
-    /// Opens the admin port and listens for signals.
+    /// Nothing is running yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Opens the admin port and attends to signals.
     ///
     /// # Errors
     /// When the admin port cannot be opened.
-    pub async fn prepare(admin: SocketAddr, metrics: Metrics) -> Result<Self, StartError> {
-        let ground = Self {
-            shutdown: Shutdown::new(),
-            readiness: Readiness::new(),
-            sessions: Tasks::new(),
-            background: Tasks::new(),
-        };
-        ground.shutdown.on_signals();
+    pub async fn attend(&self, admin: SocketAddr, metrics: Metrics) -> Result<(), StartError> {
         let listener = bind(admin).await?;
-        let readiness = ground.readiness.clone();
+        self.shutdown.on_signals();
         // The admin port outlives the shutdown, to say that the sidecar is draining.
-        let serving = admin::serve(listener, metrics, readiness, axum::Router::new(), Shutdown::new());
-        ground.background.spawn("admin", serving);
-        Ok(ground)
+        let serving = admin::serve(listener, metrics, self.readiness.clone(), axum::Router::new(), Shutdown::new());
+        self.background.spawn("admin", serving);
+        Ok(())
     }
 
     /// Waits for the sessions, at most for `deadline`, and says how it went.

@@ -104,7 +104,9 @@ impl Forwarder {
         let mut server = self.dial(deadline).await?;
         let delivered = async {
             packets::write(&mut server, &key.request()).await?;
-            server.read(&mut [0; 1]).await.map(drop)
+            // Whatever ends the reading ends the wait: nothing is ever answered.
+            drop(server.read(&mut [0; 1]).await);
+            Ok(())
         };
         match tokio::time::timeout(CANCEL, delivered).await {
             Ok(delivered) => delivered.map_err(|source| self.broken(source)),

@@ -3,13 +3,15 @@
 use std::sync::{Arc, Mutex};
 
 use postern_attest_io::Connector;
-use postern_plumbing::net::Listener;
+use postern_plumbing::accept::Fatal;
+use postern_plumbing::net::{Endpoint, Listener};
+use postern_plumbing::tasks::Task;
 use postern_plumbing::telemetry::Metrics;
 
 use super::forward::{self, Forwarder};
 use crate::config::ConnectConfig;
 use crate::evidence;
-use crate::serve::run::ALPN;
+use crate::serve::assemble::ALPN;
 use crate::start::{Ground, StartError};
 
 /// Forwards until the process is asked to stop.
@@ -17,38 +19,71 @@ use crate::start::{Ground, StartError};
 /// # Errors
 /// See [`StartError`].
 pub async fn run(config: ConnectConfig, metrics: Metrics) -> Result<(), StartError> {
-    let ground = Ground::prepare(config.common.admin, metrics).await?;
-    let endpoint = config.listen.clone();
-    let listener = Listener::bind(&endpoint).await.map_err(|source| StartError::Bind { endpoint, source })?;
-    let attestor = evidence::attestor(&config.common.attestation).map_err(StartError::Configuration)?;
-    let _following = evidence::follow_collateral(Arc::clone(&attestor), config.common.attestation.collateral.clone());
-    let agent = evidence::agent(&config.common.agent)?;
-    let readiness = ground.readiness.register("identity");
-    let keeper =
-        evidence::identity(&agent, &config.common.agent, readiness, &ground.background, &ground.shutdown).await;
-    let Some(keeper) = keeper else { return Ok(()) };
-
-    let forwarder = Arc::new(Forwarder {
-        connector: Connector::new(Some(keeper), attestor, ALPN),
-        place: config.place,
-        expected: config.expected,
-        deadline: config.deadline,
-        last: Mutex::new(None),
-    });
-    tracing::info!(listen = %config.listen, server = %forwarder.place, "forwarding");
-    let outcome = accept(&listener, &forwarder, &ground).await;
-    drop(listener);
+    let ground = Ground::new();
+    ground.attend(config.common.admin, metrics).await?;
+    let Some(connecting) = Connecting::start(&config, &ground).await? else { return Ok(()) };
+    let outcome = connecting.accept(&ground).await;
     ground.drain(config.drain).await;
-    outcome
+    Ok(outcome?)
 }
 
-async fn accept(listener: &Listener, forwarder: &Arc<Forwarder>, ground: &Ground) -> Result<(), StartError> {
-    loop {
-        let driver = tokio::select! {
-            accepted = listener.accept() => accepted?,
-            () = ground.shutdown.triggered() => return Ok(()),
-        };
-        let forwarder = Arc::clone(forwarder);
-        ground.sessions.spawn("driver", async move { forward::report(&forwarder, driver).await });
+/// A sidecar beside an application, ready to accept drivers.
+#[derive(Debug)]
+pub struct Connecting {
+    listener: Listener,
+    forwarder: Arc<Forwarder>,
+    _following: Task<std::convert::Infallible>,
+}
+
+impl Connecting {
+    /// Opens the listener and gets a certificate; `None` when the shutdown comes first.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub async fn start(config: &ConnectConfig, ground: &Ground) -> Result<Option<Self>, StartError> {
+        let endpoint = config.listen.clone();
+        let listener = Listener::bind(&endpoint).await.map_err(|source| StartError::Bind { endpoint, source })?;
+        let attestation = &config.common.attestation;
+        let attestor = evidence::attestor(attestation).map_err(StartError::Configuration)?;
+        let following = evidence::follow_collateral(Arc::clone(&attestor), attestation.collateral.clone());
+        let agent = evidence::agent(&config.common.agent)?;
+        let readiness = ground.readiness.register("identity");
+        let keeper =
+            evidence::identity(&agent, &config.common.agent, readiness, &ground.background, &ground.shutdown).await;
+        let Some(keeper) = keeper else { return Ok(None) };
+        let forwarder = Arc::new(Forwarder {
+            connector: Connector::new(Some(keeper), attestor, ALPN),
+            place: config.place.clone(),
+            expected: config.expected.clone(),
+            deadline: config.deadline,
+            last: Mutex::new(None),
+        });
+        Ok(Some(Self { listener, forwarder, _following: following }))
+    }
+
+    /// Where drivers connect, with the port that the system chose where 0 was asked for.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn endpoint(&self) -> std::io::Result<Endpoint> {
+        self.listener.endpoint()
+    }
+
+    /// Accepts drivers until the shutdown.
+    ///
+    /// # Errors
+    /// When the listener breaks.
+    pub async fn accept(self, ground: &Ground) -> Result<(), Fatal> {
+        if let Ok(endpoint) = self.endpoint() {
+            tracing::info!(listen = %endpoint, server = %self.forwarder.place, "forwarding");
+        }
+        loop {
+            let driver = tokio::select! {
+                accepted = self.listener.accept() => accepted?,
+                () = ground.shutdown.triggered() => return Ok(()),
+            };
+            let forwarder = Arc::clone(&self.forwarder);
+            ground.sessions.spawn("driver", async move { forward::report(&forwarder, driver).await });
+        }
     }
 }

@@ -42,6 +42,7 @@ impl Provisioning {
         let (superuser, password) = &self.superuser;
         let Some(first) = self.databases.first() else { return Ok(()) };
         let mut session = Session::open(&self.socket, superuser, password, first).await?;
+        session.execute("keep quiet", privileges::QUIET).await?;
         for role in &self.roles {
             let verifier = scram_verifier(role.password.expose().as_bytes());
             session.execute("make a role", &privileges::role(&role.name, &verifier)).await?;

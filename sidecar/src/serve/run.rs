@@ -1,240 +1,117 @@
 //! Serve mode, from start to end.
 
-use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
-use postern_allowlist::Freshness;
-use postern_attest_io::{Acceptor, Attestor, ClientRule, Connector, GuestAgent, IdentityKeeper};
-use postern_plumbing::admin::ReadinessCheck;
-use postern_plumbing::secret::Secret;
+use postern_plumbing::accept::Fatal;
 use postern_plumbing::tasks::{Task, maintenance};
 use postern_plumbing::telemetry::Metrics;
-use postern_watch::Watch;
-use postern_wireguard::PrivateKey;
 use tokio::net::TcpListener;
+use tokio::sync::mpsc;
 
-use super::accept;
-use super::cancels::Cancels;
-use super::clients::Clients;
 use super::server::Server;
-use super::throttle::Throttle;
+use super::{accept, assemble};
 use crate::config::ServeConfig;
-use crate::postgres::Socket;
-use crate::postgres::provision::{Login, Provisioning};
-use crate::postgres::supervise::{Condition, Supervisor, Watched};
+use crate::evidence;
+use crate::postgres::supervise::{Condition, Watched};
 use crate::start::{Ground, StartError, bind};
-use crate::tunnel::link::Link;
-use crate::tunnel::status::Status;
-use crate::tunnel::wire::{Sink, WireGuard};
-use crate::{evidence, keys};
-
-/// The ALPN protocol of Postgres.
-pub const ALPN: &[&str] = &["postgresql"];
-/// How often the freshness of the chain's view is looked at.
-const LOOK: Duration = Duration::from_secs(2);
-
-/// What the guest agent gave us.
-struct Credentials {
-    keeper: Arc<IdentityKeeper>,
-    superuser: Secret,
-    roles: BTreeMap<String, Secret>,
-    tunnel: PrivateKey,
-}
 
 /// Serves until the process is asked to stop.
 ///
 /// # Errors
 /// See [`StartError`].
 pub async fn run(config: ServeConfig, metrics: Metrics) -> Result<(), StartError> {
-    let ground = Ground::prepare(config.common.admin, metrics).await?;
-    let mut listeners = Vec::new();
-    for address in &config.listen {
-        listeners.push(bind(*address).await?);
-    }
-    let attestor = evidence::attestor(&config.common.attestation).map_err(StartError::Configuration)?;
-    let _following = evidence::follow_collateral(Arc::clone(&attestor), config.common.attestation.collateral.clone());
-    let agent = evidence::agent(&config.common.agent)?;
-    let Some(credentials) = credentials(&config, &agent, &ground).await else { return Ok(()) };
-
-    let (supervisor, postgres) = supervisor(&config, &credentials, &ground);
-    let supervisor = Arc::new(supervisor);
-    let _supervising = maintenance("postgres", move || Arc::clone(&supervisor).run());
-    let server = Arc::new(server(&config, &credentials, &attestor, postgres.clone(), &ground)?);
-    let _links = links(&config, &credentials, &attestor, &server, &ground);
-    let outcome = until_stopped(listeners, &server, postgres, &ground).await;
+    let ground = Ground::new();
+    ground.attend(config.common.admin, metrics).await?;
+    let Some(mut serving) = Serving::start(&config, &ground).await? else { return Ok(()) };
+    let outcome = serving.until_stopped(&ground).await;
     ground.shutdown.trigger();
     ground.drain(config.drain).await;
     outcome
 }
 
-async fn until_stopped(
-    listeners: Vec<TcpListener>,
-    server: &Arc<Server>,
-    mut postgres: Watched,
-    ground: &Ground,
-) -> Result<(), StartError> {
-    let (broken, mut breaks) = tokio::sync::mpsc::unbounded_channel();
+/// A sidecar that serves. What it does in the background ends when it is dropped.
+#[derive(Debug)]
+pub struct Serving {
+    addresses: Vec<SocketAddr>,
+    postgres: Watched,
+    broken: mpsc::UnboundedReceiver<Fatal>,
+    _background: Vec<Task<Infallible>>,
+}
+
+impl Serving {
+    /// Gets keys and a certificate, opens the listeners and registers with the gateways. Postgres may come up later: until
+    /// then clients are told that it is away. `None` when the shutdown comes first.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub async fn start(config: &ServeConfig, ground: &Ground) -> Result<Option<Self>, StartError> {
+        let mut listeners = Vec::new();
+        for address in &config.listen {
+            listeners.push(bind(*address).await?);
+        }
+        let attestation = &config.common.attestation;
+        let attestor = evidence::attestor(attestation).map_err(StartError::Configuration)?;
+        let following = evidence::follow_collateral(Arc::clone(&attestor), attestation.collateral.clone());
+        let agent = evidence::agent(&config.common.agent)?;
+        let Some(credentials) = assemble::credentials(config, &agent, ground).await else { return Ok(None) };
+
+        let (supervisor, postgres) = assemble::supervisor(config, &credentials, ground);
+        let supervisor = Arc::new(supervisor);
+        let supervising = maintenance("postgres", move || Arc::clone(&supervisor).run());
+        let server = Arc::new(assemble::server(config, &credentials, &attestor, postgres.clone(), ground)?);
+        let mut background = assemble::links(config, &credentials, &attestor, &server, ground);
+        background.extend([following, supervising]);
+        let addresses = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
+        let broken = accept_from(listeners, &server, ground);
+        Ok(Some(Self { addresses, postgres, broken, _background: background }))
+    }
+
+    /// Where clients connect without a gateway, with the ports that the system chose where 0 was asked for.
+    #[must_use]
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// What is known of Postgres.
+    #[must_use]
+    pub fn postgres(&self) -> &Watched {
+        &self.postgres
+    }
+
+    /// Waits for the shutdown.
+    ///
+    /// # Errors
+    /// When a listener breaks before, or Postgres turns out to be one that must not be served.
+    pub async fn until_stopped(&mut self, ground: &Ground) -> Result<(), StartError> {
+        let misconfigured = async {
+            if self.postgres.decided().await != Condition::Misconfigured {
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            () = ground.shutdown.triggered() => Ok(()),
+            () = misconfigured => Err(StartError::Postgres),
+            Some(error) = self.broken.recv() => Err(StartError::Listener(error)),
+        }
+    }
+}
+
+/// Accepts connections until the shutdown; a listener that breaks is reported.
+fn accept_from(listeners: Vec<TcpListener>, server: &Arc<Server>, ground: &Ground) -> mpsc::UnboundedReceiver<Fatal> {
+    let (report, broken) = mpsc::unbounded_channel();
     for listener in listeners {
         if let Ok(address) = listener.local_addr() {
             tracing::info!(%address, "listening");
         }
-        let (server, sessions, broken) = (Arc::clone(server), ground.sessions.clone(), broken.clone());
+        let (server, sessions, report) = (Arc::clone(server), ground.sessions.clone(), report.clone());
         let accepting = accept::direct(server, listener, sessions, ground.shutdown.clone());
         ground.background.spawn("listener", async move {
             if let Err(error) = accepting.await {
-                drop(broken.send(error));
+                drop(report.send(error));
             }
         });
     }
-    let misconfigured = async {
-        if postgres.decided().await != Condition::Misconfigured {
-            std::future::pending::<()>().await;
-        }
-    };
-    tokio::select! {
-        () = ground.shutdown.triggered() => Ok(()),
-        () = misconfigured => Err(StartError::Postgres),
-        Some(error) = breaks.recv() => Err(StartError::Listener(error)),
-    }
-}
-
-/// Everything that comes from the guest agent; `None` when the shutdown comes first.
-async fn credentials(config: &ServeConfig, agent: &GuestAgent, ground: &Ground) -> Option<Credentials> {
-    let readiness = ground.readiness.register("identity");
-    let shutdown = &ground.shutdown;
-    let superuser = evidence::patiently("superuser's password", &readiness, shutdown, async || {
-        keys::superuser_password(agent).await
-    })
-    .await?;
-    let mut roles = BTreeMap::new();
-    for role in &config.roles {
-        let name = &role.role.name;
-        let ask = async || keys::role_password(agent, name).await;
-        roles.insert(name.clone(), evidence::patiently("role's password", &readiness, shutdown, ask).await?);
-    }
-    let tunnel_check = readiness.clone();
-    let keeper = evidence::identity(agent, &config.common.agent, readiness, &ground.background, shutdown).await?;
-    let tunnel = if config.wireguard.random_key {
-        PrivateKey::generate()
-    } else {
-        let instance = keeper.current().app().instance_id;
-        let ask = async || keys::tunnel(agent, &instance).await;
-        let key = evidence::patiently("tunnel key", &tunnel_check, shutdown, ask).await?;
-        tunnel_check.ready();
-        key
-    };
-    Some(Credentials { keeper, superuser, roles, tunnel })
-}
-
-fn supervisor(config: &ServeConfig, credentials: &Credentials, ground: &Ground) -> (Supervisor, Watched) {
-    let login = |role: &crate::config::RoleConfig| {
-        let password = credentials.roles.get(&role.role.name)?.clone();
-        Some(Login { name: role.role.name.clone(), password, privileges: role.privileges })
-    };
-    let provisioning = Provisioning {
-        socket: socket(config),
-        superuser: (config.postgres.superuser.clone(), credentials.superuser.clone()),
-        databases: config.postgres.databases.clone(),
-        roles: config.roles.iter().filter_map(login).collect(),
-    };
-    Supervisor::new(provisioning, ground.readiness.register("postgres"))
-}
-
-fn socket(config: &ServeConfig) -> Socket {
-    Socket::new(&config.postgres.socket_dir, config.postgres.port)
-}
-
-fn server(
-    config: &ServeConfig,
-    credentials: &Credentials,
-    attestor: &Arc<Attestor>,
-    postgres: Watched,
-    ground: &Ground,
-) -> Result<Server, StartError> {
-    let insecure = config.insecure_allow_unattested_clients;
-    metrics::gauge!("postern_sidecar_insecure", "switch" => "allow_unattested_clients")
-        .set(f64::from(u8::from(insecure)));
-    let rule = if insecure {
-        tracing::warn!("insecure_allow_unattested_clients is on: clients need no evidence, only a secret");
-        ClientRule::Optional
-    } else {
-        ClientRule::Required
-    };
-    let acceptor = Acceptor::new(Arc::clone(&credentials.keeper), Arc::clone(attestor), ALPN, rule);
-    let configuration = |error: &dyn std::fmt::Display| StartError::Configuration(error.to_string());
-    let chain = chain(config, ground).map_err(|error| configuration(&error))?;
-    let (handshakes, sessions) = config.limits.room();
-    Ok(Server {
-        acceptor,
-        clients: Clients::new(config.clients.clone(), chain),
-        roles: config.role_map().map_err(|error| configuration(&error))?,
-        passwords: credentials.roles.clone(),
-        socket: socket(config),
-        postgres,
-        limits: config.limits,
-        draining: ground.shutdown.clone(),
-        cancels: Cancels::default(),
-        throttle: Throttle::default(),
-        handshakes,
-        sessions,
-        cancelling: Server::cancel_room(),
-    })
-}
-
-fn chain(config: &ServeConfig, ground: &Ground) -> Result<Option<Watch>, postern_watch::ConfigError> {
-    let Some(chain) = &config.chain else { return Ok(None) };
-    // The watch outlives the shutdown: while sessions drain, the chain can still cut them.
-    let watch = Watch::start(chain.clone(), &ground.background, postern_plumbing::shutdown::Shutdown::new())?;
-    let check = ground.readiness.register("chain");
-    ground.background.spawn("chain readiness", report_freshness(watch.clone(), check));
-    Ok(Some(watch))
-}
-
-async fn report_freshness(watch: Watch, check: ReadinessCheck) {
-    loop {
-        match watch.freshness() {
-            Freshness::Fresh => check.ready(),
-            Freshness::Grace => check.not_ready("the view of the chain is old; clients that were allowed before go on"),
-            Freshness::Stale => check.not_ready("the view of the chain is too old"),
-        }
-        tokio::time::sleep(LOOK).await;
-    }
-}
-
-fn links(
-    config: &ServeConfig,
-    credentials: &Credentials,
-    attestor: &Arc<Attestor>,
-    server: &Arc<Server>,
-    ground: &Ground,
-) -> Vec<Task<std::convert::Infallible>> {
-    if config.gateways.is_empty() {
-        return Vec::new();
-    }
-    let names = config.gateways.iter().map(|gateway| gateway.place.to_string());
-    let status = Status::new(names, ground.readiness.register("gateways"));
-    let connector = Connector::new(Some(Arc::clone(&credentials.keeper)), Arc::clone(attestor), &[]);
-    let start = |gateway: &crate::tunnel::registration::Gateway| {
-        let link = Arc::new(Link {
-            gateway: gateway.clone(),
-            connector: connector.clone(),
-            keeper: Arc::clone(&credentials.keeper),
-            wireguard: WireGuard {
-                key: credentials.tunnel.clone(),
-                listen: config.wireguard.listen,
-                mtu: config.wireguard.mtu,
-                port: config.wireguard.port,
-            },
-            sink: Sink {
-                server: Arc::clone(server),
-                sessions: ground.sessions.clone(),
-                maintenance: ground.background.clone(),
-                shutdown: ground.shutdown.clone(),
-            },
-            status: status.clone(),
-        });
-        maintenance("gateway link", move || Arc::clone(&link).run())
-    };
-    config.gateways.iter().map(start).collect()
+    broken
 }

@@ -94,7 +94,10 @@ impl Server {
         let establish = Box::pin(self.establish(&mut stream, verdict, arrival, deadline));
         match deadline.limit(establish).await.unwrap_or(Err(Refusal::Deadline)) {
             Ok(Some(session)) => Ok(self.relay(stream, session).await),
-            Ok(None) => Ok(Ended::Cancel),
+            Ok(None) => {
+                packets::close(&mut stream).await;
+                Ok(Ended::Cancel)
+            }
             Err(refusal) => {
                 packets::refuse(&mut stream, refusal.response().as_deref()).await;
                 Err(refusal)
@@ -186,9 +189,14 @@ impl Server {
         Ok((upstream, key))
     }
 
-    /// A login that fails before Postgres has judged the client means that Postgres has lost our roles, or is another one.
+    /// A login that is refused for our password means that Postgres has lost our roles, or is another one.
     fn doubt_postgres(&self, failed: &LoginFailed) {
-        if !matches!(failed, LoginFailed::Refused { before_login: false, .. }) {
+        let doubtful = match failed {
+            LoginFailed::Refused { error, before_login, .. } => *before_login && error.sqlstate.starts_with("28"),
+            LoginFailed::Protocol(_) => true,
+            LoginFailed::Read(_) | LoginFailed::TooMuch => false,
+        };
+        if doubtful {
             self.postgres.doubt();
         }
     }
@@ -204,7 +212,7 @@ impl Server {
         if end.is_none() {
             // Postgres sees its connection close; the client gets TLS' own farewell, as the state of the protocol between
             // them is not known here.
-            drop(tokio::time::timeout(std::time::Duration::from_millis(100), client.shutdown()).await);
+            packets::close(&mut client).await;
         }
         metrics::gauge!("postern_sidecar_sessions").decrement(1);
         for (direction, bytes) in [("to_postgres", progress.to_upstream()), ("to_client", progress.to_client())] {

@@ -1,0 +1,183 @@
+//! The parts of serve mode, put together from its configuration.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use postern_allowlist::Freshness;
+use postern_attest_io::{Acceptor, Attestor, ClientRule, Connector, GuestAgent, IdentityKeeper};
+use postern_plumbing::admin::ReadinessCheck;
+use postern_plumbing::secret::Secret;
+use postern_plumbing::shutdown::Shutdown;
+use postern_plumbing::tasks::{Task, maintenance};
+use postern_watch::Watch;
+use postern_wireguard::PrivateKey;
+
+use super::cancels::Cancels;
+use super::clients::Clients;
+use super::server::Server;
+use super::throttle::Throttle;
+use crate::config::{RoleConfig, ServeConfig};
+use crate::postgres::Socket;
+use crate::postgres::provision::{Login, Provisioning};
+use crate::postgres::supervise::{Supervisor, Watched};
+use crate::start::{Ground, StartError};
+use crate::tunnel::link::Link;
+use crate::tunnel::registration::Gateway;
+use crate::tunnel::status::Status;
+use crate::tunnel::wire::{Sink, WireGuard};
+use crate::{evidence, keys};
+
+/// The ALPN protocol of Postgres.
+pub const ALPN: &[&str] = &["postgresql"];
+/// How often the freshness of the chain's view is looked at.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// What the guest agent gave us.
+pub(super) struct Credentials {
+    keeper: Arc<IdentityKeeper>,
+    superuser: Secret,
+    roles: BTreeMap<String, Secret>,
+    tunnel: PrivateKey,
+}
+
+/// Everything that comes from the guest agent; `None` when the shutdown comes first.
+pub(super) async fn credentials(config: &ServeConfig, agent: &GuestAgent, ground: &Ground) -> Option<Credentials> {
+    let readiness = ground.readiness.register("identity");
+    let shutdown = &ground.shutdown;
+    let superuser = evidence::patiently("superuser's password", &readiness, shutdown, async || {
+        keys::superuser_password(agent).await
+    })
+    .await?;
+    let mut roles = BTreeMap::new();
+    for role in &config.roles {
+        let name = &role.role.name;
+        let ask = async || keys::role_password(agent, name).await;
+        roles.insert(name.clone(), evidence::patiently("role's password", &readiness, shutdown, ask).await?);
+    }
+    let tunnel_check = readiness.clone();
+    let keeper = evidence::identity(agent, &config.common.agent, readiness, &ground.background, shutdown).await?;
+    let tunnel = if config.wireguard.random_key {
+        PrivateKey::generate()
+    } else {
+        let instance = keeper.current().app().instance_id;
+        let ask = async || keys::tunnel(agent, &instance).await;
+        let key = evidence::patiently("tunnel key", &tunnel_check, shutdown, ask).await?;
+        tunnel_check.ready();
+        key
+    };
+    Some(Credentials { keeper, superuser, roles, tunnel })
+}
+
+pub(super) fn supervisor(config: &ServeConfig, credentials: &Credentials, ground: &Ground) -> (Supervisor, Watched) {
+    let login = |role: &RoleConfig| {
+        let password = credentials.roles.get(&role.role.name)?.clone();
+        Some(Login { name: role.role.name.clone(), password, privileges: role.privileges })
+    };
+    let provisioning = Provisioning {
+        socket: socket(config),
+        superuser: (config.postgres.superuser.clone(), credentials.superuser.clone()),
+        databases: config.postgres.databases.clone(),
+        roles: config.roles.iter().filter_map(login).collect(),
+    };
+    Supervisor::new(provisioning, ground.readiness.register("postgres"))
+}
+
+fn socket(config: &ServeConfig) -> Socket {
+    Socket::new(&config.postgres.socket_dir, config.postgres.port)
+}
+
+pub(super) fn server(
+    config: &ServeConfig,
+    credentials: &Credentials,
+    attestor: &Arc<Attestor>,
+    postgres: Watched,
+    ground: &Ground,
+) -> Result<Server, StartError> {
+    let insecure = config.insecure_allow_unattested_clients;
+    metrics::gauge!("postern_sidecar_insecure", "switch" => "allow_unattested_clients")
+        .set(f64::from(u8::from(insecure)));
+    let rule = if insecure {
+        tracing::warn!("insecure_allow_unattested_clients is on: clients need no evidence, only a secret");
+        ClientRule::Optional
+    } else {
+        ClientRule::Required
+    };
+    let acceptor = Acceptor::new(Arc::clone(&credentials.keeper), Arc::clone(attestor), ALPN, rule);
+    let configuration = |error: &dyn std::fmt::Display| StartError::Configuration(error.to_string());
+    let chain = chain(config, ground).map_err(|error| configuration(&error))?;
+    let (handshakes, sessions) = config.limits.room();
+    Ok(Server {
+        acceptor,
+        clients: Clients::new(config.clients.clone(), chain),
+        roles: config.role_map().map_err(|error| configuration(&error))?,
+        passwords: credentials.roles.clone(),
+        socket: socket(config),
+        postgres,
+        limits: config.limits,
+        draining: ground.shutdown.clone(),
+        cancels: Cancels::default(),
+        throttle: Throttle::default(),
+        handshakes,
+        sessions,
+        cancelling: Server::cancel_room(),
+    })
+}
+
+fn chain(config: &ServeConfig, ground: &Ground) -> Result<Option<Watch>, postern_watch::ConfigError> {
+    let Some(chain) = &config.chain else { return Ok(None) };
+    // The watch outlives the shutdown: while sessions drain, the chain can still cut them.
+    let watch = Watch::start(chain.clone(), &ground.background, Shutdown::new())?;
+    let check = ground.readiness.register("chain");
+    ground.background.spawn("chain readiness", report_freshness(watch.clone(), check));
+    Ok(Some(watch))
+}
+
+async fn report_freshness(watch: Watch, check: ReadinessCheck) {
+    loop {
+        match watch.freshness() {
+            Freshness::Fresh => check.ready(),
+            Freshness::Grace => check.not_ready("the view of the chain is old; clients that were allowed before go on"),
+            Freshness::Stale => check.not_ready("the view of the chain is too old"),
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+pub(super) fn links(
+    config: &ServeConfig,
+    credentials: &Credentials,
+    attestor: &Arc<Attestor>,
+    server: &Arc<Server>,
+    ground: &Ground,
+) -> Vec<Task<Infallible>> {
+    if config.gateways.is_empty() {
+        return Vec::new();
+    }
+    let names = config.gateways.iter().map(|gateway| gateway.place.to_string());
+    let status = Status::new(names, ground.readiness.register("gateways"));
+    let connector = Connector::new(Some(Arc::clone(&credentials.keeper)), Arc::clone(attestor), &[]);
+    let start = |gateway: &Gateway| {
+        let link = Arc::new(Link {
+            gateway: gateway.clone(),
+            connector: connector.clone(),
+            keeper: Arc::clone(&credentials.keeper),
+            wireguard: WireGuard {
+                key: credentials.tunnel.clone(),
+                listen: config.wireguard.listen,
+                mtu: config.wireguard.mtu,
+                port: config.wireguard.port,
+            },
+            sink: Sink {
+                server: Arc::clone(server),
+                sessions: ground.sessions.clone(),
+                maintenance: ground.background.clone(),
+                shutdown: ground.shutdown.clone(),
+            },
+            status: status.clone(),
+        });
+        maintenance("gateway link", move || Arc::clone(&link).run())
+    };
+    config.gateways.iter().map(start).collect()
+}
