@@ -2,7 +2,7 @@ use dcap_qvl::verify::QuoteVerifier;
 use postern_identity::{DeviceId, Register};
 use sha2::{Digest, Sha256};
 
-use crate::certificate::Evidence;
+use crate::certificate::{AppInfo, Evidence};
 use crate::claims::QuoteClaims;
 use crate::collateral::Collateral;
 use crate::event_log::AppIdentity;
@@ -132,7 +132,17 @@ fn plausible(evidence: &Evidence, now: u64) -> Result<(AppIdentity, ReadQuote), 
     if evidence.claimed_app_id.is_some_and(|claimed| claimed != identity.app_id) {
         return Err(Rejection::AppIdContradicted);
     }
+    if evidence.claimed_app_info.as_ref().is_some_and(|claimed| contradicts(claimed, &identity)) {
+        return Err(Rejection::AppInfoContradicted);
+    }
     Ok((identity, quote))
+}
+
+/// Whether an issuer's word about an application is not what the application's own boot measured.
+fn contradicts(claimed: &AppInfo, measured: &AppIdentity) -> bool {
+    claimed.app_id != measured.app_id
+        || claimed.compose_hash != measured.compose_hash
+        || claimed.instance_id.is_some_and(|instance| instance != measured.instance_id)
 }
 
 impl Appraisal {

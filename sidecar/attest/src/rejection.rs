@@ -53,6 +53,9 @@ pub enum Rejection {
     /// Extension `.3` names another application than the event log.
     #[error("extension .3 names another app id than the event log")]
     AppIdContradicted,
+    /// Extension `.9` describes another application than the event log.
+    #[error("extension .9 describes another application than the event log")]
+    AppInfoContradicted,
     /// No collateral is known for the platform.
     #[error("there is no collateral for FMSPC {0}")]
     UnknownPlatform(Fmspc),
@@ -102,6 +105,7 @@ impl Rejection {
             Self::EventLog(_) => "event_log",
             Self::EventLogNotMeasured => "event_log_not_measured",
             Self::AppIdContradicted => "app_id_contradicted",
+            Self::AppInfoContradicted => "app_info_contradicted",
             Self::UnknownPlatform(_) => "unknown_platform",
             Self::CollateralNotCurrent { .. } => "collateral_not_current",
             Self::OtherRoot(_) => "other_root",
@@ -128,6 +132,7 @@ impl Rejection {
             Self::EventLog(_) => "the event log does not identify an application",
             Self::EventLogNotMeasured => "the event log is not the one that the quote measured",
             Self::AppIdContradicted => "the certificate names another application than the event log",
+            Self::AppInfoContradicted => "the certificate describes another application than the event log",
             Self::UnknownPlatform(_) => "no collateral is known for the quote's platform",
             Self::CollateralNotCurrent { .. } => "the collateral for the quote's platform is not current",
             Self::OtherRoot(_) => "the quote is not signed under the trusted root",

@@ -219,7 +219,17 @@ fn forged(events: Vec<Event>) -> Evidence {
     quote[REPORT_DATA..REPORT_DATA + 64].copy_from_slice(&report_data(&spki));
     quote[RTMR3..RTMR3 + 48].copy_from_slice(&event_log.replay_rtmr3().unwrap().0);
     let (not_before, not_after) = (NOW - 10, NOW + 10);
-    Evidence { quote, event_log, claimed_app_id: None, spki, not_before, not_after, fingerprint: [7; 32] }
+    Evidence {
+        quote,
+        event_log,
+        claimed_app_id: None,
+        claimed_app_info: None,
+        usage: None,
+        spki,
+        not_before,
+        not_after,
+        fingerprint: [7; 32],
+    }
 }
 
 fn judge(change: impl FnOnce(&mut Evidence)) -> Rejection {
@@ -244,6 +254,32 @@ fn each_cheap_check_has_its_own_reason() {
     assert_eq!(judge(|evidence| evidence.event_log.0.truncate(6)), Rejection::EventLogNotMeasured);
     let other = Some(postern_identity::AppId([0xbb; 20]));
     assert_eq!(judge(|evidence| evidence.claimed_app_id = other), Rejection::AppIdContradicted);
+}
+
+#[test]
+fn an_issuers_word_about_another_application_is_refused() {
+    use postern_identity::{AppId, ComposeHash, InstanceId};
+    let said = AppInfo {
+        app_id: AppId([0xa0; 20]),
+        compose_hash: ComposeHash([0xc0; 32]),
+        instance_id: Some(InstanceId([0x1d; 20])),
+        device_id: DeviceId([0; 32]),
+        mr_system: [0; 32],
+        mr_aggregated: [0; 32],
+        os_image_hash: None,
+        key_provider: Vec::new(),
+        init_script_hashes: Vec::new(),
+    };
+    let with = |change: fn(&mut AppInfo)| {
+        let mut said = said.clone();
+        change(&mut said);
+        judge(|evidence| evidence.claimed_app_info = Some(said))
+    };
+    assert_eq!(with(|_| {}).label(), "quote_unverified", "only the signature is missing");
+    assert_eq!(with(|said| said.instance_id = None).label(), "quote_unverified");
+    assert_eq!(with(|said| said.app_id.0[0] ^= 1), Rejection::AppInfoContradicted);
+    assert_eq!(with(|said| said.compose_hash.0[0] ^= 1), Rejection::AppInfoContradicted);
+    assert_eq!(with(|said| said.instance_id = Some(InstanceId([0; 20]))), Rejection::AppInfoContradicted);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 use dcap_qvl::quote::Quote;
 use postern_identity::AppId;
 
-use super::{attestation, der::octet_string};
+use super::{Attestation, der::octet_string};
 use crate::event_log::{Event, EventLog, EventLogError};
 use crate::oid;
 
@@ -26,10 +26,10 @@ pub enum ExtensionError {
 }
 
 /// The extensions of a server or client leaf: quote (`.1`), event log (`.2`), app id (`.3`) and versioned attestation
-/// (`.8`, version 0), so that dstack's and TeeSQL's clients each find the form they read.
+/// (`.8`), so that dstack's and TeeSQL's clients each find the form they read.
 ///
 /// Only the events of RTMR3 are carried, since the others cannot be bound to their payloads and would cost a round trip.
-/// `.8` is left out when the log has version 2 events, which its version 0 cannot express.
+/// `.8` is of version 0, or of version 1 when the log has version 2 events, which version 0 cannot express.
 ///
 /// # Errors
 /// When `quote` is not a TD quote, or the log does not replay.
@@ -43,13 +43,12 @@ pub fn extensions(quote: &[u8], log: &EventLog, app_id: &AppId) -> Result<Vec<Ex
             .map(|(_, event)| Event { digest: event.runtime_digest().to_vec(), ..event.clone() })
             .collect(),
     );
-    let mut list = vec![
+    let json = runtime.to_json()?;
+    let attestation = Attestation { quote: quote.to_vec(), event_log: runtime, config: String::new() };
+    Ok(vec![
         Extension { oid: oid::QUOTE, content: octet_string(quote) },
-        Extension { oid: oid::EVENT_LOG, content: octet_string(&runtime.to_json()?) },
+        Extension { oid: oid::EVENT_LOG, content: octet_string(&json) },
         Extension { oid: oid::APP_ID, content: octet_string(app_id.as_bytes()) },
-    ];
-    if let Some(attestation) = attestation::encode_v0(quote, td.report_data, &runtime) {
-        list.push(Extension { oid: oid::ATTESTATION, content: octet_string(&attestation) });
-    }
-    Ok(list)
+        Extension { oid: oid::ATTESTATION, content: octet_string(&attestation.encode(&td.report_data)) },
+    ])
 }

@@ -3,12 +3,15 @@
 //! Nothing here is a verdict. A certificate that reads well says what its holder claims; the claim is judged by the
 //! appraiser.
 
+mod app_info;
 mod attestation;
 mod der;
 mod encode;
+mod msgpack;
 mod read;
 #[cfg(test)]
 mod tests;
+mod usage;
 
 use dcap_qvl::quote::{Quote, TDReport10};
 use postern_identity::AppId;
@@ -17,8 +20,11 @@ use subtle::ConstantTimeEq;
 use crate::event_log::{EventLog, EventLogError};
 use crate::report_data;
 
+pub use app_info::AppInfo;
+pub use attestation::Attestation;
 pub use encode::{Extension, ExtensionError, extensions};
 pub use read::evidence;
+pub use usage::Usage;
 
 /// A certificate of more bytes than this is refused unread. TLS itself ends at 64 KiB per handshake message.
 pub const MAX_CERTIFICATE_BYTES: usize = 60 * 1024;
@@ -33,6 +39,11 @@ pub struct Evidence {
     pub event_log: EventLog,
     /// The application that extension `.3` names, if there is one. A hint for peers that cannot read event logs.
     pub claimed_app_id: Option<AppId>,
+    /// What extension `.9` says about the application, if it is there. The issuer's word; a self-signed certificate may say
+    /// anything here.
+    pub claimed_app_info: Option<AppInfo>,
+    /// What extension `.4` says the certificate is for, if it is there.
+    pub usage: Option<Usage>,
     /// The certificate's DER SubjectPublicKeyInfo.
     pub spki: Vec<u8>,
     /// Start of the certificate's validity, seconds since 1970.

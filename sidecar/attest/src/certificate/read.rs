@@ -2,7 +2,7 @@ use postern_identity::AppId;
 use sha2::{Digest, Sha256};
 use x509_parser::prelude::{ASN1Time, FromDer, X509Certificate};
 
-use super::{CertificateError, Evidence, MAX_CERTIFICATE_BYTES, attestation, der};
+use super::{AppInfo, Attestation, CertificateError, Evidence, MAX_CERTIFICATE_BYTES, Usage, der};
 use crate::event_log::EventLog;
 use crate::oid;
 
@@ -29,6 +29,8 @@ pub fn evidence(cert_der: &[u8]) -> Result<Evidence, CertificateError> {
         quote,
         event_log,
         claimed_app_id: claimed_app_id(&certificate)?,
+        claimed_app_info: wrapped(&certificate, oid::APP_INFO, ".9")?.map(AppInfo::decode).transpose()?,
+        usage: wrapped(&certificate, oid::USAGE, ".4")?.map(Usage::decode).transpose()?,
         spki: certificate.tbs_certificate.subject_pki.raw.to_vec(),
         not_before: seconds(certificate.validity.not_before)?,
         not_after: seconds(certificate.validity.not_after)?,
@@ -42,12 +44,12 @@ fn legacy_form(certificate: &X509Certificate<'_>) -> Result<Option<Form>, Certif
     let Some(quote) = value(certificate, oid::QUOTE, ".1")? else { return Ok(None) };
     let log = value(certificate, oid::EVENT_LOG, ".2")?.ok_or(CertificateError::NoEventLog)?;
     let quote = der::content(quote, ".1")?.to_vec();
-    Ok(Some((quote, EventLog::from_json(der::content(log, ".2")?)?)))
+    Ok(Some((quote, EventLog::from_extension(der::content(log, ".2")?)?)))
 }
 
 fn versioned_form(certificate: &X509Certificate<'_>) -> Result<Option<Form>, CertificateError> {
-    let Some(value) = value(certificate, oid::ATTESTATION, ".8")? else { return Ok(None) };
-    let attestation = attestation::decode(der::content(value, ".8")?)?;
+    let Some(content) = wrapped(certificate, oid::ATTESTATION, ".8")? else { return Ok(None) };
+    let attestation = Attestation::decode(content)?;
     Ok(Some((attestation.quote, attestation.event_log)))
 }
 
@@ -72,6 +74,15 @@ fn claimed_app_id(certificate: &X509Certificate<'_>) -> Result<Option<AppId>, Ce
     AppId::try_from(content)
         .map(Some)
         .map_err(|error| CertificateError::Malformed { extension: ".3", detail: error.to_string() })
+}
+
+/// The content of an extension, out of its OCTET STRING.
+fn wrapped<'a>(
+    certificate: &'a X509Certificate<'_>,
+    oid: &[u64],
+    name: &'static str,
+) -> Result<Option<&'a [u8]>, CertificateError> {
+    value(certificate, oid, name)?.map(|value| der::content(value, name)).transpose()
 }
 
 fn value<'a>(

@@ -39,7 +39,7 @@ impl From<EventVersion> for u32 {
 }
 
 impl EventVersion {
-    fn is_first(&self) -> bool {
+    pub(crate) fn is_first(&self) -> bool {
         *self == Self::V1
     }
 }

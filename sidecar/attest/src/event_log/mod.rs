@@ -3,6 +3,7 @@
 //! The log itself is only a claim. It counts once [`EventLog::replay_rtmr3`] has given the RTMR3 of a verified quote, and
 //! then only for what the guest's own boot wrote, before the application could append events of its own.
 
+mod compressed;
 mod event;
 mod identity;
 #[cfg(test)]
@@ -12,6 +13,7 @@ use postern_identity::Register;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha384};
 
+pub use compressed::MAX_INFLATED_BYTES;
 pub use event::{Event, EventVersion, RUNTIME_EVENT_TYPE};
 pub use identity::AppIdentity;
 
@@ -43,6 +45,9 @@ pub enum EventLogError {
     /// The log is not a JSON list of events.
     #[error("the event log is not a JSON list of events: {0}")]
     Json(String),
+    /// The compressed form is damaged.
+    #[error("the compressed event log cannot be read: {0}")]
+    Compressed(String),
     /// RTMR3 holds an event that is not one of dstack's runtime events, so that its digest cannot be recomputed.
     #[error("event {index} extends RTMR3 with the foreign type {event_type:#010x}")]
     ForeignEvent {
