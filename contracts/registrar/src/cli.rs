@@ -43,18 +43,24 @@ Examples:
   registrar --print-config > registrar.toml
   registrar --config registrar.toml init
   registrar --config registrar.toml os-image add 6f1e...
-  registrar --config registrar.toml app create --compose app-compose.json --any-device
+  registrar --config registrar.toml app create --compose app-compose.json --allow-any-device
   registrar --config registrar.toml compose-hash add 0x1c5b... app-compose.json
   registrar --config registrar.toml check 0x1c5b... app-compose.json --os-image 6f1e...
   registrar --json app list
 
-Every key of the configuration can be set from the environment: POSTERN_REGISTRAR__RPC_URL=http://127.0.0.1:8545.
+Every key of the configuration can be set from the environment:
+  POSTERN_REGISTRAR__RPC_URL=http://127.0.0.1:8545
 
-Identifiers are hex, with or without 0x, and always in full length. Transactions are reported with the number and the hash
-of their block. A change that is in force already sends no transaction.
+Identifiers are hex, with or without 0x, and always in full length. Transactions are reported with
+their block. A change that is in force already sends no transaction.
 
-Exit codes: 0 done, 1 the chain said no (`check` refused, or the contract refused the call), 64 wrong usage,
-69 the endpoint does not answer, 75 a transaction was sent but not seen in time, 78 wrong configuration.";
+Exit codes:
+  0   done
+  1   the chain said no: `check` refused, or the contract refused the call
+  64  wrong usage
+  69  the endpoint does not answer
+  75  a transaction was sent, but not seen in time
+  78  wrong configuration";
 
 /// What every command understands.
 #[derive(Debug, Default, Clone, Args)]
@@ -68,7 +74,7 @@ pub(crate) struct Options {
     pub(crate) json: bool,
 
     /// The JSON-RPC endpoint [rpc_url].
-    #[arg(long, global = true, value_name = "URL")]
+    #[arg(long = "rpc", visible_alias = "rpc-url", global = true, value_name = "URL")]
     pub(crate) rpc_url: Option<Url>,
 
     /// The number that the chain must have [chain_id].
@@ -129,7 +135,7 @@ pub(crate) enum Command {
 #[derive(Debug, Clone, Subcommand)]
 pub(crate) enum AppCommand {
     /// Create an app and register it. Prints its id.
-    #[command(after_help = "Example:\n  registrar app create --compose app-compose.json --any-device")]
+    #[command(after_help = "Example:\n  registrar app create --compose app-compose.json --allow-any-device")]
     Create(CreateArguments),
     /// List all registered apps.
     List,
@@ -153,7 +159,7 @@ pub(crate) struct CreateArguments {
     pub(crate) device: Option<DeviceId>,
     /// Allow every device.
     #[arg(long)]
-    pub(crate) any_device: bool,
+    pub(crate) allow_any_device: bool,
     /// Refuse platforms whose TCB status is not UpToDate.
     #[arg(long)]
     pub(crate) require_tcb_up_to_date: bool,
@@ -164,23 +170,11 @@ pub(crate) struct CreateArguments {
 
 #[derive(Debug, Clone, Subcommand)]
 pub(crate) enum ComposeHashCommand {
-    /// Allow a compose hash.
+    /// Allow compose hashes.
     #[command(after_help = "Example:\n  registrar compose-hash add 0x1c5b... app-compose.json")]
-    Add {
-        /// The app.
-        app: AppId,
-        /// The hash, or an app-compose.json.
-        #[arg(value_name = "HASH|FILE")]
-        compose: Compose,
-    },
-    /// Stop allowing a compose hash. Live sessions of CVMs that run it are cut.
-    Remove {
-        /// The app.
-        app: AppId,
-        /// The hash, or an app-compose.json.
-        #[arg(value_name = "HASH|FILE")]
-        compose: Compose,
-    },
+    Add(ComposeHashes),
+    /// Stop allowing compose hashes. Live sessions of CVMs that run them are cut.
+    Remove(ComposeHashes),
     /// List the compose hashes that an app allows.
     List {
         /// The app.
@@ -188,17 +182,28 @@ pub(crate) enum ComposeHashCommand {
     },
 }
 
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ComposeHashes {
+    /// The app.
+    pub(crate) app: AppId,
+    /// Hashes, or app-compose.json files.
+    #[arg(required = true, value_name = "HASH|FILE")]
+    pub(crate) compose: Vec<Compose>,
+}
+
 #[derive(Debug, Clone, Subcommand)]
 pub(crate) enum OsImageCommand {
-    /// Allow an OS image, for all apps.
+    /// Allow OS images, for all apps.
     Add {
-        /// Its hash.
-        image: OsImageHash,
+        /// Their hashes.
+        #[arg(required = true, value_name = "HASH")]
+        images: Vec<OsImageHash>,
     },
-    /// Stop allowing an OS image, for all apps.
+    /// Stop allowing OS images, for all apps.
     Remove {
-        /// Its hash.
-        image: OsImageHash,
+        /// Their hashes.
+        #[arg(required = true, value_name = "HASH")]
+        images: Vec<OsImageHash>,
     },
     /// List the OS images that are allowed.
     List,
@@ -206,20 +211,10 @@ pub(crate) enum OsImageCommand {
 
 #[derive(Debug, Clone, Subcommand)]
 pub(crate) enum DeviceCommand {
-    /// Allow a device.
-    Add {
-        /// The app.
-        app: AppId,
-        /// The device.
-        device: DeviceId,
-    },
-    /// Stop allowing a device. It has no effect while every device is allowed.
-    Remove {
-        /// The app.
-        app: AppId,
-        /// The device.
-        device: DeviceId,
-    },
+    /// Allow devices.
+    Add(Devices),
+    /// Stop allowing devices. It has no effect while every device is allowed.
+    Remove(Devices),
     /// List the devices that an app allows.
     List {
         /// The app.
@@ -234,6 +229,15 @@ pub(crate) enum DeviceCommand {
         #[arg(value_name = "true|false", action = clap::ArgAction::Set)]
         allow: bool,
     },
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Devices {
+    /// The app.
+    pub(crate) app: AppId,
+    /// The devices.
+    #[arg(required = true, value_name = "DEVICE")]
+    pub(crate) devices: Vec<DeviceId>,
 }
 
 #[derive(Debug, Clone, Subcommand)]

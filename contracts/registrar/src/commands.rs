@@ -59,13 +59,30 @@ fn address(app: &AppId) -> Address {
     Address::from(app.0)
 }
 
-/// Tells what a change did, or that there was nothing to do.
-fn changed(json: Value, what: String, done: Option<&Done>) -> Report {
-    let report = Report::new(json).with("changed", done.is_some().into());
-    match done {
-        Some(done) => done.tell(report.with("transaction", done.json()).line(what)),
-        None => report.line(format!("{what}: it was so already")),
-    }
+/// One change of what is allowed: the value, and the transaction that made it if one was needed.
+struct Change {
+    value: String,
+    done: Option<Done>,
+}
+
+/// Tells what was changed and in which block, one line for each value.
+fn changes(made: &str, already: &str, changes: &[Change]) -> Report {
+    let line = |change: &Change| match &change.done {
+        Some(done) => format!("{} {made} in block {} {}", change.value, done.block, done.block_hash),
+        None => format!("{} {already}: nothing to do", change.value),
+    };
+    let entry = |change: &Change| {
+        let done = change.done.as_ref();
+        json!({
+            "value": change.value,
+            "changed": done.is_some(),
+            "transaction": done.map(Done::transaction),
+            "block": done.map(|done| done.block),
+            "block_hash": done.map(|done| done.block_hash),
+            "block_timestamp": done.map(|done| done.timestamp),
+        })
+    };
+    Report::new(json!({"changes": changes.iter().map(entry).collect::<Vec<_>>()})).lines(changes.iter().map(line))
 }
 
 /// A list of values that were confirmed, for people and programs.

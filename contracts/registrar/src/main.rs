@@ -13,7 +13,8 @@ mod transact;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
+use clap::error::ErrorKind;
+use clap::{CommandFactory as _, Parser as _};
 use postern_plumbing::exit;
 use postern_plumbing::telemetry::{self, LogFormat};
 
@@ -33,8 +34,8 @@ fn main() -> ExitCode {
         return finish(report::write_out(settings::DEFAULT), exit::OK);
     }
     let Some(command) = &arguments.command else {
-        // The parser asks for a command unless the configuration is to be printed.
-        return exit::USAGE.into();
+        let failure = Arguments::command().error(ErrorKind::MissingSubcommand, "what should be done? See --help");
+        return finish(failure.print(), exit::USAGE);
     };
     telemetry::init(LogFormat::Auto, "warn");
     match run(&arguments, command) {

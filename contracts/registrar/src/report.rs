@@ -62,6 +62,11 @@ impl Report {
     }
 }
 
+/// A text from the chain, which anybody may have written, fit for a terminal.
+pub(crate) fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
 /// Writes to standard output.
 pub(crate) fn write_out(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();

@@ -1,10 +1,12 @@
 //! A contract's refusal in words.
 
 use alloy::primitives::hex;
-use alloy::sol_types::{SolInterface as _, decode_revert_reason};
+use alloy::sol_types::{Panic, Revert, SolError as _, SolInterface as _};
 use alloy::transports::TransportError;
 use postern_watch::abi::app::AppAuth::AppAuthErrors;
 use postern_watch::abi::kms::KmsAuth::KmsAuthErrors;
+
+use crate::report::printable;
 
 /// The reason, if an error is a refusal by a contract and not a fault of the node.
 pub(crate) fn reason(error: &TransportError) -> Option<String> {
@@ -23,10 +25,15 @@ fn in_words(data: &[u8]) -> String {
     if let Ok(error) = AppAuthErrors::abi_decode(data) {
         return format!("{error:?}");
     }
-    match decode_revert_reason(data) {
-        Some(reason) => reason,
-        None if data.is_empty() => "no reason was given".to_owned(),
-        None => format!("an error that we do not know: {}", hex::encode_prefixed(data.get(..4).unwrap_or(data))),
+    if let Ok(revert) = Revert::abi_decode(data) {
+        return printable(&revert.reason);
+    }
+    if let Ok(panic) = Panic::abi_decode(data) {
+        return panic.to_string();
+    }
+    match data.get(..4) {
+        Some(selector) => format!("an error that we do not know: {}", hex::encode_prefixed(selector)),
+        None => "no reason was given".to_owned(),
     }
 }
 
@@ -53,7 +60,6 @@ fn known(error: &KmsAuthErrors) -> String {
 mod tests {
     use alloy::primitives::Address;
     use alloy::rpc::json_rpc::ErrorPayload;
-    use alloy::sol_types::{Revert, SolError as _};
     use postern_watch::abi::kms::KmsAuth::OwnableUnauthorizedAccount;
 
     use super::*;

@@ -11,7 +11,7 @@ use alloy::signers::local::PrivateKeySigner;
 use alloy::sol_types::SolCall;
 use postern_plumbing::config::Problems;
 use postern_watch::transport;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::chain::{Chain, failed, place};
@@ -32,19 +32,18 @@ pub(crate) struct Done {
 }
 
 impl Done {
-    pub(crate) fn json(&self) -> Value {
-        json!({
-            "transaction": self.receipt.transaction_hash,
-            "block_number": self.block,
-            "block_hash": self.block_hash,
-            "block_timestamp": self.timestamp,
-            "gas_used": self.receipt.gas_used,
-        })
+    pub(crate) const fn transaction(&self) -> B256 {
+        self.receipt.transaction_hash
     }
 
+    /// Adds where the transaction is to a report.
     pub(crate) fn tell(&self, report: Report) -> Report {
         report
-            .field("transaction", self.receipt.transaction_hash)
+            .with("transaction", json!(self.transaction()))
+            .with("block", json!(self.block))
+            .with("block_hash", json!(self.block_hash))
+            .with("block_timestamp", json!(self.timestamp))
+            .field("transaction", self.transaction())
             .field("block", format_args!("{} {}", self.block, self.block_hash))
     }
 }

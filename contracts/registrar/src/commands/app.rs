@@ -34,7 +34,7 @@ async fn create(chain: &Chain, arguments: &CreateArguments) -> Result<Report, Fa
         initialOwner: owner,
         disableUpgrades: arguments.disable_upgrades,
         requireTcbUpToDate: arguments.require_tcb_up_to_date,
-        allowAnyDevice: arguments.any_device,
+        allowAnyDevice: arguments.allow_any_device,
         initialDeviceId: arguments.device.map(|device| B256::from(device.0)).unwrap_or_default(),
         initialComposeHash: compose.map(|hash| B256::from(hash.0)).unwrap_or_default(),
     };
@@ -45,10 +45,9 @@ async fn create(chain: &Chain, arguments: &CreateArguments) -> Result<Report, Fa
     let app = created.ok_or_else(|| Failure::Unexpected("the transaction created no app".to_owned()))?.appId;
     let name = AppId(app.into_array());
     let json = json!({
-        "app": app,
+        "app_id": app,
         "owner": owner,
         "compose_hash": compose.map(|hash| B256::from(hash.0)),
-        "transaction": done.json(),
     });
     let report = Report::new(json)
         .field("app", format_args!("{app:#x}"))
@@ -67,7 +66,7 @@ async fn list(chain: &Chain) -> Result<Report, Failure> {
             apps.push((registered.appId, log.block_number.unwrap_or_default()));
         }
     }
-    let entries = apps.iter().map(|(app, block)| json!({"app": app, "registered_in_block": block}));
+    let entries = apps.iter().map(|(app, block)| json!({"app_id": app, "since_block": block}));
     let report = Report::new(json!({"apps": entries.collect::<Vec<_>>()}));
     if apps.is_empty() {
         return Ok(report.line("none"));
@@ -90,7 +89,7 @@ async fn show(chain: &Chain, address: Address) -> Result<Report, Failure> {
     let code = Address::from_word(B256::from(code));
     let values = |members: &[Member]| members.iter().map(|member| member.value).collect::<Vec<_>>();
     let json = json!({
-        "app": address,
+        "app_id": address,
         "registered": registered,
         "owner": owner,
         "implementation": code,

@@ -8,7 +8,7 @@ use super::address;
 use crate::chain::{Chain, call_failed};
 use crate::cli::CheckArguments;
 use crate::failure::Failure;
-use crate::report::Report;
+use crate::report::{Report, printable};
 
 /// Asks the KMS contract, as gateways do.
 pub(crate) async fn run(chain: &Chain, arguments: &CheckArguments) -> Result<Report, Failure> {
@@ -31,8 +31,8 @@ pub(crate) async fn run(chain: &Chain, arguments: &CheckArguments) -> Result<Rep
         Err(Failure::Reverted { reason, .. }) => (false, format!("the app's contract reverted: {reason}")),
         Err(failure) => return Err(failure),
     };
-    let reason: String = reason.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    let json = json!({"app": app, "compose_hash": compose, "allowed": allowed, "reason": reason});
+    let reason = printable(&reason);
+    let json = json!({"app_id": app, "compose_hash": compose, "allowed": allowed, "reason": reason});
     let line = if allowed { "allowed".to_owned() } else { format!("refused: {reason}") };
     Ok(Report::new(json).line(line).refusal(!allowed))
 }

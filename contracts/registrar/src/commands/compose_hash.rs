@@ -2,27 +2,26 @@
 
 use alloy::primitives::B256;
 use alloy::providers::DynProvider;
-use postern_identity::AppId;
 use postern_watch::abi::app::AppAuth::{
     AppAuthInstance, ComposeHashAdded, ComposeHashRemoved, addComposeHashCall, removeComposeHashCall,
 };
 use serde_json::json;
 
-use super::{address, changed, list};
+use super::{Change, address, changes, list};
 use crate::chain::{Chain, call_failed};
-use crate::cli::{Compose, ComposeHashCommand};
+use crate::cli::{Compose, ComposeHashCommand, ComposeHashes};
 use crate::failure::Failure;
 use crate::logs::{Member, word};
 use crate::report::Report;
 
 pub(crate) async fn run(chain: &Chain, command: &ComposeHashCommand) -> Result<Report, Failure> {
     match command {
-        ComposeHashCommand::Add { app, compose } => change(chain, app, compose, true).await,
-        ComposeHashCommand::Remove { app, compose } => change(chain, app, compose, false).await,
+        ComposeHashCommand::Add(wish) => change(chain, wish, true).await,
+        ComposeHashCommand::Remove(wish) => change(chain, wish, false).await,
         ComposeHashCommand::List { app } => {
             let contract = chain.app(address(app)).await?;
             let members = allowed(chain, &contract).await?;
-            Ok(list("compose_hashes", json!({"app": address(app)}), &members))
+            Ok(list("compose_hashes", json!({"app_id": address(app)}), &members))
         }
     }
 }
@@ -38,19 +37,23 @@ pub(crate) async fn allowed(chain: &Chain, app: &AppAuthInstance<DynProvider>) -
     Ok(confirmed)
 }
 
-async fn change(chain: &Chain, app: &AppId, compose: &Compose, allow: bool) -> Result<Report, Failure> {
-    let hash = B256::from(compose.hash()?.0);
-    let contract = chain.app(address(app)).await?;
+async fn change(chain: &Chain, wish: &ComposeHashes, allow: bool) -> Result<Report, Failure> {
+    // All files are read before anything is sent.
+    let hashes = wish.compose.iter().map(Compose::hash).collect::<Result<Vec<_>, _>>()?;
+    let contract = chain.app(address(&wish.app)).await?;
     let to = *contract.address();
-    let done = if is_allowed(&contract, hash).await? == allow {
-        None
-    } else if allow {
-        Some(chain.call("adding the compose hash", to, addComposeHashCall { composeHash: hash }).await?)
-    } else {
-        Some(chain.call("removing the compose hash", to, removeComposeHashCall { composeHash: hash }).await?)
-    };
-    let what = format!("{to:#x} {} {hash}", if allow { "allows" } else { "does not allow" });
-    Ok(changed(json!({"app": to, "compose_hash": hash, "allowed": allow}), what, done.as_ref()))
+    let mut made = Vec::new();
+    for hash in hashes.into_iter().map(|hash| B256::from(hash.0)) {
+        let done = if is_allowed(&contract, hash).await? == allow {
+            None
+        } else if allow {
+            Some(chain.call("adding the compose hash", to, addComposeHashCall { composeHash: hash }).await?)
+        } else {
+            Some(chain.call("removing the compose hash", to, removeComposeHashCall { composeHash: hash }).await?)
+        };
+        made.push(Change { value: hash.to_string(), done });
+    }
+    Ok(if allow { changes("allowed", "is allowed", &made) } else { changes("removed", "is not allowed", &made) })
 }
 
 async fn is_allowed(app: &AppAuthInstance<DynProvider>, hash: B256) -> Result<bool, Failure> {

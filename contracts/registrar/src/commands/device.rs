@@ -2,29 +2,29 @@
 
 use alloy::primitives::B256;
 use alloy::providers::DynProvider;
-use postern_identity::{AppId, DeviceId};
+use postern_identity::AppId;
 use postern_watch::abi::app::AppAuth::{
     AppAuthInstance, DeviceAdded, DeviceRemoved, addDeviceCall, removeDeviceCall, setAllowAnyDeviceCall,
 };
 use serde_json::json;
 
-use super::{address, changed, list};
+use super::{Change, address, changes, list};
 use crate::chain::{Chain, call_failed};
-use crate::cli::DeviceCommand;
+use crate::cli::{DeviceCommand, Devices};
 use crate::failure::Failure;
 use crate::logs::{Member, word};
 use crate::report::Report;
 
 pub(crate) async fn run(chain: &Chain, command: &DeviceCommand) -> Result<Report, Failure> {
     match command {
-        DeviceCommand::Add { app, device } => change(chain, app, device, true).await,
-        DeviceCommand::Remove { app, device } => change(chain, app, device, false).await,
+        DeviceCommand::Add(wish) => change(chain, wish, true).await,
+        DeviceCommand::Remove(wish) => change(chain, wish, false).await,
         DeviceCommand::List { app } => {
             let contract = chain.app(address(app)).await?;
             let any = allows_any(&contract).await?;
             let report = list(
                 "devices",
-                json!({"app": address(app), "allow_any_device": any}),
+                json!({"app_id": address(app), "allow_any_device": any}),
                 &allowed(chain, &contract).await?,
             );
             Ok(if any { report.line("every device is allowed, whatever is listed") } else { report })
@@ -44,19 +44,21 @@ pub(crate) async fn allowed(chain: &Chain, app: &AppAuthInstance<DynProvider>) -
     Ok(confirmed)
 }
 
-async fn change(chain: &Chain, app: &AppId, device: &DeviceId, allow: bool) -> Result<Report, Failure> {
-    let device = B256::from(device.0);
-    let contract = chain.app(address(app)).await?;
+async fn change(chain: &Chain, wish: &Devices, allow: bool) -> Result<Report, Failure> {
+    let contract = chain.app(address(&wish.app)).await?;
     let to = *contract.address();
-    let done = if is_allowed(&contract, device).await? == allow {
-        None
-    } else if allow {
-        Some(chain.call("adding the device", to, addDeviceCall { deviceId: device }).await?)
-    } else {
-        Some(chain.call("removing the device", to, removeDeviceCall { deviceId: device }).await?)
-    };
-    let what = format!("{to:#x} {} device {device}", if allow { "allows" } else { "does not list" });
-    Ok(changed(json!({"app": to, "device": device, "allowed": allow}), what, done.as_ref()))
+    let mut made = Vec::new();
+    for device in wish.devices.iter().map(|device| B256::from(device.0)) {
+        let done = if is_allowed(&contract, device).await? == allow {
+            None
+        } else if allow {
+            Some(chain.call("adding the device", to, addDeviceCall { deviceId: device }).await?)
+        } else {
+            Some(chain.call("removing the device", to, removeDeviceCall { deviceId: device }).await?)
+        };
+        made.push(Change { value: device.to_string(), done });
+    }
+    Ok(if allow { changes("allowed", "is allowed", &made) } else { changes("removed", "is not listed", &made) })
 }
 
 async fn allow_any(chain: &Chain, app: &AppId, allow: bool) -> Result<Report, Failure> {
@@ -67,8 +69,8 @@ async fn allow_any(chain: &Chain, app: &AppId, allow: bool) -> Result<Report, Fa
     } else {
         Some(chain.call("setting the rule for devices", to, setAllowAnyDeviceCall { anyDevice: allow }).await?)
     };
-    let what = format!("{to:#x} allows {}", if allow { "every device" } else { "only devices that were added" });
-    Ok(changed(json!({"app": to, "allow_any_device": allow}), what, done.as_ref()))
+    let value = if allow { "every device" } else { "only listed devices" };
+    Ok(changes("allowed", "is allowed", &[Change { value: value.to_owned(), done }]))
 }
 
 async fn is_allowed(app: &AppAuthInstance<DynProvider>, device: B256) -> Result<bool, Failure> {

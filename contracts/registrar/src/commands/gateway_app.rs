@@ -3,11 +3,11 @@
 use postern_watch::abi::kms::KmsAuth::setGatewayAppIdCall;
 use serde_json::json;
 
-use super::changed;
+use super::{Change, changes};
 use crate::chain::{Chain, call_failed};
 use crate::cli::GatewayAppCommand;
 use crate::failure::Failure;
-use crate::report::Report;
+use crate::report::{Report, printable};
 
 pub(crate) async fn run(chain: &Chain, command: &GatewayAppCommand) -> Result<Report, Failure> {
     let kms = chain.kms().await?;
@@ -16,7 +16,7 @@ pub(crate) async fn run(chain: &Chain, command: &GatewayAppCommand) -> Result<Re
     match command {
         GatewayAppCommand::Show => {
             let line = if current.is_empty() { "none".to_owned() } else { printable(&current) };
-            Ok(Report::new(json!({"gateway_app": current})).line(line))
+            Ok(Report::new(json!({"gateway_app_id": current})).line(line))
         }
         GatewayAppCommand::Set { gateway } => {
             let wanted = gateway.to_string();
@@ -26,13 +26,7 @@ pub(crate) async fn run(chain: &Chain, command: &GatewayAppCommand) -> Result<Re
             } else {
                 Some(chain.call("naming the gateway's app", *kms.address(), call).await?)
             };
-            let what = format!("the gateway's app is {wanted}");
-            Ok(changed(json!({"gateway_app": wanted}), what, done.as_ref()))
+            Ok(changes("named as the gateway's app", "is the gateway's app", &[Change { value: wanted, done }]))
         }
     }
-}
-
-/// A text from the chain, which anybody may have written, fit for a terminal.
-fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }

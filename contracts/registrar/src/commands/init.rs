@@ -22,16 +22,15 @@ pub(crate) async fn run(chain: &Chain, owner: Option<Address>) -> Result<Report,
     let (kms, done) = chain.deploy("deploying the proxy", proxy).await?;
     confirm(chain, kms, owner, app_code).await?;
     let json = json!({
-        "kms_contract": kms,
+        "kms": kms,
         "kms_implementation": kms_code,
         "app_implementation": app_code,
         "owner": owner,
         "chain_id": chain.chain_id,
         "from_block": first.block,
-        "transaction": done.json(),
     });
     let report = Report::new(json)
-        .field("kms_contract", format_args!("{kms:#x}"))
+        .field("kms", format_args!("{kms:#x}"))
         .field("owner", format_args!("{owner:#x}"))
         .field("chain_id", chain.chain_id)
         .field("from_block", first.block)

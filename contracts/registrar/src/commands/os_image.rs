@@ -8,7 +8,7 @@ use postern_watch::abi::kms::KmsAuth::{
 };
 use serde_json::json;
 
-use super::{changed, list};
+use super::{Change, changes, list};
 use crate::chain::{Chain, call_failed};
 use crate::cli::OsImageCommand;
 use crate::failure::Failure;
@@ -18,8 +18,8 @@ use crate::report::Report;
 pub(crate) async fn run(chain: &Chain, command: &OsImageCommand) -> Result<Report, Failure> {
     let kms = chain.kms().await?;
     match command {
-        OsImageCommand::Add { image } => change(chain, &kms, image, true).await,
-        OsImageCommand::Remove { image } => change(chain, &kms, image, false).await,
+        OsImageCommand::Add { images } => change(chain, &kms, images, true).await,
+        OsImageCommand::Remove { images } => change(chain, &kms, images, false).await,
         OsImageCommand::List => {
             let mut confirmed = Vec::new();
             for member in chain.members::<OsImageHashAdded, OsImageHashRemoved>(*kms.address(), word).await? {
@@ -27,7 +27,7 @@ pub(crate) async fn run(chain: &Chain, command: &OsImageCommand) -> Result<Repor
                     confirmed.push(member);
                 }
             }
-            Ok(list("os_images", json!({"kms_contract": kms.address()}), &confirmed))
+            Ok(list("os_images", json!({"kms": kms.address()}), &confirmed))
         }
     }
 }
@@ -35,19 +35,22 @@ pub(crate) async fn run(chain: &Chain, command: &OsImageCommand) -> Result<Repor
 async fn change(
     chain: &Chain,
     kms: &KmsAuthInstance<DynProvider>,
-    image: &OsImageHash,
+    images: &[OsImageHash],
     allow: bool,
 ) -> Result<Report, Failure> {
-    let (image, to) = (B256::from(image.0), *kms.address());
-    let done = if is_allowed(kms, image).await? == allow {
-        None
-    } else if allow {
-        Some(chain.call("adding the OS image", to, addOsImageHashCall { osImageHash: image }).await?)
-    } else {
-        Some(chain.call("removing the OS image", to, removeOsImageHashCall { osImageHash: image }).await?)
-    };
-    let what = format!("OS image {image} is {}", if allow { "allowed" } else { "not allowed" });
-    Ok(changed(json!({"os_image": image, "allowed": allow}), what, done.as_ref()))
+    let to = *kms.address();
+    let mut made = Vec::new();
+    for image in images.iter().map(|image| B256::from(image.0)) {
+        let done = if is_allowed(kms, image).await? == allow {
+            None
+        } else if allow {
+            Some(chain.call("adding the OS image", to, addOsImageHashCall { osImageHash: image }).await?)
+        } else {
+            Some(chain.call("removing the OS image", to, removeOsImageHashCall { osImageHash: image }).await?)
+        };
+        made.push(Change { value: image.to_string(), done });
+    }
+    Ok(if allow { changes("allowed", "is allowed", &made) } else { changes("removed", "is not allowed", &made) })
 }
 
 async fn is_allowed(kms: &KmsAuthInstance<DynProvider>, image: B256) -> Result<bool, Failure> {

@@ -1,0 +1,13 @@
+//! The command as people and scripts use it, on a real node.
+
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test that cannot go on should stop"
+)]
+
+mod changes;
+mod mistakes;
+mod scenery;
