@@ -3,6 +3,7 @@
 //! The message may come in any number of TCP segments and TLS records; the caller hands in everything received so far
 //! and replays exactly those bytes to the server.
 
+mod assembly;
 mod extension;
 mod reader;
 #[cfg(test)]
@@ -10,6 +11,7 @@ mod tests;
 
 use std::collections::BTreeSet;
 
+pub use self::assembly::Assembly;
 use self::reader::{Reader, Short};
 use crate::host::{HostName, HostNameError};
 
@@ -20,10 +22,6 @@ pub const HIGHEST_MAX: usize = 64 * 1024;
 
 /// The first byte of a TLS connection: a record of type `handshake`.
 pub const FIRST_BYTE: u8 = 22;
-const RECORD_HEADER: usize = 5;
-const MAX_RECORD: usize = 1 << 14;
-const HANDSHAKE_HEADER: usize = 4;
-const CLIENT_HELLO: u8 = 1;
 
 /// What the gateway learns from a ClientHello.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,67 +83,10 @@ impl From<Short> for HelloError {
 /// Looks for a ClientHello at the start of `buf`, which holds everything received from the first TLS byte on.
 ///
 /// `Ok(None)` means that more bytes are needed. `max` bounds the bytes on the wire up to the end of the message, so a
-/// caller that stops at an error holds no more than `max` bytes and one read.
+/// caller that stops at an error holds no more than `max` bytes and one read. Who looks more than once keeps an
+/// [`Assembly`].
 pub fn peek(buf: &[u8], max: usize) -> Result<Option<ClientHello>, HelloError> {
-    let Some((message, length)) = reassemble(buf, max)? else { return Ok(None) };
-    parse(&message, length).map(Some)
-}
-
-/// Joins the fragments of the first handshake message: the message without its header, and its length on the wire.
-fn reassemble(buf: &[u8], max: usize) -> Result<Option<(Vec<u8>, usize)>, HelloError> {
-    let mut message = Vec::new();
-    let mut wire = 0;
-    let mut rest = buf;
-    loop {
-        let Some(record) = record_length(rest)? else { return too_large_or_more(wire + RECORD_HEADER, max) };
-        let body = rest.get(RECORD_HEADER..).unwrap_or_default();
-        let fragment = body.get(..record.min(body.len())).unwrap_or_default();
-        message.extend_from_slice(fragment);
-        wire += RECORD_HEADER + fragment.len();
-        if let Some(length) = message_length(&message)? {
-            let end = HANDSHAKE_HEADER + length;
-            if end > max || wire > max {
-                return Err(HelloError::TooLarge);
-            }
-            // The record header alone tells that more than the message is to come.
-            if message.len() - fragment.len() + record > end {
-                return Err(HelloError::TrailingData);
-            }
-            if message.len() == end {
-                return Ok(Some((message.split_off(HANDSHAKE_HEADER), wire)));
-            }
-        }
-        if fragment.len() < record {
-            return too_large_or_more(wire, max);
-        }
-        rest = body.get(record..).unwrap_or_default();
-    }
-}
-
-fn too_large_or_more<T>(wire: usize, max: usize) -> Result<Option<T>, HelloError> {
-    if wire > max { Err(HelloError::TooLarge) } else { Ok(None) }
-}
-
-/// The length in a record header, checked byte by byte so that junk is refused as soon as it shows.
-fn record_length(bytes: &[u8]) -> Result<Option<usize>, HelloError> {
-    if bytes.first().is_some_and(|kind| *kind != FIRST_BYTE) || bytes.get(1).is_some_and(|major| *major != 3) {
-        return Err(HelloError::NotTls);
-    }
-    let Some(&[_, _, _, high, low]) = bytes.first_chunk::<RECORD_HEADER>() else { return Ok(None) };
-    match usize::from(u16::from_be_bytes([high, low])) {
-        // Empty handshake records carry nothing and would let a peer keep a connection busy for ever.
-        0 => Err(HelloError::RecordLength),
-        length if length > MAX_RECORD => Err(HelloError::RecordLength),
-        length => Ok(Some(length)),
-    }
-}
-
-fn message_length(message: &[u8]) -> Result<Option<usize>, HelloError> {
-    if message.first().is_some_and(|kind| *kind != CLIENT_HELLO) {
-        return Err(HelloError::NotClientHello);
-    }
-    let Some(&[_, high, middle, low]) = message.first_chunk::<HANDSHAKE_HEADER>() else { return Ok(None) };
-    Ok(Some(usize::from(high) << 16 | usize::from(middle) << 8 | usize::from(low)))
+    Assembly::default().peek(buf, max)
 }
 
 fn parse(message: &[u8], length: usize) -> Result<ClientHello, HelloError> {

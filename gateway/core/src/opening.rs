@@ -3,19 +3,21 @@
 #[cfg(test)]
 mod tests;
 
+use std::fmt;
+
 use postern_pgwire::cancel::CancelKey;
 use postern_pgwire::opening::{self as packet, Opening as Packet};
 
-use crate::hello::{self, ClientHello};
+use crate::hello::{self, Assembly, ClientHello};
 use crate::refusal::{Refusal, Speaking};
 
 /// One connection's opening. It is fed what the client sends and says what to do next.
 ///
 /// It holds at most the limit for a ClientHello and one feed, and answers each of SSLRequest and GSSENCRequest once, so
-/// the whole opening is bounded; its deadline is the caller's.
-#[derive(Debug)]
+/// the whole opening is bounded; its deadline is the caller's. However small the pieces, the work grows with their sum.
 pub struct Opening {
     received: Vec<u8>,
+    assembly: Assembly,
     max_hello: usize,
     ssl_answered: bool,
     gss_answered: bool,
@@ -40,7 +42,13 @@ impl Opening {
     /// An opening of which nothing was received yet; `max_hello` limits the ClientHello, in bytes on the wire.
     #[must_use]
     pub fn new(max_hello: usize) -> Self {
-        Self { received: Vec::new(), max_hello, ssl_answered: false, gss_answered: false }
+        Self {
+            received: Vec::new(),
+            assembly: Assembly::default(),
+            max_hello,
+            ssl_answered: false,
+            gss_answered: false,
+        }
     }
 
     /// Takes the next bytes from the client, which may be cut anywhere.
@@ -87,8 +95,8 @@ impl Opening {
         self.received
     }
 
-    fn hello(&self) -> Step {
-        match hello::peek(&self.received, self.max_hello) {
+    fn hello(&mut self) -> Step {
+        match self.assembly.peek(&self.received, self.max_hello) {
             Ok(None) => Step::NeedMore,
             Ok(Some(hello)) => Step::Hello(hello),
             Err(error) => Step::Refuse(error.into()),
@@ -107,5 +115,13 @@ impl Opening {
         }
         self.received.clear();
         Step::Reply(reply)
+    }
+}
+
+impl fmt::Debug for Opening {
+    /// Without the bytes: they may hold the secret of a cancel key.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_struct("Opening");
+        debug.field("received", &self.received.len()).field("speaking", &self.speaking()).finish_non_exhaustive()
     }
 }

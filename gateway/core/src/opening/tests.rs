@@ -102,6 +102,13 @@ fn a_cancel_request_gives_its_key() {
 }
 
 #[test]
+fn debug_hides_the_secret_of_a_cancel_key() {
+    let mut opening = opening();
+    opening.feed(&CANCEL);
+    assert_eq!(format!("{opening:?}"), "Opening { received: 16, speaking: Postgres, .. }");
+}
+
+#[test]
 fn other_protocols_are_refused_at_once() {
     for junk in [&b"GET / HTTP/1.1\r\n\r\n"[..], b"\x00\x00\x00\x01", b"SSH-2.0-OpenSSH_9.2\r\n", b"\xff"] {
         let mut opening = opening();
