@@ -160,7 +160,8 @@ impl Register {
 
     /// Notes that a registration connection of this instance ended. The member stays until its time is over.
     pub fn unlinked(&mut self, instance: &InstanceId, link: Link) {
-        if self.members.get_mut(instance).is_some_and(|member| member.links.remove(&link)) {
+        let Some(member) = self.members.get_mut(instance) else { return };
+        if member.links.remove(&link) && member.links.is_empty() {
             self.generation += 1;
         }
     }

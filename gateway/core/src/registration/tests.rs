@@ -217,8 +217,29 @@ fn every_change_is_a_new_generation() {
     assert!(grew(&register));
     register.allow(&id(5), 8, NOW);
     assert!(grew(&register));
+    register.allow(&id(5), 9, NOW);
+    assert!(grew(&register), "another block");
+    register.register(Claim { block: 9, ..claim(5) }, Link(2), NOW).unwrap();
+    assert!(grew(&register), "alive again");
+    register.unlinked(&id(5), Link(2));
+    assert!(grew(&register));
     register.expire(NOW + TIME_TO_LIVE, |_| false);
     assert!(grew(&register));
+}
+
+#[test]
+fn what_changes_nothing_is_no_new_generation() {
+    let mut register = register();
+    register.register(claim(5), Link(1), NOW).unwrap();
+    let before = register.generation();
+    register.register(claim(5), Link(1), NOW + 30).unwrap();
+    register.register(Claim { evidence_until: NOW + 7_200, ..claim(5) }, Link(2), NOW + 60).unwrap();
+    register.unlinked(&id(5), Link(1));
+    register.unlinked(&id(5), Link(9));
+    register.allow(&id(5), claim(5).block, NOW + 60);
+    register.refuse(&id(6));
+    register.expire(NOW + 61, |_| false);
+    assert_eq!(register.generation(), before);
 }
 
 /// Something that can happen to a register.
@@ -247,6 +268,7 @@ proptest! {
     #[test]
     fn the_commands_keep_the_tunnel_in_step_with_the_table(events in events()) {
         let mut register = register();
+        let mut shown = register.table();
         let mut peers: BTreeMap<TunnelKey, IpAddr> = BTreeMap::new();
         let mut now = NOW;
         for event in events {
@@ -276,6 +298,9 @@ proptest! {
                 }
             }
             let table = register.table();
+            let changed = !table.instances().eq(shown.instances());
+            prop_assert_eq!(table.generation() > shown.generation(), changed, "a generation is a change of the table");
+            shown = table.clone();
             let admitted = table.instances().filter(|at| at.standing != Standing::Refused);
             let addresses: BTreeSet<IpAddr> = admitted.map(|at| at.address).collect();
             prop_assert_eq!(addresses, peers.values().copied().collect::<BTreeSet<_>>());
