@@ -95,28 +95,27 @@ pub struct Postgres {
 }
 
 impl Postgres {
-    /// Makes a cluster in `folder` whose superuser `postgres` has the given password, and starts it.
+    /// Makes a cluster in `folder` whose superuser `postgres` has the password in a file, and starts it. The file
+    /// is deleted.
     pub(crate) async fn start(
         state: &State,
         installation: &Installation,
         name: &str,
         folder: &Path,
-        password: &str,
+        password_file: &Path,
     ) -> Result<Self, WorldError> {
         let folder = state.folder(folder)?;
-        let password_file = folder.join("superuser-password");
-        fs::write(&password_file, password).map_err(|error| WorldError::file(&password_file, error))?;
-        for path in [&folder, &password_file] {
-            let mode = if path.is_dir() { 0o700 } else { 0o600 };
-            let permissions = fs::Permissions::from_mode(mode);
-            fs::set_permissions(path, permissions).map_err(|error| WorldError::file(path, error))?;
-            installation.owner.map_or(Ok(()), |owner| owner.take(path))?;
+        let private = fs::Permissions::from_mode(0o700);
+        fs::set_permissions(&folder, private).map_err(|error| WorldError::file(&folder, error))?;
+        if let Some(owner) = installation.owner {
+            owner.take(&folder)?;
+            owner.take(password_file)?;
         }
         let data = folder.join("data");
         if !data.exists() {
-            initdb(installation, &data, &password_file).await?;
+            initdb(installation, &data, password_file).await?;
         }
-        fs::remove_file(&password_file).map_err(|error| WorldError::file(&password_file, error))?;
+        fs::remove_file(password_file).map_err(|error| WorldError::file(password_file, error))?;
 
         let mut recipe = Recipe::new(name, &installation.postgres).arguments([
             "-D".into(),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::process::Command;
 
-use crate::{Admin, Process, Recipe, State, WorldError};
+use crate::{Admin, Guest, Process, Recipe, State, WorldError};
 
 const READY: Duration = Duration::from_secs(60);
 
@@ -28,11 +28,6 @@ pub(crate) struct Prepared {
 }
 
 impl Prepared {
-    /// The password of Postgres' superuser, which follows from the keys of the CVM.
-    pub(crate) async fn superuser_password(&self) -> Result<String, WorldError> {
-        run(&self.program, &["password", "--config", &self.config.display().to_string()]).await
-    }
-
     /// Starts it. It is not ready yet.
     pub(crate) fn start(self, state: &State) -> Result<Sidecar, WorldError> {
         let arguments = [self.mode.to_owned(), "--config".to_owned(), self.config.display().to_string()];
@@ -97,18 +92,32 @@ impl Sidecar {
     }
 }
 
-/// Runs one of the program's short commands and gives what it printed.
-pub(crate) async fn run(program: &Path, arguments: &[&str]) -> Result<String, WorldError> {
+/// Has the program derive the password of Postgres' superuser from the keys of a CVM, and gives the file with it.
+pub(crate) async fn superuser_password(program: &Path, guest: &Guest) -> Result<PathBuf, WorldError> {
+    let file = guest.folder().join("superuser-password");
+    run(program, &["password", "--role", "postgres", "--out", &file.display().to_string()], guest).await?;
+    Ok(file)
+}
+
+/// Has the program write a client certificate that carries the quote of a CVM. Gives the files with it and with its key.
+pub(crate) async fn certificate(program: &Path, guest: &Guest) -> Result<(PathBuf, PathBuf), WorldError> {
+    let folder = guest.folder();
+    run(program, &["certificate", "--out-dir", &folder.display().to_string()], guest).await?;
+    Ok((folder.join("client.crt"), folder.join("client.key")))
+}
+
+/// Runs one of the program's short commands inside a CVM.
+async fn run(program: &Path, arguments: &[&str], guest: &Guest) -> Result<(), WorldError> {
     let words = format!("sidecar {}", arguments.join(" "));
     let mut command = Command::new(program);
-    command.args(arguments).stdin(Stdio::null()).kill_on_drop(true);
-    let output = tokio::time::timeout(READY, command.output()).await;
+    command.args(arguments).arg(format!("--agent=unix:{}", guest.socket().display()));
+    let output = tokio::time::timeout(READY, command.stdin(Stdio::null()).kill_on_drop(true).output()).await;
     let failed = |status: String, output: String| WorldError::Failed { program: words.clone(), status, output };
     let output = output
         .map_err(|_| failed(format!("no end within {READY:?}"), String::new()))?
         .map_err(|source| WorldError::Start { program: words.clone(), source })?;
     if output.status.success() {
-        return Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned());
+        return Ok(());
     }
     Err(failed(output.status.to_string(), String::from_utf8_lossy(&output.stderr).into_owned()))
 }

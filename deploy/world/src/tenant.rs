@@ -7,7 +7,7 @@ use crate::config::{Connect, Serve, common};
 use crate::gateway::DOMAIN;
 use crate::ports::Ports;
 use crate::registrar::Registrar;
-use crate::sidecar::Sidecar;
+use crate::sidecar::{self, Sidecar};
 use crate::world::{Foundation, Ground};
 use crate::{Admin, Guest, Postgres, WorldError};
 
@@ -185,7 +185,7 @@ impl Plot {
         let config = common(&guest, platform, self.database_admin) + &serve.to_toml();
         let name = format!("{}-database", self.name);
         let sidecar = Sidecar::prepare(state, &programs.sidecar, &name, "serve", &config, self.database_admin)?;
-        let password = sidecar.superuser_password().await?;
+        let password = sidecar::superuser_password(&programs.sidecar, &guest).await?;
         let postgres_name = format!("{}-postgres", self.name);
         let installation = ground.installation;
         let postgres = Postgres::start(state, installation, &postgres_name, &socket_folder, &password).await?;

@@ -285,14 +285,7 @@ impl World {
     /// # Errors
     /// When the program fails.
     pub async fn client_certificate(&self, tenant: &Tenant) -> Result<(PathBuf, PathBuf), WorldError> {
-        let application = tenant.application();
-        let folder = application.guest.folder();
-        let (certificate, key) = (folder.join("client.pem"), folder.join("client.key"));
-        let (config, text) =
-            (application.sidecar.config().display().to_string(), |path: &Path| path.display().to_string());
-        let arguments = ["certificate", "--config", &config, "--out", &text(&certificate), "--key-out", &text(&key)];
-        sidecar::run(&self.programs.sidecar, &arguments).await?;
-        Ok((certificate, key))
+        sidecar::certificate(&self.programs.sidecar, &tenant.application().guest).await
     }
 
     /// Starts one more sidecar in connect mode in a tenant's application CVM, towards any name and with any expectation of

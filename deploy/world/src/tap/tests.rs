@@ -58,3 +58,25 @@ async fn datagrams_of_each_client_come_back_to_it() {
     assert_eq!(tap.recording().occurrences(b"one"), 2);
     assert_eq!(tap.recording().bytes(), 18);
 }
+
+#[tokio::test]
+async fn no_datagram_is_lost_to_the_news_that_the_server_was_away() {
+    let server = UdpSocket::bind(any()).await.unwrap();
+    let address = server.local_addr().unwrap();
+    let tap = UdpTap::start(any(), address).await.unwrap();
+    let client = UdpSocket::bind(any()).await.unwrap();
+    let mut buffer = [0; 64];
+    client.send_to(b"hello", tap.address()).await.unwrap();
+    server.recv_from(&mut buffer).await.unwrap();
+    drop(server);
+    for _ in 0..20 {
+        client.send_to(b"lost", tap.address()).await.unwrap();
+    }
+    while tap.recording().occurrences(b"lost") < 20 {
+        tokio::task::yield_now().await;
+    }
+    let server = UdpSocket::bind(address).await.unwrap();
+    client.send_to(b"found", tap.address()).await.unwrap();
+    let (count, _) = server.recv_from(&mut buffer).await.unwrap();
+    assert_eq!(&buffer[..count], b"found");
+}

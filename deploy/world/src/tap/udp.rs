@@ -70,8 +70,11 @@ async fn forward(listening: Arc<UdpSocket>, to: SocketAddr, recording: Recording
             }
         };
         recording.add(path.flow, datagram);
-        // A datagram that cannot be sent is lost, as datagrams are.
-        drop(path.socket.send(datagram).await);
+        // What fails first may be the news that an earlier datagram found no server (ICMP port unreachable): this one was
+        // not tried then. What fails twice is lost, as datagrams are.
+        if path.socket.send(datagram).await.is_err() {
+            drop(path.socket.send(datagram).await);
+        }
     }
 }
 

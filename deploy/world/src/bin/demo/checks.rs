@@ -21,6 +21,7 @@ use crate::client::python::Python;
 use crate::client::{KeyPair, Login, Tls};
 use crate::report::{Outcome, Report, words};
 use certificates::Forgeries;
+use revocation::Revocation;
 
 /// How long one check may take.
 const DEADLINE: Duration = Duration::from_secs(120);
@@ -169,31 +170,61 @@ impl Scene {
     }
 
     async fn revocation(&self, report: &mut Report<impl Write>) {
-        let (Some(connected), Some(straight)) = (self.connected(0), self.straight(0, 0, 0)) else { return };
-        let check = revocation::cuts_the_live_session(&self.world, &self.python, 0, &connected);
-        report.check("compose hash removed: the live session is cut", DEADLINE, check).await;
-        let refusals = &["access denied", "not admitted", "SSL error"];
-        let check = refusals::refused(&self.psql, &straight, refusals);
-        report.check("compose hash removed: a new connection", DEADLINE, check).await;
-        let check = revocation::works_again(&self.world, &self.psql, 0, &straight);
-        report.check("compose hash added again: connections work", DEADLINE, check).await;
+        let (Some(connected), Some(straight), Some(tenant)) =
+            (self.connected(0), self.straight(0, 0, 0), self.world.tenant(0))
+        else {
+            return;
+        };
+        for (whose, guest, reason) in [
+            ("database", &tenant.database().guest, "access denied"),
+            ("application", &tenant.application().guest, "the compose hash is not allowed on chain"),
+        ] {
+            let revocation = Revocation { world: &self.world, registrar: tenant.registrar(), guest };
+            let check = revocation.cuts_the_live_session(&self.python, &connected);
+            report.check(&format!("{whose} removed from chain: the live session is cut"), DEADLINE, check).await;
+            let reasons = [reason];
+            let check = refusals::refused(&self.psql, &straight, &reasons);
+            report.check(&format!("{whose} removed from chain: a new connection"), DEADLINE, check).await;
+            let check = revocation.undone(&self.psql, &straight);
+            report.check(&format!("{whose} added again: connections work"), DEADLINE, check).await;
+        }
     }
 
     async fn recovery(&mut self, report: &mut Report<impl Write>) {
         let Some(login) = self.connected(0) else { return };
-        for part in ["Postgres", "the database's sidecar", "the gateway"] {
+        for part in [Part::Postgres, Part::Gateway, Part::Sidecar] {
             let check = self.crash_and_return(part, &login);
             report.check(&format!("{part} killed and restarted"), DEADLINE, check).await;
         }
     }
 
-    async fn crash_and_return(&mut self, part: &str, login: &Login) -> Outcome {
+    async fn crash_and_return(&mut self, part: Part, login: &Login) -> Outcome {
         let killed = Instant::now();
-        match (part, self.world.tenant_mut(0)) {
-            ("Postgres", Some(tenant)) => tenant.database_mut().postgres.crash().await.map_err(words)?,
-            ("the database's sidecar", Some(tenant)) => tenant.database_mut().sidecar.crash().await.map_err(words)?,
-            _ => self.world.gateway_mut().crash().await.map_err(words)?,
+        let database = self.world.tenant_mut(0).ok_or("no tenant")?.database_mut();
+        match part {
+            Part::Postgres => database.postgres.crash().await,
+            Part::Sidecar => database.sidecar.crash().await,
+            Part::Gateway => self.world.gateway_mut().crash().await,
         }
+        .map_err(words)?;
         recovery::works_again(&self.psql, login, killed).await
+    }
+}
+
+/// What is killed.
+#[derive(Clone, Copy)]
+enum Part {
+    Postgres,
+    Gateway,
+    Sidecar,
+}
+
+impl std::fmt::Display for Part {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Postgres => "Postgres",
+            Self::Gateway => "the gateway",
+            Self::Sidecar => "the database's sidecar",
+        })
     }
 }

@@ -18,13 +18,14 @@ const ROWS: usize = 1000;
 pub(crate) async fn psql(psql: &Psql, login: &Login, table: &str, marker: &str) -> Outcome {
     let started = Instant::now();
     let rows: Vec<String> = (0..ROWS).map(|number| format!("{number}|{marker} {number}")).collect();
-    let copied = rows.join("\n");
+    let values: Vec<String> = (0..ROWS).map(|number| format!("({number}, '{marker} {number}')")).collect();
     let script = format!(
         "set client_min_messages = warning;\n\
          drop table if exists {table};\n\
          create table {table} (id int primary key, body text not null);\n\
-         copy {table} from stdin with (delimiter '|');\n{copied}\n\\.\n\
-         select id, body from {table} order by id;\n"
+         insert into {table} values {};\n\
+         select id, body from {table} order by id;\n",
+        values.join(", ")
     );
     let printed = psql.run(login, &script).await?;
     let read: Vec<&str> = printed.lines().collect();
