@@ -107,20 +107,20 @@ impl Domain {
 
     /// Reads a host name.
     pub fn parse(&self, name: &HostName) -> Result<Route, RouteError> {
-        let under = |base: &HostName| name.as_str().strip_suffix(base.as_str());
+        let labels = self.bases.iter().filter_map(|base| in_front(name, base));
         // The longest base wins, so that a base domain may lie under another one.
-        let Some(rest) = self.bases.iter().filter_map(under).min_by_key(|rest| rest.len()) else {
-            return Err(RouteError::OutsideDomain);
-        };
-        if rest.is_empty() {
-            return Err(RouteError::NotOneLabel);
-        }
-        match rest.strip_suffix('.') {
+        match labels.min_by_key(|labels| labels.len()) {
             None => Err(RouteError::OutsideDomain),
-            Some(label) if label.contains('.') => Err(RouteError::NotOneLabel),
+            Some(labels) if labels.is_empty() || labels.contains('.') => Err(RouteError::NotOneLabel),
             Some(label) => parse_label(label),
         }
     }
+}
+
+/// The labels in front of a base domain, if the name is under it or is it.
+fn in_front<'a>(name: &'a HostName, base: &HostName) -> Option<&'a str> {
+    let rest = name.as_str().strip_suffix(base.as_str())?;
+    if rest.is_empty() { Some(rest) } else { rest.strip_suffix('.') }
 }
 
 fn parse_label(label: &str) -> Result<Route, RouteError> {
@@ -211,6 +211,19 @@ mod tests {
     fn anything_but_one_label_is_refused() {
         assert_eq!(parse("postern.test"), Err(RouteError::NotOneLabel));
         assert_eq!(parse(&format!("a.{ID}s.postern.test")), Err(RouteError::NotOneLabel));
+    }
+
+    #[test]
+    fn a_base_that_only_looks_like_the_end_of_the_name_hides_no_other() {
+        for bases in [["postern.test", "s.postern.test"], ["s.postern.test", "postern.test"]] {
+            let domain = Domain::new(bases.map(|base| base.parse().unwrap()).to_vec());
+            let parse = |name: &str| domain.parse(&name.parse().unwrap());
+            let route = Route { target: Target::App(ID.parse().unwrap()), port: Port::Sidecar };
+            assert_eq!(parse(&format!("{ID}s.postern.test")), Ok(route));
+            assert_eq!(parse(&format!("{ID}s.s.postern.test")), Ok(route));
+            assert_eq!(parse("s.postern.test"), Err(RouteError::NotOneLabel));
+            assert_eq!(parse("xpostern.test"), Err(RouteError::OutsideDomain));
+        }
     }
 
     #[test]
