@@ -140,7 +140,7 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        self.owner.clone().close(self);
+        self.owner.close(self);
     }
 }
 

@@ -4,7 +4,7 @@
 mod common;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use gateway::app::Gateway;
 use postern_gateway_core::table::{Instance, Standing};
@@ -99,6 +99,20 @@ async fn the_end_of_the_connection_is_noticed_and_the_route_stays() {
     };
     timeout(PATIENCE, noticed).await.unwrap();
     assert!(matches!(members(&gateway)[0].standing, Standing::Admitted { .. }));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_misses_its_renewals_counts_as_ended() {
+    let (site, chain, shutdown) = (Site::new(11), Arc::new(TestChain::default()), Shutdown::new());
+    let keys = [("REGISTRATION__REFRESH", "1s"), ("LIMITS__REGISTRATION", "500ms")];
+    let gateway = site.gateway_with(&chain, &shutdown, &keys).await;
+    let mut registration = site.connect(gateway.registration(), Some(site.keeper(&site.cvm(APP, "one")).await)).await;
+    registration.register(&key().public().to_string()).await;
+    let registered = Instant::now();
+    registration.closed().await;
+    let patience = registered.elapsed();
+    assert!((3..6).contains(&patience.as_secs()), "three renewals may be missed: {patience:?}");
+    assert!(!members(&gateway)[0].alive);
 }
 
 #[tokio::test(flavor = "multi_thread")]

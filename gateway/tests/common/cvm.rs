@@ -82,7 +82,18 @@ impl Site {
 
     /// A gateway with its doors open, in a CVM of its own.
     pub(crate) async fn gateway(&self, chain: &Arc<TestChain>, shutdown: &Shutdown) -> Gateway {
-        let config = Config::parse(&config(self.folder.path(), "127.0.0.1:0"), []).unwrap();
+        self.gateway_with(chain, shutdown, &[]).await
+    }
+
+    /// The same, with some keys set from the environment.
+    pub(crate) async fn gateway_with(
+        &self,
+        chain: &Arc<TestChain>,
+        shutdown: &Shutdown,
+        keys: &[(&str, &str)],
+    ) -> Gateway {
+        let variables = keys.iter().map(|(key, value)| (format!("POSTERN_GATEWAY__{key}"), (*value).to_owned()));
+        let config = Config::parse(&config(self.folder.path(), "127.0.0.1:0"), variables).unwrap();
         let agent = self.agent(&self.cvm(GATEWAY_APP, "gateway"));
         let attestor = app::judge(&config.attestation).unwrap();
         let keeper = app::identity(&agent, &config, &self.tasks).await.unwrap();
