@@ -96,7 +96,8 @@ impl Table {
     /// The instances to which a connection may go: those alive or, when none is, the others.
     ///
     /// `admitted` is asked for each instance that stands as admitted, so that the caller can add what only it knows, such
-    /// as the age of its view of the chain.
+    /// as the age of its view of the chain. Where all are closed, the reason is the one that gives most hope: a chain that
+    /// cannot be judged now may still allow one of them.
     pub fn candidates(
         &self,
         route: &Route,
@@ -108,7 +109,7 @@ impl Table {
         for instance in named {
             match admitted_now(instance, &admitted) {
                 Ok(()) => open.push(instance),
-                Err(refusal) => verdict = refusal,
+                Err(refusal) => verdict = more_hopeful(verdict, refusal),
             }
         }
         if open.is_empty() {
@@ -136,6 +137,11 @@ fn admitted_now(instance: &Instance, admitted: &impl Fn(&Instance) -> Result<(),
         Standing::Admitted { .. } => admitted(instance),
         Standing::Refused => Err(Refusal::NotAdmitted),
     }
+}
+
+/// Of two reasons always the same one, in whatever order they come.
+fn more_hopeful(one: Refusal, other: Refusal) -> Refusal {
+    std::cmp::max_by_key(one, other, |refusal| (*refusal == Refusal::ChainUnknown, *refusal))
 }
 
 fn candidate(instance: &Arc<Instance>, port: Port) -> Option<Candidate> {
@@ -198,6 +204,22 @@ mod tests {
         let table = Table::new(1, [instance(1, 1)]);
         let stale = |_: &Instance| Err(Refusal::ChainUnknown);
         assert_eq!(table.candidates(&to_app(1, Port::Sidecar), stale), Err(Refusal::ChainUnknown));
+    }
+
+    #[test]
+    fn the_reason_of_several_closed_instances_does_not_depend_on_their_ids() {
+        let refused = |number| Instance { standing: Standing::Refused, ..instance(number, 1) };
+        let stale = |_: &Instance| Err(Refusal::ChainUnknown);
+        for table in [[refused(1), instance(2, 1)], [instance(1, 1), refused(2)]].map(|both| Table::new(1, both)) {
+            assert_eq!(table.candidates(&to_app(1, Port::Sidecar), stale), Err(Refusal::ChainUnknown));
+        }
+        let differ = |closed: u8| {
+            move |at: &Instance| Err(if at.id.0[0] == closed { Refusal::NotAdmitted } else { Refusal::ChainUnknown })
+        };
+        for closed in [1, 2] {
+            let table = Table::new(1, [instance(1, 1), instance(2, 1)]);
+            assert_eq!(table.candidates(&to_app(1, Port::Sidecar), differ(closed)), Err(Refusal::ChainUnknown));
+        }
     }
 
     #[test]
