@@ -1,6 +1,6 @@
 use std::collections::BTreeSet;
 
-use postern_identity::{AppId, ComposeHash};
+use postern_identity::{AppId, ComposeHash, Register};
 
 use crate::Appraisal;
 
@@ -22,6 +22,18 @@ pub enum PolicyRefusal {
     /// It runs another composition.
     #[error("the peer runs compose hash {0}, which is not one of those expected")]
     ComposeHash(ComposeHash),
+    /// It runs an image that is in no cohort. Named by its MRTD.
+    #[error("the peer runs an image that no cohort has (MRTD {0})")]
+    UnknownImage(Register),
+    /// Each of its registers is in some cohort, but no cohort has them all. Named by its MRTD.
+    #[error("the peer's registers belong to several cohorts (MRTD {0})")]
+    MixedImage(Register),
+    /// The policy itself has ended, so that nobody is welcome.
+    #[error("the policy expired at {expires}")]
+    PolicyExpired {
+        /// When it ended, seconds since 1970.
+        expires: u64,
+    },
 }
 
 impl PeerPolicy {
@@ -54,6 +66,9 @@ impl PolicyRefusal {
         match self {
             Self::App(_) => "app_not_expected",
             Self::ComposeHash(_) => "compose_hash_not_expected",
+            Self::UnknownImage(_) => "image_unknown",
+            Self::MixedImage(_) => "image_mixed",
+            Self::PolicyExpired { .. } => "policy_expired",
         }
     }
 
@@ -63,6 +78,8 @@ impl PolicyRefusal {
         match self {
             Self::App(_) => "the peer belongs to another application than expected",
             Self::ComposeHash(_) => "the peer runs another composition than expected",
+            Self::UnknownImage(_) | Self::MixedImage(_) => "the peer runs another image than expected",
+            Self::PolicyExpired { .. } => "the policy by which peers are judged has expired",
         }
     }
 }
@@ -71,7 +88,7 @@ impl PolicyRefusal {
 mod tests {
     use super::*;
     use crate::AppIdentity;
-    use postern_identity::{DeviceId, InstanceId, Register};
+    use postern_identity::{DeviceId, InstanceId};
 
     fn peer() -> Appraisal {
         Appraisal {
