@@ -158,6 +158,3 @@ impl Drop for Link {
         self.meters.peers.decrement(f64::from(u32::try_from(left).unwrap_or(u32::MAX)));
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -231,3 +231,6 @@ fn written(result: TunnResult<'_>) -> (usize, Option<u8>) {
 fn passed(then: Option<Instant>, pause: Duration, now: Instant) -> bool {
     then.is_none_or(|then| now.saturating_duration_since(then) >= pause)
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use smoltcp::wire::{IpProtocol, IpVersion, Ipv4Packet, Ipv6Packet, TcpPacket};
+use smoltcp::wire::{IpProtocol, Ipv4Packet, Ipv6Packet, TcpPacket};
 
 /// The ends of a TCP segment, and the flags that start and end a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,17 +18,18 @@ impl Segment {
     /// Reads the headers of a packet; none when it is not a whole TCP segment over IPv4 or IPv6. Fragments and IPv6
     /// extension headers are not: inside a tunnel with an MTU of its own nobody has a reason to send them.
     pub(super) fn parse(packet: &[u8]) -> Option<Self> {
-        match IpVersion::of_packet(packet).ok()? {
-            IpVersion::Ipv4 => {
+        match packet.first()? >> 4 {
+            4 => {
                 let ip = Ipv4Packet::new_checked(packet).ok()?;
                 let whole = !ip.more_frags() && ip.frag_offset() == 0 && ip.next_header() == IpProtocol::Tcp;
                 whole.then(|| Self::of(ip.src_addr().into(), ip.dst_addr().into(), ip.payload()))?
             }
-            IpVersion::Ipv6 => {
+            6 => {
                 let ip = Ipv6Packet::new_checked(packet).ok()?;
                 let plain = ip.next_header() == IpProtocol::Tcp;
                 plain.then(|| Self::of(ip.src_addr().into(), ip.dst_addr().into(), ip.payload()))?
             }
+            _ => None,
         }
     }
 
