@@ -1,6 +1,7 @@
 //! The whole gateway: put together, run, and brought to an end.
 
 mod background;
+mod collateral;
 mod start;
 
 use std::net::SocketAddr;

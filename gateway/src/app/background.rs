@@ -11,7 +11,7 @@ use postern_plumbing::clock::unix_now;
 use postern_plumbing::tasks::{Task, maintenance};
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::Ground;
+use super::{Ground, collateral};
 use crate::audit;
 use crate::chain::{self, Chain};
 use crate::config::Config;
@@ -43,6 +43,7 @@ impl Background {
             expiry(Arc::clone(&chain), edge.members.clone()),
             meter(edge.sessions.clone()),
             chain_readiness(chain, readiness.register("chain"), config.chain.freshness.max_view_age),
+            collateral::keep_current(Arc::clone(&ground.attestor), config.attestation.collateral.clone()),
             identity_readiness(Arc::clone(&ground.keeper), readiness.register("identity")),
         ];
         Self { tasks }

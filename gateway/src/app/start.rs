@@ -127,10 +127,13 @@ pub fn judge(attestation: &Attestation) -> Result<Arc<Attestor>, StartError> {
     if !root.is_intel() {
         metrics::insecure("attestation.root");
     }
-    let path = &attestation.collateral;
-    let collateral =
-        Collateral::from_json(&read(path)?).map_err(|source| StartError::Collateral { path: path.clone(), source })?;
+    let collateral = collateral(&attestation.collateral)?;
     Ok(Attestor::new(Appraiser::new(root, attestation.policy.clone()), collateral))
+}
+
+/// Reads collateral from its file.
+pub(super) fn collateral(path: &Path) -> Result<Collateral, StartError> {
+    Collateral::from_json(&read(path)?).map_err(|source| StartError::Collateral { path: path.to_path_buf(), source })
 }
 
 /// Proves to the guest agent's hardware who we are, and keeps the certificate that says so fresh.
