@@ -1,7 +1,7 @@
 //! The configurations of a tenant's sidecars.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use postern_identity::AppId;
 
@@ -35,7 +35,7 @@ collateral = "{collateral}"
 pub(crate) struct Serve<'a> {
     pub(crate) socket_folder: &'a Path,
     /// Each role, and the file with its secret.
-    pub(crate) roles: [(&'a str, &'a Path); 2],
+    pub(crate) roles: [(&'a str, PathBuf); 2],
     /// The application that may connect.
     pub(crate) client: AppId,
     pub(crate) chain: ChainClient,
@@ -46,7 +46,7 @@ pub(crate) struct Serve<'a> {
 
 impl Serve<'_> {
     pub(crate) fn to_toml(&self) -> String {
-        let role = |(role, secret): (&str, &Path)| {
+        let role = |(role, secret): &(&str, PathBuf)| {
             format!("\n[[roles]]\nname = \"{role}\"\nsecret_files = [\"{}\"]\n", secret.display())
         };
         let text = format!(
@@ -80,7 +80,7 @@ listen = "127.0.0.1:0"
             registration = self.registration,
             gateway = self.gateway,
         );
-        self.roles.map(role).into_iter().fold(text, |text, role| text + &role)
+        self.roles.iter().map(role).fold(text, |text, role| text + &role)
     }
 }
 

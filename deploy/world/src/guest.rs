@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use postern_identity::AppId;
 use postern_plumbing::clock::unix_now;
-use postern_simulator::{Cvm, Tee};
+use postern_simulator::{Cvm, Measurements, Tee};
 use tokio::net::UnixStream;
 
-use crate::programs::Programs;
+use crate::world::Foundation;
 use crate::{Process, Recipe, State, WorldError};
 
 const READY: Duration = Duration::from_secs(20);
@@ -68,17 +68,17 @@ pub struct Guest {
 impl Guest {
     /// Boots `compose` as an instance of `app_id`. The folder (relative to the state folder) is the CVM's disk.
     pub(crate) async fn boot(
-        state: &State,
-        programs: &Programs,
-        platform: &Platform,
+        foundation: Foundation<'_>,
         folder: &str,
         app_id: AppId,
         compose: Vec<u8>,
+        measurements: Measurements,
     ) -> Result<Self, WorldError> {
+        let Foundation { state, programs, platform, .. } = foundation;
         let name = folder.replace('/', "-");
         let compose_file = state.write(Path::new(folder).join("app-compose.json"), &compose)?;
         let socket = state.path(folder).join("agent.sock");
-        let recipe = Recipe::new(format!("{name}-agent"), &programs.simulator).arguments([
+        let mut recipe = Recipe::new(format!("{name}-agent"), &programs.simulator).arguments([
             "agent".to_owned(),
             format!("--seed-file={}", platform.seed_file.display()),
             format!("--app-id={app_id}"),
@@ -86,10 +86,13 @@ impl Guest {
             format!("--instance={name}"),
             format!("--socket={}", socket.display()),
         ]);
+        if measurements.debug {
+            recipe = recipe.arguments(["--debug-td"]);
+        }
         let mut agent = recipe.start(state)?;
         let probe = async || UnixStream::connect(&socket).await.map(drop).map_err(|error| error.to_string());
         agent.ready(READY, probe).await?;
-        let cvm = Cvm::new(Arc::clone(platform.tee()), app_id, compose, &name);
+        let cvm = Cvm::with_measurements(Arc::clone(platform.tee()), app_id, compose, &name, measurements);
         Ok(Self { folder: state.path(folder), name, cvm, agent, socket })
     }
 

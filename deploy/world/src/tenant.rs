@@ -42,6 +42,8 @@ pub struct Database {
     pub postgres: Postgres,
     /// The CVM.
     pub guest: Guest,
+    /// What serve mode was told beyond what both modes are told.
+    pub(crate) serve: String,
 }
 
 /// The CVM with the application: its driver speaks plain Postgres to a sidecar in connect mode.
@@ -169,20 +171,22 @@ impl Plot {
         secrets: &Secrets,
     ) -> Result<Database, WorldError> {
         let Foundation { state, programs, platform, registrar } = ground.foundation;
-        let secret = |role: &str, secret: &str| state.write(guest.folder().join("secrets").join(role), secret);
-        let (read, read_write) =
-            (secret("teesql_read", &secrets.read)?, secret("teesql_readwrite", &secrets.read_write)?);
+        let secrets = [("teesql_read", &secrets.read), ("teesql_readwrite", &secrets.read_write)];
+        let [read, read_write] = secrets.map(|(role, secret)| {
+            state.write(guest.folder().join("secrets").join(role), secret).map(|file| (role, file))
+        });
         let socket_folder = guest.folder().join("postgres");
         let serve = Serve {
             socket_folder: &socket_folder,
-            roles: [("teesql_read", &read), ("teesql_readwrite", &read_write)],
+            roles: [read?, read_write?],
             client: application.cvm().app_id(),
             chain: ground.chain,
             kms: registrar.kms(),
             gateway: ground.gateway.guest.cvm().app_id(),
             registration: ground.gateway.registration(),
         };
-        let config = common(&guest, platform, self.database_admin) + &serve.to_toml();
+        let serve = serve.to_toml();
+        let config = common(&guest, platform, self.database_admin) + &serve;
         let name = format!("{}-database", self.name);
         let sidecar = Sidecar::prepare(state, &programs.sidecar, &name, "serve", &config, self.database_admin)?;
         let password = sidecar::superuser_password(&programs.sidecar, &guest).await?;
@@ -191,7 +195,7 @@ impl Plot {
         let postgres = Postgres::start(state, installation, &postgres_name, &socket_folder, &password).await?;
         let mut sidecar = sidecar.start(state)?;
         sidecar.ready().await?;
-        Ok(Database { sidecar, postgres, guest })
+        Ok(Database { sidecar, postgres, guest, serve })
     }
 
     async fn application(

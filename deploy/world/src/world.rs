@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 
 use futures_util::future::try_join_all;
 use postern_identity::AppId;
-use postern_simulator::OS_IMAGE;
+use postern_simulator::{Measurements, OS_IMAGE};
 
 use crate::chain::{Chain, ChainClient};
 use crate::config::Connect;
 use crate::gateway::{Addresses, Gateway, Surroundings};
+use crate::impostor::{Disguise, Impostor};
 use crate::ports::Ports;
 use crate::postgres::Installation;
 use crate::programs::Programs;
@@ -148,7 +149,7 @@ impl Foundation<'_> {
         let compose = compose.to_string().into_bytes();
         let file = self.state.write(Path::new(folder).join("app-compose.json"), &compose)?;
         let app_id = self.registrar.create_app(&file).await?;
-        Guest::boot(self.state, self.programs, self.platform, folder, app_id, compose).await
+        Guest::boot(*self, folder, app_id, compose, Measurements::default()).await
     }
 }
 
@@ -300,19 +301,36 @@ impl World {
         expected: AppId,
     ) -> Result<(Sidecar, SocketAddr), WorldError> {
         let (listen, admin) = (self.ports.address()?, Admin(self.ports.address()?));
-        let Some(tenant) = self.tenants.get(tenant) else {
-            return Err(WorldError::Missing(format!("there are only {} tenants", self.tenants.len())));
-        };
-        let foundation = Foundation {
-            state: &self.state,
-            programs: &self.programs,
-            platform: &self.platform,
-            registrar: &self.registrar,
-        };
+        let (tenant, foundation) = (self.existing(tenant)?, self.foundation());
         let connect = Connect { listen, host, gateway: self.address(), expected };
         let name = format!("{}-application-{}", tenant.name(), listen.port());
         let sidecar = tenant::connect_mode(foundation, &tenant.application().guest, &name, &connect, admin).await?;
         Ok((sidecar, listen))
+    }
+
+    /// Boots one more CVM that claims to be of a tenant's database application, and starts its sidecar, which tries to
+    /// register. `disguise` changes what it boots and what its quotes say.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub async fn impostor(&mut self, tenant: usize, disguise: Disguise) -> Result<Impostor, WorldError> {
+        let admin = Admin(self.ports.address()?);
+        let (tenant, foundation) = (self.existing(tenant)?, self.foundation());
+        tenant.impostor(foundation, disguise, admin).await
+    }
+
+    fn existing(&self, tenant: usize) -> Result<&Tenant, WorldError> {
+        let missing = || WorldError::Missing(format!("there are only {} tenants", self.tenants.len()));
+        self.tenants.get(tenant).ok_or_else(missing)
+    }
+
+    fn foundation(&self) -> Foundation<'_> {
+        Foundation {
+            state: &self.state,
+            programs: &self.programs,
+            platform: &self.platform,
+            registrar: &self.registrar,
+        }
     }
 
     /// The programs that it was built of.

@@ -6,6 +6,7 @@ mod certificates;
 mod isolation;
 mod recovery;
 mod refusals;
+mod registration;
 mod revocation;
 mod rows;
 
@@ -13,8 +14,8 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use postern_world::World;
 use postern_world::tap::TcpTap;
+use postern_world::{Disguise, World};
 
 use crate::client::psql::Psql;
 use crate::client::python::Python;
@@ -67,6 +68,7 @@ impl Scene {
         isolation::run(&self, &mut report).await;
         self.wrong_far_side(&mut report).await;
         self.certificates(&mut report).await;
+        self.impostors(&mut report).await;
         self.bad_input(&mut report).await;
         self.revocation(&mut report).await;
         self.recovery(&mut report).await;
@@ -150,6 +152,16 @@ impl Scene {
             let login = Login { tls: forgery.tls.clone(), ..good.clone() };
             let check = refusals::refused(&self.psql, &login, forgery.reasons);
             report.check(&format!("client with {}", forgery.name), DEADLINE, check).await;
+        }
+    }
+
+    async fn impostors(&mut self, report: &mut Report<impl Write>) {
+        for (name, disguise, reason) in [
+            ("a compose hash that is not on chain", Disguise::OtherCompose, "compose hash"),
+            ("the quote of a debug TD", Disguise::DebugTd, "debug mode"),
+        ] {
+            let check = registration::refused(&mut self.world, disguise, reason);
+            report.check(&format!("database CVM with {name} registers"), DEADLINE, check).await;
         }
     }
 

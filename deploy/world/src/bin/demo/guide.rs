@@ -1,5 +1,7 @@
 //! What a human is told when everything runs.
 
+use std::path::Path;
+
 use postern_world::{Tenant, World};
 
 use crate::report::words;
@@ -43,19 +45,26 @@ async fn of_tenant(world: &World, tenant: &Tenant) -> Result<String, String> {
         "
 Tenant {name}
   From the application's CVM, by connect mode; any driver, plain Postgres, the sidecar proves both ends:
-    psql \"host={local_host} port={local_port} user=teesql_readwrite password={secret} dbname=postgres sslmode=disable\"
+    export PGPASSWORD=$(cat {secret})
+    psql \"host={local_host} port={local_port} user=teesql_readwrite dbname=postgres sslmode=disable\"
   Straight at the gateway, with a certificate that carries a quote:
-    psql \"host={host} hostaddr={public_host} port={public_port} user=teesql_readwrite password={secret} \\
-      dbname=postgres sslmode=require sslcert={certificate} sslkey={key}\"
+    cd {folder}
+    psql \"host={host} hostaddr={public_host} port={public_port} \\
+      user=teesql_readwrite dbname=postgres sslmode=require sslcert={certificate} sslkey={key}\"
 ",
         name = tenant.name(),
         local_host = local.ip(),
         local_port = local.port(),
-        secret = tenant.secrets().read_write,
+        secret = tenant.database().guest.folder().join("secrets/teesql_readwrite").display(),
+        folder = tenant.application().guest.folder().display(),
         host = tenant.host(),
         public_host = public.ip(),
         public_port = public.port(),
-        certificate = certificate.display(),
-        key = key.display(),
+        certificate = file_name(&certificate),
+        key = file_name(&key),
     ))
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
