@@ -41,7 +41,7 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// Opens the doors on ground that was prepared by [`start`]. It serves until `shutdown`; then [`Gateway::run`] has to
+    /// Opens the doors on ground that was prepared before. It serves until `shutdown`; then [`Gateway::run`] has to
     /// be awaited.
     ///
     /// # Errors
