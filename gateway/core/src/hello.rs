@@ -125,15 +125,12 @@ fn parse_extensions(mut extensions: Reader<'_>, length: usize) -> Result<ClientH
             return Err(HelloError::Malformed);
         }
     }
+    // The name first: a client that sends next to nothing should hear what it most likely lacks.
+    let server_name = server_name.ok_or(HelloError::MissingServerName)?;
     if !seen.contains(&extension::SIGNATURE_ALGORITHMS) {
         return Err(HelloError::MissingSignatureAlgorithms);
     }
-    Ok(ClientHello {
-        server_name: server_name.ok_or(HelloError::MissingServerName)?,
-        alpn,
-        encrypted: seen.contains(&extension::ENCRYPTED_CLIENT_HELLO),
-        length,
-    })
+    Ok(ClientHello { server_name, alpn, encrypted: seen.contains(&extension::ENCRYPTED_CLIENT_HELLO), length })
 }
 
 /// RFC 6066 section 3: one list, with one entry, of type `host_name`.

@@ -65,7 +65,7 @@ impl Opening {
             Ok(Some((Packet::SslRequest, length))) => self.answer(length, b'S'),
             Ok(Some((Packet::GssEncRequest, length))) => self.answer(length, b'N'),
             Ok(Some((Packet::Cancel(key), length))) if length == self.received.len() => Step::Cancel(key),
-            Ok(Some((Packet::Cancel(_), _))) => Step::Refuse(Refusal::GluedBytes),
+            Ok(Some((Packet::Cancel(_), _))) => Step::Refuse(Refusal::TrailingCancel),
             Ok(Some((Packet::Startup(_), _))) => Step::Refuse(Refusal::PlaintextStartup),
             Err(_) => Step::Refuse(Refusal::UnknownProtocol),
         }

@@ -14,16 +14,20 @@ pub enum Refusal {
     UnknownProtocol,
     /// A Postgres session without TLS.
     PlaintextStartup,
-    /// SSLRequest or GSSENCRequest came twice, or in the wrong order.
+    /// GSSENCRequest came again after it was declined.
     RepeatedRequest,
-    /// Bytes came behind an SSLRequest or GSSENCRequest before it was answered (the class of CVE-2021-23222).
+    /// Bytes came behind an SSLRequest or GSSENCRequest before it was answered (the class of CVE-2021-23214).
     GluedBytes,
+    /// Bytes came behind a CancelRequest, which is the last thing a client sends on its connection.
+    TrailingCancel,
     /// After the answer to SSLRequest came something other than TLS, or the ClientHello could not be read.
     MalformedHello,
     /// The ClientHello breaks a rule of TLS: an extension or a name that comes twice.
     ContradictoryHello,
     /// The ClientHello is longer than this gateway accepts.
     OversizedHello,
+    /// The ClientHello lacks an extension without which no TLS 1.3 server can answer (RFC 8446 section 9.2).
+    IncompleteHello,
     /// The client did not say which host it wants.
     MissingServerName,
     /// The name is no host name that can be routed.
@@ -65,14 +69,16 @@ pub enum Speaking {
 
 impl Refusal {
     /// Every reason, for metrics that start at zero.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 22] = [
         Self::UnknownProtocol,
         Self::PlaintextStartup,
         Self::RepeatedRequest,
         Self::GluedBytes,
+        Self::TrailingCancel,
         Self::MalformedHello,
         Self::ContradictoryHello,
         Self::OversizedHello,
+        Self::IncompleteHello,
         Self::MissingServerName,
         Self::InvalidServerName,
         Self::NoRoute,
@@ -96,9 +102,11 @@ impl Refusal {
             Self::PlaintextStartup => "plaintext_startup",
             Self::RepeatedRequest => "repeated_request",
             Self::GluedBytes => "glued_bytes",
+            Self::TrailingCancel => "trailing_cancel",
             Self::MalformedHello => "malformed_hello",
             Self::ContradictoryHello => "contradictory_hello",
             Self::OversizedHello => "oversized_hello",
+            Self::IncompleteHello => "incomplete_hello",
             Self::MissingServerName => "missing_server_name",
             Self::InvalidServerName => "invalid_server_name",
             Self::NoRoute => "no_route",
@@ -121,11 +129,13 @@ impl Refusal {
         match self {
             Self::UnknownProtocol => "this port speaks TLS and the PostgreSQL protocol only",
             Self::PlaintextStartup => "TLS required: connect with sslmode=require or stronger",
-            Self::RepeatedRequest => "encryption was requested twice",
+            Self::RepeatedRequest => "GSSAPI encryption was requested twice",
             Self::GluedBytes => "received unencrypted data after an encryption request",
+            Self::TrailingCancel => "received data after a cancel request",
             Self::MalformedHello => "the TLS ClientHello could not be read",
             Self::ContradictoryHello => "the TLS ClientHello contradicts itself",
             Self::OversizedHello => "the TLS ClientHello is too large",
+            Self::IncompleteHello => "the TLS ClientHello lacks a required extension",
             Self::MissingServerName => "the client did not send a server name (SNI)",
             Self::InvalidServerName => "the server name (SNI) is not a host name",
             Self::NoRoute => "the server name (SNI) is not one of this gateway's",
@@ -155,7 +165,7 @@ impl Refusal {
     fn alert(self) -> Alert {
         match self {
             Self::ContradictoryHello | Self::OversizedHello => Alert::IllegalParameter,
-            Self::MissingServerName => Alert::MissingExtension,
+            Self::MissingServerName | Self::IncompleteHello => Alert::MissingExtension,
             Self::InvalidServerName | Self::NoRoute | Self::UnknownApp => Alert::UnrecognizedName,
             Self::NotAdmitted | Self::PortClosed => Alert::AccessDenied,
             Self::ChainUnknown | Self::Unreachable | Self::AppFull | Self::GatewayFull => Alert::InternalError,
@@ -164,6 +174,7 @@ impl Refusal {
             | Self::PlaintextStartup
             | Self::RepeatedRequest
             | Self::GluedBytes
+            | Self::TrailingCancel
             | Self::MalformedHello => Alert::DecodeError,
         }
     }
@@ -175,12 +186,14 @@ impl Refusal {
             Self::UnknownProtocol
             | Self::RepeatedRequest
             | Self::GluedBytes
+            | Self::TrailingCancel
             | Self::MalformedHello
             | Self::ContradictoryHello
             | Self::OversizedHello
+            | Self::IncompleteHello
             | Self::MissingServerName
-            | Self::InvalidServerName
-            | Self::NoRoute
+            | Self::InvalidServerName => SqlState::PROTOCOL_VIOLATION,
+            Self::NoRoute
             | Self::UnknownApp
             | Self::NotAdmitted
             | Self::PortClosed
@@ -188,7 +201,7 @@ impl Refusal {
             | Self::Unreachable
             | Self::Timeout
             | Self::ClientGone
-            | Self::UnknownCancelKey => SqlState::PROTOCOL_VIOLATION,
+            | Self::UnknownCancelKey => SqlState::CONNECTION_REJECTED,
         };
         let response = ErrorResponse::fatal(code, self.public());
         match self.hint() {
@@ -209,12 +222,12 @@ impl From<HelloError> for Refusal {
             HelloError::DuplicateExtension | HelloError::ServerNameList => Self::ContradictoryHello,
             HelloError::ServerName(_) => Self::InvalidServerName,
             HelloError::MissingServerName => Self::MissingServerName,
+            HelloError::MissingSignatureAlgorithms => Self::IncompleteHello,
             HelloError::NotTls
             | HelloError::RecordLength
             | HelloError::NotClientHello
             | HelloError::TrailingData
-            | HelloError::Malformed
-            | HelloError::MissingSignatureAlgorithms => Self::MalformedHello,
+            | HelloError::Malformed => Self::MalformedHello,
         }
     }
 }
@@ -243,10 +256,19 @@ mod tests {
     }
 
     #[test]
+    fn who_breaks_no_rule_is_not_told_so() {
+        let code = |refusal: Refusal| refusal.error_response().sqlstate().code();
+        assert_eq!((code(Refusal::Timeout), code(Refusal::ClientGone)), ("08004", "08004"));
+        assert_eq!((code(Refusal::GluedBytes), code(Refusal::TrailingCancel)), ("08P01", "08P01"));
+        assert_eq!(code(Refusal::GatewayFull), "53300");
+    }
+
+    #[test]
     fn a_tls_client_hears_an_alert_and_a_silent_one_hears_nothing() {
         let alert = |refusal: Refusal| refusal.wire(Speaking::Tls);
         assert_eq!(alert(Refusal::UnknownApp), [21, 3, 3, 0, 2, 2, 112]);
         assert_eq!(alert(Refusal::MissingServerName), [21, 3, 3, 0, 2, 2, 109]);
+        assert_eq!(alert(HelloError::MissingSignatureAlgorithms.into()), [21, 3, 3, 0, 2, 2, 109]);
         assert_eq!(alert(Refusal::NotAdmitted), [21, 3, 3, 0, 2, 2, 49]);
         assert_eq!(alert(Refusal::Unreachable), [21, 3, 3, 0, 2, 2, 80]);
         assert_eq!(alert(Refusal::MalformedHello), [21, 3, 3, 0, 2, 2, 50]);

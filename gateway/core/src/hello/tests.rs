@@ -98,7 +98,7 @@ fn names_that_are_no_host_names_are_refused() {
 #[test]
 fn what_a_server_needs_must_be_there() {
     assert_eq!(peeked(&handmade(&[signature_algorithms()])), Err(HelloError::MissingServerName));
-    assert_eq!(peeked(&handmade(&[])), Err(HelloError::MissingSignatureAlgorithms));
+    assert_eq!(peeked(&handmade(&[])), Err(HelloError::MissingServerName));
     assert_eq!(peeked(&handmade(&[server_names(&[(0, b"a.test")])])), Err(HelloError::MissingSignatureAlgorithms));
 }
 

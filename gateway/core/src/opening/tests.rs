@@ -98,7 +98,7 @@ fn a_cancel_request_gives_its_key() {
     let mut after_gss = opening();
     after_gss.feed(&GSS_REQUEST);
     assert_eq!(after_gss.feed(&CANCEL), Step::Cancel(key));
-    assert_eq!(opening().feed(&[&CANCEL[..], b"x"].concat()), Step::Refuse(Refusal::GluedBytes));
+    assert_eq!(opening().feed(&[&CANCEL[..], b"x"].concat()), Step::Refuse(Refusal::TrailingCancel));
 }
 
 #[test]
