@@ -1,11 +1,19 @@
+mod issued;
+mod verify;
+
 use std::collections::BTreeMap;
 use std::fmt;
+use std::str::FromStr;
 
 use dcap_qvl::{QeIdentity, QuoteCollateralV3, TcbInfo};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use x509_parser::prelude::{CertificateRevocationList, FromDer};
+
+use crate::TrustRoot;
+
+pub use issued::Issued;
 
 /// A processor family, model, stepping, platform type and custom SKU: what collateral is issued for.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -23,6 +31,16 @@ impl fmt::Debug for Fmspc {
     }
 }
 
+impl FromStr for Fmspc {
+    type Err = hex::FromHexError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let mut fmspc = Self([0; 6]);
+        hex::decode_to_slice(text, &mut fmspc.0)?;
+        Ok(fmspc)
+    }
+}
+
 /// What Intel publishes about platforms, as far as we have it: TCB levels, the quoting enclave's identity and revocation
 /// lists, one set per [`Fmspc`].
 ///
@@ -34,6 +52,7 @@ pub struct Collateral(BTreeMap<Fmspc, Entry>);
 struct Entry {
     collateral: QuoteCollateralV3,
     window: Window,
+    issued: Issued,
 }
 
 /// When collateral says it is current, in seconds since 1970.
@@ -71,6 +90,26 @@ pub enum CollateralError {
     /// Two sets for one kind of platform.
     #[error("there are two sets of collateral for FMSPC {0}")]
     Duplicate(Fmspc),
+    /// A part was not issued under the trusted root.
+    #[error("the {part} is not what the trusted root's authorities issue: {detail}")]
+    Unverified {
+        /// Which part.
+        part: &'static str,
+        /// What is wrong.
+        detail: &'static str,
+    },
+    /// A part is not in force yet, or not any more.
+    #[error("the collateral for FMSPC {fmspc} is in force from {from} to {until}, and it is {now}")]
+    NotCurrent {
+        /// The kind of platform.
+        fmspc: Fmspc,
+        /// Start, seconds since 1970.
+        from: u64,
+        /// End, seconds since 1970.
+        until: u64,
+        /// The time of the verification.
+        now: u64,
+    },
 }
 
 /// A bundle of more bytes than this is refused unread. One set has about 25 KB.
@@ -129,11 +168,42 @@ impl Collateral {
         if tcb_info.id != "TDX" {
             return Err(CollateralError::NotTdx(tcb_info.id));
         }
-        let mut fmspc = Fmspc([0; 6]);
-        hex::decode_to_slice(&tcb_info.fmspc, &mut fmspc.0).map_err(part("TCB info's FMSPC"))?;
-        let window = window(&collateral, &tcb_info)?;
-        self.0.insert(fmspc, Entry { collateral, window });
+        let fmspc: Fmspc = tcb_info.fmspc.parse().map_err(part("TCB info's FMSPC"))?;
+        let qe_identity: QeIdentity = json("QE identity", &collateral.qe_identity)?;
+        let windows = windows(&collateral, &tcb_info, &qe_identity)?;
+        let window = windows.into_iter().fold(Window { from: 0, until: u64::MAX }, Window::overlap);
+        let evaluation = tcb_info.tcb_evaluation_data_number.min(qe_identity.tcb_evaluation_data_number);
+        let issued = Issued::new(windows.map(|window| window.from), evaluation);
+        self.0.insert(fmspc, Entry { collateral, window, issued });
         Ok(fmspc)
+    }
+
+    /// Checks that every set was issued under `root` and is in force at `now`, as far as that can be said without a quote.
+    ///
+    /// It is no substitute for what is verified with every quote. It tells collateral that is worth keeping from what a
+    /// lying source made up, before it takes the place of better.
+    ///
+    /// # Errors
+    /// When a part is signed by somebody else, its signer is revoked or out of date, or it is not in force.
+    pub fn verify(&self, root: &TrustRoot, now: u64) -> Result<(), CollateralError> {
+        self.0.iter().try_for_each(|(fmspc, entry)| {
+            let Window { from, until } = entry.window;
+            if now < from || now >= until {
+                return Err(CollateralError::NotCurrent { fmspc: *fmspc, from, until, now });
+            }
+            verify::verify(&entry.collateral, root, now)
+        })
+    }
+
+    /// Takes over what another one knows; where both know a kind of platform, the other's is kept.
+    pub fn merge(&mut self, other: Self) {
+        self.0.extend(other.0);
+    }
+
+    /// What is known of one kind of platform alone.
+    #[must_use]
+    pub fn only(&self, fmspc: Fmspc) -> Option<Self> {
+        self.0.get(&fmspc).map(|entry| Self(BTreeMap::from([(fmspc, entry.clone())])))
     }
 
     /// Whether nothing is known.
@@ -147,23 +217,34 @@ impl Collateral {
         self.0.iter().map(|(fmspc, entry)| (*fmspc, entry.window))
     }
 
+    /// When the parts of each set were issued.
+    pub fn issued(&self) -> impl Iterator<Item = (Fmspc, Issued)> {
+        self.0.iter().map(|(fmspc, entry)| (*fmspc, entry.issued))
+    }
+
     pub(crate) fn of(&self, fmspc: Fmspc) -> Option<(&QuoteCollateralV3, Window)> {
         self.0.get(&fmspc).map(|entry| (&entry.collateral, entry.window))
     }
 }
 
-fn window(collateral: &QuoteCollateralV3, tcb_info: &TcbInfo) -> Result<Window, CollateralError> {
-    let qe_identity: QeIdentity = json("QE identity", &collateral.qe_identity)?;
-    let windows = [
+impl Window {
+    fn overlap(self, other: Self) -> Self {
+        Self { from: self.from.max(other.from), until: self.until.min(other.until) }
+    }
+}
+
+/// In the order in which [`Issued::new`] takes their beginnings.
+fn windows(
+    collateral: &QuoteCollateralV3,
+    tcb_info: &TcbInfo,
+    qe_identity: &QeIdentity,
+) -> Result<[Window; 4], CollateralError> {
+    Ok([
         json_window("TCB info", &tcb_info.issue_date, &tcb_info.next_update)?,
         json_window("QE identity", &qe_identity.issue_date, &qe_identity.next_update)?,
         crl_window("root CRL", &collateral.root_ca_crl)?,
         crl_window("PCK CRL", &collateral.pck_crl)?,
-    ];
-    Ok(windows.into_iter().fold(Window { from: 0, until: u64::MAX }, |all, one| Window {
-        from: all.from.max(one.from),
-        until: all.until.min(one.until),
-    }))
+    ])
 }
 
 fn json_window(name: &'static str, issued: &str, next: &str) -> Result<Window, CollateralError> {

@@ -20,7 +20,9 @@ mod trust;
 
 pub use appraiser::{Appraisal, Appraiser};
 pub use claims::QuoteClaims;
-pub use collateral::{Collateral, CollateralError, Fmspc, MAX_BUNDLE_BYTES, Window};
+pub use collateral::{Collateral, CollateralError, Fmspc, Issued, MAX_BUNDLE_BYTES, Window};
+/// The collateral of one kind of platform, as dcap-qvl names and writes it.
+pub use dcap_qvl::QuoteCollateralV3 as CollateralSet;
 pub use event_log::AppIdentity;
 pub use peer::{PeerPolicy, PolicyRefusal};
 pub use policy::Policy;
