@@ -1,29 +1,37 @@
 //! dstack's guest-agent API for one simulated CVM.
 //!
-//! `GET` or `POST /<Method>`, JSON in and out, snake_case names, byte strings as lower-case hex, errors as status 400 with
-//! `{"error": "..."}`. Request targets may be in absolute form, and responses always carry a `Content-Length`, because
-//! clients exist that send the one and cannot read a chunked body.
+//! `GET` or `POST /<Method>`, JSON in and out, snake_case names, byte strings as lower-case hex, errors as status 400 (404 for
+//! a method that does not exist, 413 for a body that is too large) with `{"error": "..."}`. Request targets may be in absolute
+//! form, and responses always carry a `Content-Length`, because clients exist that send the one and cannot read a chunked
+//! body.
+//!
+//! These are the methods of dstack 0.5.11, which later releases serve unchanged. Not simulated: the older `Tappd` service, the
+//! newer one below `/v1`, and bodies in protobuf.
 
+mod body;
+mod info;
 mod methods;
 mod parameters;
+mod signatures;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use axum::Router;
 use axum::extract::DefaultBodyLimit;
+use axum::http::Uri;
 use axum::routing::{MethodRouter, get};
-use tokio::net::UnixListener;
+use axum::serve::Listener;
+use axum::{Router, middleware};
 
+use self::parameters::Refusal;
 use crate::Cvm;
-
-/// The largest request body that is read, in bytes.
-const MAX_BODY: usize = 64 * 1024;
 
 /// What the methods work with.
 #[derive(Clone)]
 struct Agent {
     cvm: Arc<Cvm>,
     clock: fn() -> u64,
+    /// The certificate that `Info` shows, made when it is first asked for.
+    shown: Arc<OnceLock<String>>,
 }
 
 /// The API of one CVM. `clock` gives unix seconds and dates the certificates.
@@ -37,23 +45,34 @@ pub fn router(cvm: Arc<Cvm>, clock: fn() -> u64) -> Router {
     }
     Router::new()
         .route("/GetTlsKey", both(methods::tls_key))
-        .route("/GetKey", both(methods::key))
+        .route("/GetKey", both(signatures::key))
         .route("/GetQuote", both(methods::quote))
-        .route("/Info", both(methods::info))
+        .route("/Attest", both(methods::attest))
+        .route("/EmitEvent", both(methods::emit_event))
+        .route("/Info", both(info::info))
+        .route("/Sign", both(signatures::sign))
+        .route("/Verify", both(signatures::verify))
         .route("/Version", both(methods::version))
-        .layer(DefaultBodyLimit::max(MAX_BODY))
-        .with_state(Agent { cvm, clock })
+        .fallback(no_method)
+        .method_not_allowed_fallback(no_method)
+        .layer(DefaultBodyLimit::disable())
+        .layer(middleware::from_fn(body::read_first))
+        .with_state(Agent { cvm, clock, shown: Arc::default() })
 }
 
-/// Serves the API of one CVM until `stop` ends.
+/// Serves the API of one CVM on a Unix socket or a TCP port until `stop` ends.
 ///
 /// # Errors
 /// When the listener fails.
-pub async fn serve(
-    listener: UnixListener,
+pub async fn serve<L: Listener<Addr: std::fmt::Debug>>(
+    listener: L,
     cvm: Arc<Cvm>,
     clock: fn() -> u64,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
     axum::serve(listener, router(cvm, clock)).with_graceful_shutdown(stop).await
+}
+
+async fn no_method(uri: Uri) -> Refusal {
+    Refusal::no_method(uri.path().trim_start_matches('/'))
 }

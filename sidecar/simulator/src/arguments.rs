@@ -1,8 +1,9 @@
 //! The command line.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{ArgGroup, Args, Parser, Subcommand};
 use postern_identity::AppId;
 use postern_simulator::Faults;
 
@@ -19,7 +20,7 @@ pub(crate) struct Arguments {
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
-    /// Serve dstack's guest-agent API for one simulated CVM on a Unix socket, until SIGINT or SIGTERM
+    /// Serve dstack's guest-agent API for one simulated CVM on a Unix socket, a TCP port or both, until SIGINT or SIGTERM
     Agent(AgentArguments),
     /// Write the simulated root certificate as PEM, for the trust root of gateway and sidecar
     Root {
@@ -44,6 +45,7 @@ pub(crate) enum Command {
 }
 
 #[derive(Args)]
+#[command(group(ArgGroup::new("endpoint").args(["socket", "listen"]).required(true).multiple(true)))]
 pub(crate) struct AgentArguments {
     /// File with the seed of the platform: 64 hex digits
     #[arg(long, value_name = "FILE")]
@@ -59,7 +61,13 @@ pub(crate) struct AgentArguments {
     pub(crate) instance: String,
     /// The Unix socket to serve on
     #[arg(long, value_name = "PATH")]
-    pub(crate) socket: PathBuf,
+    pub(crate) socket: Option<PathBuf>,
+    /// The TCP address to serve on, as http://ADDRESS; port 0 stands for any
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) listen: Option<SocketAddr>,
+    /// Insecure: let --listen be an address that other machines reach; whoever does gets the keys
+    #[arg(long, requires = "listen")]
+    pub(crate) insecure_listen_anywhere: bool,
     /// Fault: the debug attribute is on
     #[arg(long)]
     pub(crate) debug_td: bool,

@@ -32,6 +32,8 @@ pub struct CertificateRequest {
     pub alt_names: Vec<String>,
     /// The attestation to carry.
     pub attestation: Attestation,
+    /// Whether it carries what the KMS says about the application.
+    pub app_info: bool,
     /// Whether it may be used by a server.
     pub server_auth: bool,
     /// Whether it may be used by a client.
@@ -89,9 +91,10 @@ impl Cvm {
             (request.client_auth, ExtendedKeyUsagePurpose::ClientAuth),
         ];
         params.extended_key_usages = usages.into_iter().filter_map(|(wanted, usage)| wanted.then_some(usage)).collect();
-        params
-            .custom_extensions
-            .push(CustomExtension::from_oid_content(postern_attest::oid::USAGE, octet_string(b"app:custom")));
+        params.custom_extensions.push(extension(postern_attest::oid::USAGE, b"app:custom"));
+        if request.app_info {
+            params.custom_extensions.push(extension(postern_attest::oid::APP_INFO, &self.app_info()));
+        }
         Ok(params)
     }
 
@@ -116,12 +119,10 @@ impl Cvm {
         let app_pem = app_params.signed_by(&app_key, &root)?.pem();
         Ok((Issuer::new(app_params, app_key), [app_pem, root_pem]))
     }
+}
 
-    /// The application's CA as PEM.
-    pub(crate) fn app_certificate(&self) -> Result<String, SimulatorError> {
-        let (_, [app_pem, _]) = self.authorities()?;
-        Ok(app_pem)
-    }
+fn extension(oid: &[u64], content: &[u8]) -> CustomExtension {
+    CustomExtension::from_oid_content(oid, octet_string(content))
 }
 
 fn fresh_key() -> Result<KeyPair, SimulatorError> {

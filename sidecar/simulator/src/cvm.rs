@@ -2,19 +2,14 @@
 
 use std::sync::Arc;
 
-use hkdf::Hkdf;
 use postern_attest::event_log::{Event, EventLog};
-use postern_identity::{AppId, ComposeHash, InstanceId, OsImageHash, Register};
+use postern_identity::{AppId, ComposeHash, InstanceId, OsImageHash};
 use sha2::{Digest as _, Sha256};
-use zeroize::Zeroizing;
 
-use crate::{Measurements, Tee};
+use crate::{Measurements, Tee, boot};
 
 /// The image that every simulated CVM booted.
 pub const OS_IMAGE: OsImageHash = OsImageHash(*b"SIMULATED OS IMAGE - NOT A REAL ");
-
-/// dstack's salt for every key that it derives.
-const KEY_SALT: &[u8] = b"RATLS";
 
 /// A confidential VM on a simulated platform.
 #[derive(Debug)]
@@ -36,7 +31,8 @@ impl Cvm {
         Self::with_measurements(tee, app_id, compose, instance, Measurements::default())
     }
 
-    /// As [`Cvm::new`], with chosen measurements. RTMR3 always follows from the event log.
+    /// As [`Cvm::new`], with chosen measurements. RTMR3 always follows from the event log, and a register with another value
+    /// than the default has no events in it.
     #[must_use]
     pub fn with_measurements(
         tee: Arc<Tee>,
@@ -47,9 +43,12 @@ impl Cvm {
     ) -> Self {
         let instance_id = instance_id(instance, &app_id);
         let compose_hash = compose_hash(&compose);
-        let event_log = boot_log(&app_id, &compose_hash, &instance_id, &key_provider(&tee));
+        let runtime = runtime_events(&app_id, &compose_hash, &instance_id, &key_provider(&tee));
         let [rtmr0, rtmr1, rtmr2, _] = measurements.rtmr;
-        let rtmr = [rtmr0, rtmr1, rtmr2, extend_all(&event_log)];
+        let booted = (0..).zip([rtmr0, rtmr1, rtmr2]).filter(|(number, value)| boot::register(*number) == *value);
+        let boot = booted.flat_map(|(number, _)| boot::events(number));
+        let event_log = EventLog(boot.chain(runtime.iter().cloned()).collect());
+        let rtmr = [rtmr0, rtmr1, rtmr2, boot::replay(runtime.into_iter())];
         Self { tee, app_id, compose, instance_id, event_log, measurements: Measurements { rtmr, ..measurements } }
     }
 
@@ -83,7 +82,7 @@ impl Cvm {
         compose_hash(&self.compose)
     }
 
-    /// The events of the boot, in the order of dstack's guest.
+    /// The events of the boot: those of firmware and kernel, then dstack's own in the order of its guest.
     #[must_use]
     pub fn event_log(&self) -> &EventLog {
         &self.event_log
@@ -101,16 +100,14 @@ impl Cvm {
         self.tee.quote(&self.measurements, report_data)
     }
 
-    /// The key of a path, as dstack's `GetKey` derives it: all instances of one application share it.
-    #[must_use]
-    pub fn derive_key(&self, path: &str) -> Zeroizing<[u8; 32]> {
-        let root = derive(self.tee.seed(), &[self.app_id.as_bytes(), b"app-key"]);
-        derive(root.as_ref(), &[path.as_bytes()])
-    }
-
     /// What released the keys, as the event log names it.
     pub(crate) fn key_provider(&self) -> Vec<u8> {
         key_provider(&self.tee)
+    }
+
+    /// SHA-256 over MRTD, the registers of the boot and what released the keys, as dstack names a system.
+    pub(crate) fn mr_system(&self) -> [u8; 32] {
+        self.registers(3).chain_update(Sha256::digest(self.key_provider())).finalize().into()
     }
 
     /// SHA-256 over MRTD and all four registers, as dstack aggregates them when no configuration id is set.
@@ -128,14 +125,6 @@ impl Cvm {
     }
 }
 
-/// HKDF-SHA256 with dstack's salt; the context is concatenated without separators.
-fn derive(key: &[u8], context: &[&[u8]]) -> Zeroizing<[u8; 32]> {
-    let mut derived = Zeroizing::new([0; 32]);
-    let expanded = Hkdf::<Sha256>::new(Some(KEY_SALT), key).expand_multi_info(context, derived.as_mut());
-    debug_assert!(expanded.is_ok(), "32 bytes are far below the limit of HKDF-SHA256");
-    derived
-}
-
 fn compose_hash(compose: &[u8]) -> ComposeHash {
     ComposeHash(Sha256::digest(compose).into())
 }
@@ -148,11 +137,18 @@ fn instance_id(name: &str, app_id: &AppId) -> InstanceId {
 }
 
 fn key_provider(tee: &Tee) -> Vec<u8> {
-    serde_json::json!({"name": "kms", "id": hex::encode(Sha256::digest(tee.root_der()))}).to_string().into_bytes()
+    // Written by hand, as it is measured: serde_json's order of keys depends on the features that a build happens to have.
+    format!(r#"{{"name":"kms","id":"{}"}}"#, hex::encode(Sha256::digest(tee.root_der()))).into_bytes()
 }
 
-fn boot_log(app_id: &AppId, compose_hash: &ComposeHash, instance_id: &InstanceId, key_provider: &[u8]) -> EventLog {
-    EventLog(vec![
+/// dstack's own events of a boot, all of which extend RTMR3.
+fn runtime_events(
+    app_id: &AppId,
+    compose_hash: &ComposeHash,
+    instance_id: &InstanceId,
+    key_provider: &[u8],
+) -> Vec<Event> {
+    vec![
         Event::runtime("system-preparing", b""),
         Event::runtime("app-id", app_id.as_bytes()),
         Event::runtime("compose-hash", compose_hash.as_bytes()),
@@ -161,16 +157,7 @@ fn boot_log(app_id: &AppId, compose_hash: &ComposeHash, instance_id: &InstanceId
         Event::runtime("os-image-hash", OS_IMAGE.as_bytes()),
         Event::runtime("key-provider", key_provider),
         Event::runtime("system-ready", b""),
-    ])
-}
-
-/// RTMR3 after the events, as the hardware would have extended it.
-fn extend_all(log: &EventLog) -> Register {
-    use sha2::Sha384;
-    let extend = |register: [u8; 48], event: &Event| -> [u8; 48] {
-        Sha384::new().chain_update(register).chain_update(&event.digest).finalize().into()
-    };
-    Register(log.0.iter().fold([0; 48], extend))
+    ]
 }
 
 #[cfg(test)]
@@ -182,30 +169,6 @@ mod tests {
     }
 
     #[test]
-    fn keys_match_a_fixed_vector() {
-        // HKDF-SHA256 (RFC 5869) by another implementation: salt "RATLS", key 00 01 .. 1f, info "pg/superuser".
-        let key: [u8; 32] = std::array::from_fn(|index| u8::try_from(index).unwrap());
-        assert_eq!(
-            hex::encode(derive(&key, &[b"pg/", b"superuser"])),
-            "1e42e6cb8c55ed5cb831b5faf53e1e598056f956fc1ec19e7d442ef170dc25a2"
-        );
-        // The same, with a root derived from the seed 07 .. 07 and the app id a0 .. a0 followed by "app-key".
-        assert_eq!(
-            hex::encode(cvm(7, 0xa0, "one").derive_key("pg/superuser")),
-            "731f8c160324d4ec37b74df58e1f4c3dce4d30953846a77f587030e84c38fbab"
-        );
-    }
-
-    #[test]
-    fn keys_are_shared_inside_an_application_and_nowhere_else() {
-        let key = cvm(7, 1, "one").derive_key("path");
-        assert_eq!(key, cvm(7, 1, "two").derive_key("path"));
-        assert_ne!(key, cvm(7, 2, "one").derive_key("path"));
-        assert_ne!(key, cvm(8, 1, "one").derive_key("path"));
-        assert_ne!(key, cvm(7, 1, "one").derive_key("another"));
-    }
-
-    #[test]
     fn an_instance_is_named_by_its_disk_and_its_application() {
         assert_eq!(cvm(7, 1, "one").instance_id(), cvm(8, 1, "one").instance_id());
         assert_ne!(cvm(7, 1, "one").instance_id(), cvm(7, 1, "two").instance_id());
@@ -213,13 +176,27 @@ mod tests {
     }
 
     #[test]
-    fn the_event_log_replays_to_the_register_in_the_quote() {
+    fn the_event_log_replays_to_the_registers_in_the_quote() {
         let cvm = cvm(7, 1, "one");
+        for (number, register) in (0..).zip(cvm.measurements().rtmr) {
+            assert_eq!(boot::replay(cvm.event_log().0.iter().filter(|event| event.imr == number).cloned()), register);
+        }
         assert_eq!(cvm.event_log().replay_rtmr3().unwrap(), cvm.measurements().rtmr[3]);
         let identity = cvm.event_log().identity().unwrap();
         assert_eq!(identity.app_id, cvm.app_id());
         assert_eq!(identity.compose_hash, cvm.compose_hash());
         assert_eq!(identity.instance_id, cvm.instance_id());
         assert_eq!(identity.os_image_hash, Some(OS_IMAGE));
+    }
+
+    #[test]
+    fn the_event_log_has_no_events_for_a_register_that_was_chosen() {
+        let tee = Arc::new(Tee::new([7; 32]).unwrap());
+        let mut measurements = Measurements::default();
+        measurements.rtmr[1] = postern_identity::Register([1; 48]);
+        let cvm = Cvm::with_measurements(tee, AppId([1; 20]), b"{}".to_vec(), "one", measurements);
+        let mut registers: Vec<u32> = cvm.event_log().0.iter().map(|event| event.imr).collect();
+        registers.dedup();
+        assert_eq!(registers, [0, 2, 3]);
     }
 }

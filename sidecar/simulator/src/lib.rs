@@ -8,6 +8,10 @@
 //! a configuration names it, and no release binary links this crate.
 
 pub mod agent;
+mod app_info;
+mod application_key;
+mod attestation;
+mod boot;
 pub mod certificate;
 mod collateral;
 mod cvm;
@@ -17,6 +21,7 @@ mod pki;
 mod quote;
 mod tee;
 
+pub use application_key::{Algorithm, Signed};
 pub use cvm::{Cvm, OS_IMAGE};
 pub use pki::ORGANIZATION;
 pub use quote::Measurements;
@@ -26,7 +31,7 @@ pub use tee::{Faults, Tee};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SimulatorError {
-    /// The seed gave no valid private key in 256 attempts.
+    /// The seed gave no valid private key in 256 attempts, or is no key on secp256k1 itself.
     #[error("the seed gives no valid private key")]
     NoKey,
     /// A time is outside what certificates can hold.

@@ -1,24 +1,22 @@
 //! Serves the guest agent of one simulated CVM, and writes what its verifiers need.
 
 mod arguments;
+mod serving;
 
 use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use clap::Parser as _;
 use postern_plumbing::clock::unix_now;
-use postern_plumbing::shutdown::Shutdown;
-use postern_simulator::{Cvm, Faults, Measurements, Tee, agent};
-use tokio::net::UnixListener;
+use postern_simulator::{Faults, Tee};
 
-use arguments::{AgentArguments, Arguments, Command};
+use arguments::{Arguments, Command};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
-        Command::Agent(arguments) => serve(&arguments).await,
+        Command::Agent(arguments) => serving::serve(&arguments).await,
         Command::Root { seed_file, out } => write_root(&seed_file, &out),
         Command::Collateral { seed_file, out, faults } => write_collateral(&seed_file, &out, faults.into()),
     };
@@ -32,28 +30,6 @@ async fn main() -> ExitCode {
 }
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;
-
-async fn serve(arguments: &AgentArguments) -> Outcome {
-    let compose = fs::read(&arguments.compose).map_err(|error| at(&arguments.compose, &error))?;
-    let measurements = Measurements {
-        debug: arguments.debug_td,
-        sept_ve_disable: !arguments.sept_ve_off,
-        module_svn: if arguments.old_module { 3 } else { Measurements::default().module_svn },
-        ..Measurements::default()
-    };
-    let tee = Arc::new(Tee::new(seed(&arguments.seed_file)?)?);
-    let cvm = Arc::new(Cvm::with_measurements(tee, arguments.app_id, compose, &arguments.instance, measurements));
-
-    // A socket that a killed agent left behind would make the bind fail.
-    if arguments.socket.exists() {
-        fs::remove_file(&arguments.socket).map_err(|error| at(&arguments.socket, &error))?;
-    }
-    let listener = UnixListener::bind(&arguments.socket).map_err(|error| at(&arguments.socket, &error))?;
-    let shutdown = Shutdown::new();
-    shutdown.on_signals();
-    agent::serve(listener, cvm, unix_now, async move { shutdown.triggered().await }).await?;
-    Ok(())
-}
 
 fn write_root(seed_file: &Path, out: &Path) -> Outcome {
     let tee = Tee::new(seed(seed_file)?)?;

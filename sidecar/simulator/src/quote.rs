@@ -3,6 +3,7 @@
 use postern_identity::Register;
 use sha2::{Digest as _, Sha256};
 
+use crate::boot;
 use crate::key::Key;
 use crate::pki::CPU_SVN;
 
@@ -36,7 +37,7 @@ impl Default for Measurements {
     fn default() -> Self {
         Self {
             mrtd: Register([0x11; 48]),
-            rtmr: [Register([0x20; 48]), Register([0x21; 48]), Register([0x22; 48]), Register([0; 48])],
+            rtmr: [boot::register(0), boot::register(1), boot::register(2), Register([0; 48])],
             debug: false,
             sept_ve_disable: true,
             module_svn: TEE_TCB_SVN[0],

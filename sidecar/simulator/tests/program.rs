@@ -3,10 +3,11 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
 
 use std::fs;
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 fn simulator() -> Command {
@@ -49,6 +50,44 @@ fn a_bad_seed_is_named() {
     assert!(String::from_utf8(output.stderr).unwrap().contains("not 64 hex digits"));
 }
 
+fn agent(seed: &Path, compose: &Path) -> Command {
+    let mut command = simulator();
+    command.args(["agent", "--app-id", &"a0".repeat(20), "--instance", "one"]);
+    command.arg("--seed-file").arg(seed).arg("--compose").arg(compose);
+    command
+}
+
+#[test]
+fn an_agent_serves_on_tcp_and_says_where() {
+    let folder = tempfile::tempdir().unwrap();
+    let (seed, compose) = (seed_file(folder.path()), folder.path().join("app-compose.json"));
+    fs::write(&compose, "{}").unwrap();
+    let mut agent = agent(&seed, &compose).args(["--listen", "127.0.0.1:0"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(agent.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let address = line.trim().strip_prefix("DSTACK_SIMULATOR_ENDPOINT=http://").unwrap();
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.write_all(b"GET /Version HTTP/1.1\r\nHost: dstack\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert!(Command::new("kill").arg(agent.id().to_string()).status().unwrap().success());
+    assert!(agent.wait().unwrap().success(), "SIGTERM is an orderly end");
+}
+
+#[test]
+fn other_machines_are_served_only_on_request() {
+    let folder = tempfile::tempdir().unwrap();
+    let (seed, compose) = (seed_file(folder.path()), folder.path().join("app-compose.json"));
+    fs::write(&compose, "{}").unwrap();
+    let refused = agent(&seed, &compose).args(["--listen", "0.0.0.0:0"]).output().unwrap();
+    assert_eq!(refused.status.code(), Some(1));
+    let error = String::from_utf8(refused.stderr).unwrap();
+    assert!(error.contains("not a loopback address") && error.contains("--insecure-listen-anywhere"), "{error}");
+    let refused = agent(&seed, &compose).output().unwrap();
+    assert_eq!(refused.status.code(), Some(2), "neither --socket nor --listen");
+}
+
 #[test]
 fn an_agent_serves_until_it_is_told_to_stop_even_over_a_stale_socket() {
     let folder = tempfile::tempdir().unwrap();
@@ -56,17 +95,7 @@ fn an_agent_serves_until_it_is_told_to_stop_even_over_a_stale_socket() {
     let (socket, compose) = (folder.path().join("agent.sock"), folder.path().join("app-compose.json"));
     fs::write(&compose, "{}").unwrap();
     fs::write(&socket, "left behind").unwrap();
-    let mut command = simulator();
-    command.args(["agent", "--app-id", &"a0".repeat(20), "--instance", "one"]);
-    let mut agent = command
-        .arg("--seed-file")
-        .arg(seed)
-        .arg("--compose")
-        .arg(compose)
-        .arg("--socket")
-        .arg(&socket)
-        .spawn()
-        .unwrap();
+    let mut agent = agent(&seed, &compose).arg("--socket").arg(&socket).stdout(Stdio::null()).spawn().unwrap();
     let mut stream = (0..500)
         .find_map(|_| {
             std::thread::sleep(Duration::from_millis(10));
