@@ -168,7 +168,10 @@ fn judge_roles(root: &mut Section<'_>, roles: &[RoleConfig], superuser: &str) {
     if roles.iter().any(|role| role.role.name == superuser) {
         root.problem("roles", format!("`{superuser}` is the superuser and is not for clients"));
     }
-    if let Err(mistake) = RoleMap::new(roles.iter().map(|role| role.role.clone()).collect()) {
+    // A role whose secrets cannot be read has been reported.
+    let complete = roles.iter().all(|role| !role.role.secrets.is_empty());
+    let map = RoleMap::new(roles.iter().map(|role| role.role.clone()).collect());
+    if let (true, Err(mistake)) = (complete, map) {
         root.problem("roles", mistake.to_string());
     }
 }

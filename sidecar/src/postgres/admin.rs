@@ -1,5 +1,7 @@
 //! A superuser's session, for the few statements that the sidecar runs itself.
 
+use std::time::Duration;
+
 use bytes::BytesMut;
 use postern_pgwire::error_response::ServerError;
 use postern_plumbing::secret::Secret;
@@ -11,6 +13,8 @@ use super::Socket;
 use super::login::{LoginFailed, log_in};
 use crate::packets::{self, ReadError};
 
+/// How long opening a session may take.
+const OPEN: Duration = Duration::from_secs(5);
 /// Largest message in answer to a statement.
 const MAX_MESSAGE: usize = 1 << 20;
 
@@ -40,6 +44,9 @@ pub enum AdminError {
         /// Why it could not.
         source: Box<LoginFailed>,
     },
+    /// No session in time.
+    #[error("Postgres does not answer the login of role `{0}`")]
+    Silent(String),
     /// A statement failed. Its text is not repeated: it may hold a verifier.
     #[error("Postgres refused to {what}: {} ({})", error.message, error.sqlstate)]
     Statement {
@@ -59,6 +66,11 @@ impl Session {
     /// # Errors
     /// See [`AdminError`].
     pub async fn open(socket: &Socket, role: &str, password: &Secret, database: &str) -> Result<Self, AdminError> {
+        let opening = Self::log_in(socket, role, password, database);
+        tokio::time::timeout(OPEN, opening).await.unwrap_or_else(|_| Err(AdminError::Silent(role.to_owned())))
+    }
+
+    async fn log_in(socket: &Socket, role: &str, password: &Secret, database: &str) -> Result<Self, AdminError> {
         let unreachable = |source| AdminError::Unreachable { path: socket.path().display().to_string(), source };
         let mut stream = socket.connect().await.map_err(unreachable)?;
         let mut startup = BytesMut::new();

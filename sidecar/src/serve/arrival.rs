@@ -11,7 +11,7 @@ use super::proxy_header::ProxyHeader;
 pub struct Arrival {
     /// The client's address, as far as it is known.
     pub client: Option<SocketAddr>,
-    /// The slot that cancel keys must name so that the gateway finds the way back; 0 where there is no gateway.
+    /// The slot that cancel keys must name so that the gateway finds the way back.
     pub slot: Slot,
     /// The gateway has answered an SSLRequest already.
     pub negotiated: bool,
@@ -25,7 +25,7 @@ impl Arrival {
     /// A connection to the sidecar's own listener.
     #[must_use]
     pub fn direct(client: Option<SocketAddr>) -> Self {
-        Self { client, slot: NO_SLOT, negotiated: false, connection: None, way: "direct" }
+        Self { client, slot: Slot::NONE, negotiated: false, connection: None, way: "direct" }
     }
 
     /// A connection through a tunnel, introduced by its gateway.
@@ -46,9 +46,3 @@ impl Arrival {
         self.client.map(|client| client.ip())
     }
 }
-
-/// The slot of connections that no gateway routes.
-pub const NO_SLOT: Slot = match Slot::new(0) {
-    Some(slot) => slot,
-    None => unreachable!(),
-};

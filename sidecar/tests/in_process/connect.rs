@@ -1,0 +1,150 @@
+//! Connect mode: what drivers get, and what leaves for the server before it is verified.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use postern_identity::AppId;
+use postern_plumbing::net::{Endpoint, Stream};
+use postern_plumbing::tasks::Task;
+use postern_sidecar::config::ConnectConfig;
+use postern_sidecar::connect::run::Connecting;
+use postern_sidecar::packets;
+use postern_sidecar::start::Ground;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+
+use crate::driver::{Driver, GSSENC_REQUEST, SSL_REQUEST, startup, words};
+use crate::world::{READ_SECRET, SERVER_APP, World};
+
+/// A sidecar in connect mode.
+struct Beside {
+    endpoint: Endpoint,
+    ground: Ground,
+    _accepting: Task<()>,
+}
+
+impl Beside {
+    async fn start(world: &World, server: SocketAddr, app: AppId, more: &str) -> Self {
+        let common = world.common(&world.client_agent);
+        let listen = if more.contains("listen") { "" } else { "listen = \"127.0.0.1:0\"\n" };
+        let text = format!(
+            "{common}[connect]\n{listen}{more}[connect.target]\nhost = \"db.example\"\naddress = \"{server}\"\napp_ids = [\"{app}\"]\n"
+        );
+        let config = ConnectConfig::parse(&text, []).unwrap_or_else(|problems| panic!("{problems}"));
+        let ground = Ground::new();
+        let connecting = Connecting::start(&config, &ground).await.unwrap().unwrap();
+        let endpoint = connecting.endpoint().unwrap();
+        let accepting = ground.clone();
+        let accepting = Task::spawn("drivers", async move { drop(connecting.accept(&accepting).await) });
+        Self { endpoint, ground, _accepting: accepting }
+    }
+
+    async fn connect(&self) -> Stream {
+        Stream::connect(&self.endpoint).await.unwrap()
+    }
+}
+
+#[tokio::test]
+async fn any_driver_gets_a_session_without_tls_of_its_own() {
+    let (world, sidecar) = World::serving("").await;
+    let beside = Beside::start(&world, sidecar.address, SERVER_APP, "").await;
+    let mut stream = beside.connect().await;
+    for packet in [GSSENC_REQUEST, SSL_REQUEST] {
+        stream.write_all(&packet).await.unwrap();
+        assert_eq!(stream.read_u8().await.unwrap(), b'N');
+    }
+    let opening = startup(&[("user", "teesql_read"), ("options", "-c a=b")]);
+    let mut driver = Driver::log_in(stream, &opening, READ_SECRET).await.unwrap();
+    assert_eq!(driver.query("select 1").await.unwrap(), b"select 1");
+    assert_eq!(&world.postgres.startups()[0].raw()[..], &opening[..]);
+    drop(driver);
+    assert!(beside.ground.sessions.close_and_wait(Duration::from_secs(10)).await.clean);
+}
+
+#[tokio::test]
+async fn a_unix_socket_serves_as_well() {
+    let (world, sidecar) = World::serving("").await;
+    let path = world.folder.path().join("app.sock");
+    let listen = format!("listen = \"unix:{}\"\n", path.display());
+    let beside = Beside::start(&world, sidecar.address, SERVER_APP, &listen).await;
+    Driver::reader(beside.connect().await).await.unwrap();
+}
+
+#[tokio::test]
+async fn cancels_are_carried_inside_tls() {
+    let (world, sidecar) = World::serving("").await;
+    let beside = Beside::start(&world, sidecar.address, SERVER_APP, "").await;
+    let mut driver = Driver::reader(beside.connect().await).await.unwrap();
+    driver.ask("sleep").await;
+    while world.postgres.sleepers().is_empty() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let mut cancel = beside.connect().await;
+    packets::write(&mut cancel, &driver.key.clone().unwrap().request()).await.unwrap();
+    let mut said = Vec::new();
+    cancel.read_to_end(&mut said).await.unwrap();
+    assert!(said.is_empty());
+    assert_eq!(driver.answer().await.unwrap_err().sqlstate, "57014");
+}
+
+#[tokio::test]
+async fn refusals_of_the_server_reach_the_driver() {
+    let (world, sidecar) = World::serving(&format!("[clients]\napp_ids = [\"{}\"]\n", "ab".repeat(20))).await;
+    let beside = Beside::start(&world, sidecar.address, SERVER_APP, "").await;
+    let error = Driver::reader(beside.connect().await).await.unwrap_err();
+    assert!(words(&error).0 == "28000" && words(&error).1.contains("another application"), "{error:?}");
+}
+
+#[tokio::test]
+async fn another_app_is_refused_and_learns_nothing() {
+    let (world, sidecar) = World::serving("").await;
+    let beside = Beside::start(&world, sidecar.address, AppId([1; 20]), "").await;
+    let error = Driver::reader(beside.connect().await).await.unwrap_err();
+    assert!(words(&error).0 == "28000" && words(&error).1.contains("another application"), "{error:?}");
+    assert!(world.postgres.startups().is_empty());
+}
+
+#[tokio::test]
+async fn a_server_that_is_none_is_an_error_in_time_and_no_plaintext_reaches_it() {
+    let world = World::new().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let beside = Beside::start(&world, address, SERVER_APP, "deadline = \"2s\"\n").await;
+
+    // It answers with something else.
+    let driver = async { Driver::reader(beside.connect().await).await.unwrap_err() };
+    let impostor = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
+        let mut seen = Vec::new();
+        drop(stream.read_to_end(&mut seen).await);
+        seen
+    };
+    let (error, seen) = tokio::join!(driver, impostor);
+    assert_eq!(error.sqlstate, "08001", "{error:?}");
+    assert_eq!(seen[0], 0x16, "the first byte is TLS");
+    assert!(!seen.windows(11).any(|part| part == b"teesql_read"));
+
+    // It says nothing.
+    let error = Driver::reader(beside.connect().await).await.unwrap_err();
+    assert_eq!(error.sqlstate, "08001", "{error:?}");
+
+    // It is not there.
+    drop(listener);
+    let error = Driver::reader(beside.connect().await).await.unwrap_err();
+    assert!(words(&error).0 == "08001" && words(&error).1.contains("cannot be reached"), "{error:?}");
+}
+
+#[tokio::test]
+async fn nonsense_from_the_driver_reaches_nobody() {
+    let (world, sidecar) = World::serving("").await;
+    let beside = Beside::start(&world, sidecar.address, SERVER_APP, "deadline = \"1s\"\n").await;
+    let glued = [SSL_REQUEST.as_slice(), b"x"].concat();
+    for bytes in [b"".as_slice(), &[0x16, 3, 1], b"GET / HTTP/1.1\r\n", &glued, &SSL_REQUEST[..5]] {
+        let mut stream = beside.connect().await;
+        stream.write_all(bytes).await.unwrap();
+        let mut said = Vec::new();
+        drop(stream.read_to_end(&mut said).await);
+    }
+    assert_eq!(sidecar.ground.sessions.count(), 0);
+}

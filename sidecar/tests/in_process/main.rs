@@ -1,0 +1,27 @@
+//! The sidecar in one process with a simulated TEE and a Postgres that is played.
+
+#[cfg(test)]
+#[path = "../../pgwire/src/login/scram_server.rs"]
+mod scram_server;
+
+#[cfg(test)]
+mod driver;
+#[cfg(test)]
+mod postgres;
+#[cfg(test)]
+mod world;
+
+#[cfg(test)]
+mod bad_input;
+#[cfg(test)]
+mod binary;
+#[cfg(test)]
+mod cancel;
+#[cfg(test)]
+mod connect;
+#[cfg(test)]
+mod evidence;
+#[cfg(test)]
+mod session;
+#[cfg(test)]
+mod trouble;
