@@ -3,10 +3,11 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use postern_plumbing::tasks::Tasks;
+use postern_plumbing::tasks::{Task, Tasks};
 use postern_wireguard::{
     DEFAULT_MTU, Datapath, Peer, PrivateKey, TcpSettings, Tunnel, TunnelConfig, TunnelListener, TunnelStream,
 };
+use tokio::io::AsyncWriteExt as _;
 
 /// Long enough for anything on a busy machine.
 pub(crate) const LONG: Duration = Duration::from_secs(30);
@@ -77,4 +78,22 @@ pub(crate) async fn connection(
     assert_eq!(from, near.local_addr());
     assert_eq!((far.peer_key(), near.peer_key()), (client.public_key(), server.public_key()));
     (near, far)
+}
+
+/// Answers every connection to [`PORT`] with what it sends, as long as the handle lives.
+pub(crate) fn echo(server: &Tunnel) -> Task<()> {
+    let listener = server.listen(PORT).unwrap();
+    Task::spawn("echo", async move {
+        let connections = Tasks::new();
+        loop {
+            let (stream, _) = listener.accept().await;
+            connections.spawn("echo-one", async move {
+                let (mut read, mut write) = tokio::io::split(stream);
+                if tokio::io::copy(&mut read, &mut write).await.is_ok() {
+                    // The client may be gone by now.
+                    drop(write.shutdown().await);
+                }
+            });
+        }
+    })
 }

@@ -1,4 +1,5 @@
 //! Tunnels in one process, end to end over the loopback.
 
+mod bulk;
 mod ends;
 mod streams;
