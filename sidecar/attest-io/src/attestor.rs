@@ -6,11 +6,11 @@ use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use postern_attest::certificate::{self, Evidence};
-use postern_attest::{Appraisal, Appraiser, Collateral};
+use postern_attest::{Appraisal, Appraiser, Collateral, Policy};
 use postern_plumbing::clock::unix_now;
 use rustls_pki_types::CertificateDer;
 use sha2::{Digest, Sha256};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use crate::refusal::PeerRefused;
 use cache::Cache;
@@ -27,12 +27,19 @@ const MAX_WAITING: usize = 512;
 /// A verdict is remembered under the SHA-256 of the whole certificate until the first of certificate, collateral and one
 /// hour ends. A refusal is never remembered: certificates are free, and a memory for bad ones would be theirs to fill.
 pub struct Attestor {
-    appraiser: Appraiser,
+    rules: ArcSwap<Rules>,
     collateral: ArcSwap<Collateral>,
     cache: Cache,
     cold: Arc<Semaphore>,
     waiting: AtomicUsize,
     clock: Clock,
+    changes: watch::Sender<u64>,
+}
+
+/// What peers are judged by, beside collateral.
+struct Rules {
+    appraiser: Arc<Appraiser>,
+    policy: Option<Arc<Policy>>,
 }
 
 impl Attestor {
@@ -45,23 +52,28 @@ impl Attestor {
     /// An attestor with a clock of its own.
     #[must_use]
     pub fn with_clock(appraiser: Appraiser, collateral: Collateral, clock: Clock) -> Arc<Self> {
-        if !appraiser.root().is_intel() {
-            let root = hex::encode(appraiser.root().fingerprint());
-            tracing::warn!(
-                root,
-                "quotes are trusted under a root that is not Intel's: they prove nothing about hardware"
-            );
-        }
-        metrics::gauge!("attest_root_is_intel").set(f64::from(u8::from(appraiser.root().is_intel())));
+        Self::judging_by(Rules { appraiser: Arc::new(appraiser), policy: None }, collateral, clock)
+    }
+
+    /// An attestor that judges by a signed policy: by its root and platforms, and by the images, applications and
+    /// compositions that it welcomes.
+    #[must_use]
+    pub fn governed(policy: Arc<Policy>, collateral: Collateral, clock: Clock) -> Arc<Self> {
+        Self::judging_by(Rules::of(policy), collateral, clock)
+    }
+
+    fn judging_by(rules: Rules, collateral: Collateral, clock: Clock) -> Arc<Self> {
+        rules.announce();
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Arc::new(Self {
-            appraiser,
+            rules: ArcSwap::from_pointee(rules),
             collateral: ArcSwap::from_pointee(collateral),
             cache: Cache::default(),
             // The other half is left to sessions that move bytes.
             cold: Arc::new(Semaphore::new(cores.div_ceil(2))),
             waiting: AtomicUsize::new(0),
             clock,
+            changes: watch::Sender::new(0),
         })
     }
 
@@ -74,7 +86,7 @@ impl Attestor {
     pub async fn appraise_chain(self: &Arc<Self>, certs: &[CertificateDer<'_>]) -> Result<Arc<Appraisal>, PeerRefused> {
         let verdict = match certs.first() {
             None => Err(PeerRefused::NoCertificate),
-            Some(leaf) => self.appraise(leaf).await,
+            Some(leaf) => self.appraise(leaf).await.and_then(|appraisal| self.welcome(appraisal)),
         };
         let outcome = match &verdict {
             Ok(_) => "accepted",
@@ -87,7 +99,37 @@ impl Attestor {
     /// Puts other collateral in place and forgets the verdicts that the old one led to.
     pub fn replace_collateral(&self, collateral: Collateral) {
         self.collateral.store(Arc::new(collateral));
+        self.changed();
+    }
+
+    /// Judges by another policy from now on, and forgets the verdicts that the old rules led to.
+    pub fn replace_policy(&self, policy: Arc<Policy>) {
+        if self.policy().as_ref() == Some(&policy) {
+            return;
+        }
+        let rules = Rules::of(policy);
+        rules.announce();
+        self.rules.store(Arc::new(rules));
+        self.changed();
+    }
+
+    /// Counts the changes of collateral and policy. After each, whoever holds a session should have its peer's certificates
+    /// judged again.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// Called once the new rules are in place, so that no verdict by the old ones is kept.
+    fn changed(&self) {
         self.cache.clear();
+        self.changes.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    /// The signed policy, if there is one.
+    #[must_use]
+    pub fn policy(&self) -> Option<Arc<Policy>> {
+        self.rules.load().policy.clone()
     }
 
     /// The collateral in use.
@@ -98,8 +140,16 @@ impl Attestor {
 
     /// The judge.
     #[must_use]
-    pub fn appraiser(&self) -> &Appraiser {
-        &self.appraiser
+    pub fn appraiser(&self) -> Arc<Appraiser> {
+        Arc::clone(&self.rules.load().appraiser)
+    }
+
+    /// Not part of the remembered verdict, since policies end.
+    fn welcome(&self, appraisal: Arc<Appraisal>) -> Result<Arc<Appraisal>, PeerRefused> {
+        if let Some(policy) = &self.rules.load().policy {
+            policy.check(&appraisal, (self.clock)())?;
+        }
+        Ok(appraisal)
     }
 
     async fn appraise(self: &Arc<Self>, leaf: &[u8]) -> Result<Arc<Appraisal>, PeerRefused> {
@@ -112,7 +162,7 @@ impl Attestor {
             return Ok(known);
         }
         let evidence = certificate::evidence(leaf)?;
-        self.appraiser.glance(&evidence, (self.clock)())?;
+        self.rules.load().appraiser.glance(&evidence, (self.clock)())?;
         let _place = Place::take(&self.waiting).ok_or(PeerRefused::Busy)?;
         let permit = Arc::clone(&self.cold).acquire_owned().await.map_err(|_| PeerRefused::Failed)?;
         // Another handshake of the same peer may have been first.
@@ -132,7 +182,7 @@ impl Attestor {
         let started = Instant::now();
         let generation = self.cache.generation();
         let now = (self.clock)();
-        let verdict = self.appraiser.appraise(evidence, &self.collateral.load(), now);
+        let verdict = self.rules.load().appraiser.appraise(evidence, &self.collateral.load(), now);
         metrics::histogram!("attest_appraisal_seconds").record(started.elapsed().as_secs_f64());
         let appraisal = Arc::new(verdict?);
         self.cache.insert(generation, &appraisal, now);
@@ -142,7 +192,24 @@ impl Attestor {
 
 impl std::fmt::Debug for Attestor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Attestor").field("appraiser", &self.appraiser).finish_non_exhaustive()
+        f.debug_struct("Attestor").field("appraiser", &self.appraiser()).finish_non_exhaustive()
+    }
+}
+
+impl Rules {
+    fn of(policy: Arc<Policy>) -> Self {
+        Self { appraiser: Arc::new(policy.appraiser()), policy: Some(policy) }
+    }
+
+    fn announce(&self) {
+        let root = self.appraiser.root();
+        if !root.is_intel() {
+            tracing::warn!(
+                root = hex::encode(root.fingerprint()),
+                "quotes are trusted under a root that is not Intel's: they prove nothing about hardware"
+            );
+        }
+        metrics::gauge!("attest_root_is_intel").set(f64::from(u8::from(root.is_intel())));
     }
 }
 

@@ -1,19 +1,25 @@
 //! Mutual RA-TLS between measured parts: who we are, who the other is, and a TLS session once both are known.
 //!
 //! [`GuestAgent`] asks the guest agent for quotes and keys. [`Identity`] is our own certificate, which [`IdentityKeeper`]
-//! renews. [`Attestor`] judges the certificates of others, with `postern_attest` as the judge. [`Acceptor`] and
+//! renews. [`Attestor`] judges the certificates of others, with `postern_attest` as the judge, by the signed policy that
+//! [`PolicyKeeper`] keeps in force and the time that [`HighWater`] keeps from running backwards. [`Acceptor`] and
 //! [`Connector`] are the two ends of a session.
 
 pub mod agent;
 mod attestor;
+mod durable;
+mod high_water;
 mod identity;
 mod keeper;
+mod policy;
 mod refusal;
 mod tls;
 
 pub use agent::GuestAgent;
 pub use attestor::{Attestor, Clock};
+pub use high_water::{CollateralRolledBack, HighWater, HighWaterError};
 pub use identity::{Identity, IdentityError};
 pub use keeper::IdentityKeeper;
+pub use policy::{PolicyFiles, PolicyKeeper, PolicyLoadError, Reloaded};
 pub use refusal::PeerRefused;
 pub use tls::{Accepted, Acceptor, Attested, ClientRule, ConnectRefused, Connector, TlsRefused};

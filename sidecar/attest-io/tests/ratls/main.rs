@@ -9,6 +9,8 @@ mod cache;
 #[cfg(test)]
 mod keeper;
 #[cfg(test)]
+mod policy;
+#[cfg(test)]
 mod sessions;
 #[cfg(test)]
 mod world;
