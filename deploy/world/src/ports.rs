@@ -1,7 +1,8 @@
 //! Ports that no other world takes.
 
-use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::UnixListener;
 
 use crate::WorldError;
 
@@ -16,26 +17,27 @@ const BLOCKS: u16 = 220;
 pub(crate) struct Ports {
     next: u16,
     end: u16,
-    /// Advisory locks on files that stand for the blocks; the kernel releases them with the process.
-    claims: Vec<File>,
+    claims: Vec<Claim>,
+}
+
+/// A name that stands for a block: an abstract Unix socket. Like ports it belongs to the network namespace and to no user,
+/// and the kernel takes it back when the process ends.
+type Claim = UnixListener;
+
+fn claim(block: u16) -> std::io::Result<Claim> {
+    let name = std::os::unix::net::SocketAddr::from_abstract_name(format!("postern-world-ports-{block}"))?;
+    UnixListener::bind_addr(&name)
 }
 
 impl Ports {
     /// Claims one more block.
     fn claim(&mut self) -> Result<(), WorldError> {
-        let folder = std::env::temp_dir().join(format!("postern-ports-{}", rustix::process::getuid().as_raw()));
-        fs::create_dir_all(&folder).map_err(|error| WorldError::file(&folder, error))?;
-        for block in 0..BLOCKS {
-            let path = folder.join(block.to_string());
-            let claim = File::create(&path).map_err(|error| WorldError::file(&path, error))?;
-            if claim.try_lock().is_ok() {
-                self.next = FIRST + block * BLOCK;
-                self.end = self.next + BLOCK;
-                self.claims.push(claim);
-                return Ok(());
-            }
-        }
-        Err(WorldError::NoPorts)
+        let free = (0..BLOCKS).find_map(|block| claim(block).ok().map(|claim| (block, claim)));
+        let (block, claim) = free.ok_or(WorldError::NoPorts)?;
+        self.next = FIRST + block * BLOCK;
+        self.end = self.next + BLOCK;
+        self.claims.push(claim);
+        Ok(())
     }
 
     /// The next address on which nobody listens, over TCP or UDP.

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use tokio::net::UnixStream;
@@ -153,10 +153,19 @@ impl Postgres {
     /// When it does not come back.
     pub async fn crash(&mut self) -> Result<(), WorldError> {
         self.process.kill().await;
-        // The socket of a killed server stays; without it, a connection means that the new one listens.
-        drop(fs::remove_file(self.socket()));
-        self.process.start()?;
-        self.ready().await
+        let end = Instant::now() + READY;
+        loop {
+            // The socket of a killed server stays; without it, a connection means that the new one listens.
+            drop(fs::remove_file(self.socket()));
+            self.process.start()?;
+            match self.ready().await {
+                // Sessions outlive a killed server for a moment, and a new one refuses to start beside them.
+                Err(WorldError::Ended { .. }) if Instant::now() < end => {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+                outcome => return outcome,
+            }
+        }
     }
 
     async fn ready(&mut self) -> Result<(), WorldError> {
