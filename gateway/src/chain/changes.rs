@@ -14,6 +14,9 @@ use crate::audit;
 use crate::members::Members;
 use crate::metrics;
 
+/// How often everybody is asked about, so that the chain is watched for them.
+const ROUND: Duration = Duration::from_secs(60);
+
 /// The watch has ended, and nobody tells of changes any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the watch of the chain has ended")]
@@ -26,8 +29,16 @@ pub struct Ended;
 pub async fn follow(chain: Arc<dyn Chain>, members: Members) -> Result<Infallible, Ended> {
     let mut changes = chain.changes();
     catch_up(chain.as_ref(), &members);
+    let mut rounds = tokio::time::interval(ROUND);
     loop {
-        match changes.recv().await {
+        let change = tokio::select! {
+            change = changes.recv() => change,
+            _ = rounds.tick() => {
+                look_after(chain.as_ref(), &members).await;
+                continue;
+            }
+        };
+        match change {
             Ok(change) => apply(&members, &change),
             Err(RecvError::Lagged(missed)) => {
                 tracing::warn!(
@@ -62,14 +73,35 @@ fn catch_up(chain: &dyn Chain, members: &Members) {
     for boot in boots {
         match chain.current(&boot) {
             Ok(admission) => allow(members, &boot, &admission),
-            Err(not_admitted) if not_admitted.is_the_chains_word() => {
-                let Some(cut) = members.refuse(&boot) else { continue };
-                metrics::cut(cut, Duration::ZERO);
-                audit::revoked(&boot, block(&not_admitted), &not_admitted, cut, Duration::ZERO);
-            }
-            Err(_) => {}
+            Err(not_admitted) => refuse(members, &boot, &not_admitted),
         }
     }
+}
+
+/// Asks about everybody, so that nobody is forgotten whose sessions go on without a renewal.
+async fn look_after(chain: &dyn Chain, members: &Members) {
+    let boots: Vec<Arc<BootInfo>> = members.snapshot().boots().cloned().collect();
+    for boot in boots {
+        let verdict = match chain.current(&boot) {
+            // It was forgotten all the same, as after a leap of the clock.
+            Err(NotAdmitted::NotEvaluated) => chain.evaluate(boot.as_ref().clone(), Duration::ZERO).await,
+            known => known,
+        };
+        if let Err(not_admitted) = verdict {
+            refuse(members, &boot, &not_admitted);
+        }
+    }
+}
+
+/// Follows a refusal of which no change has told.
+fn refuse(members: &Members, boot: &BootInfo, not_admitted: &NotAdmitted) {
+    // Not knowing is no revocation.
+    if !not_admitted.is_the_chains_word() {
+        return;
+    }
+    let Some(cut) = members.refuse(boot) else { return };
+    metrics::cut(cut, Duration::ZERO);
+    audit::revoked(boot, block(not_admitted), not_admitted, cut, Duration::ZERO);
 }
 
 fn allow(members: &Members, boot: &BootInfo, admission: &Admission) {
@@ -88,3 +120,6 @@ fn block(not_admitted: &NotAdmitted) -> Option<&Block> {
         | NotAdmitted::TooManyWorkloads => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

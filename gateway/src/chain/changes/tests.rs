@@ -1,0 +1,96 @@
+use std::collections::BTreeMap;
+
+use postern_allowlist::{Decision, Freshness};
+use postern_gateway_core::pool::AddressPool;
+use postern_gateway_core::registration::{Claim, Link, Register};
+use postern_gateway_core::table::Standing;
+use postern_identity::{AppId, ComposeHash, DeviceId, InstanceId, OsImageHash};
+use postern_plumbing::tasks::Tasks;
+use postern_wireguard::{DEFAULT_MTU, Datapath, PrivateKey, Tunnel, TunnelConfig};
+use tokio::sync::broadcast;
+
+use super::*;
+use crate::chain::Answer;
+use crate::sessions::Sessions;
+
+/// A chain that has forgotten everybody, and what it says when it is asked to follow somebody again.
+#[derive(Debug)]
+struct Forgetful(BTreeMap<InstanceId, Result<Admission, NotAdmitted>>);
+
+impl Chain for Forgetful {
+    fn evaluate(&self, boot: BootInfo, _deadline: Duration) -> Answer<'_> {
+        let verdict = self.0[&boot.instance_id].clone();
+        Box::pin(async move { verdict })
+    }
+
+    fn current(&self, _boot: &BootInfo) -> Result<Admission, NotAdmitted> {
+        Err(NotAdmitted::NotEvaluated)
+    }
+
+    fn changes(&self) -> broadcast::Receiver<Change> {
+        broadcast::Sender::new(1).subscribe()
+    }
+
+    fn forget(&self, _boot: &BootInfo) {}
+
+    fn freshness(&self) -> Freshness {
+        Freshness::Fresh
+    }
+}
+
+fn boot(number: u8) -> Arc<BootInfo> {
+    Arc::new(BootInfo {
+        app_id: AppId([1; 20]),
+        compose_hash: ComposeHash([2; 32]),
+        instance_id: InstanceId([number; 20]),
+        device_id: DeviceId([3; 32]),
+        mr_aggregated: [4; 32],
+        mr_system: [5; 32],
+        os_image_hash: OsImageHash([6; 32]),
+        tcb_status: "UpToDate".to_owned(),
+        advisory_ids: Vec::new(),
+    })
+}
+
+/// Members with these numbers.
+async fn members(numbers: [u8; 3]) -> Members {
+    let listen = "127.0.0.1:0".parse().unwrap();
+    let address = "10.74.0.1".parse().unwrap();
+    let config = TunnelConfig { private_key: PrivateKey::generate(), listen, address, mtu: DEFAULT_MTU };
+    let tunnel = Tunnel::start(config, Datapath::Netstack, &Tasks::new()).await.unwrap();
+    let pool = AddressPool::new("10.74.0.0/16".parse().unwrap(), address).unwrap();
+    let register = Register::new(pool, *tunnel.public_key().as_bytes(), 60);
+    let members = Members::new(register, tunnel, Sessions::new(1));
+    for number in numbers {
+        let boot = boot(number);
+        let claim = Claim {
+            app: boot.app_id,
+            instance: boot.instance_id,
+            key: *PrivateKey::generate().public().as_bytes(),
+            sidecar_port: 5433,
+            ports: BTreeMap::new(),
+            block: 7,
+            evidence_until: u64::MAX,
+        };
+        members.register(claim, boot, Link(number.into()), unix_now()).unwrap();
+    }
+    members
+}
+
+#[tokio::test]
+async fn everybody_is_asked_about_and_who_was_forgotten_is_followed_again() {
+    let Decision::Refused(refusal) = Decision::refused("Compose hash not allowed") else { panic!("it refuses") };
+    let block = Block { number: 9, hash: [9; 32], timestamp: 9 };
+    let chain = Forgetful(BTreeMap::from([
+        (boot(1).instance_id, Ok(Admission { block, expires: u64::MAX })),
+        (boot(2).instance_id, Err(NotAdmitted::Refused { refusal, block })),
+        (boot(3).instance_id, Err(NotAdmitted::NotEvaluated)),
+    ]));
+    let members = members([1, 2, 3]).await;
+    look_after(&chain, &members).await;
+    let refused = members.snapshot().table.instances().filter(|at| at.standing == Standing::Refused).count();
+    assert_eq!(refused, 1, "only the chain's own word shuts anybody out");
+    let snapshot = members.snapshot();
+    let second = snapshot.table.instances().find(|at| at.id == boot(2).instance_id).unwrap();
+    assert_eq!(second.standing, Standing::Refused);
+}
