@@ -126,30 +126,18 @@ async fn a_tls_key_has_the_dates_that_were_asked_for() {
 #[tokio::test]
 async fn app_info_comes_when_it_is_asked_for() {
     let served = serve().await;
-    for (asked, expected) in [("true", true), ("false", false)] {
-        let (_, answer) = served.post("/GetTlsKey", &format!(r#"{{"with_app_info":{asked}}}"#)).await;
-        let leaf = leaf_der(&answer);
-        let (_, leaf) = x509_parser::parse_x509_certificate(&leaf).unwrap();
-        let found = leaf.extensions().iter().find(|found| found.oid.to_id_string() == "1.3.6.1.4.1.62397.1.9");
-        assert_eq!(found.is_some(), expected);
-        let Some(found) = found else { continue };
-        // An OCTET STRING with a length of two bytes, an array of eight, and the first two of its byte strings.
-        let start = [
-            &[0x98, 0xc4, 20],
-            served.cvm.app_id().as_bytes().as_slice(),
-            &[0xc4, 32],
-            served.cvm.compose_hash().as_bytes(),
-            &[0xc4, 20],
-            served.cvm.instance_id().as_bytes(),
-        ]
-        .concat();
-        assert_eq!(found.value[..2], [0x04, 0x82]);
-        assert!(found.value[4..].starts_with(&start));
-        let (_, info) = served.get("/Info").await;
-        let provider = info["key_provider_info"].as_str().unwrap();
-        assert!(provider.starts_with(r#"{"name":"kms","id":""#), "{provider}");
-        assert!(found.value.ends_with(provider.as_bytes()), "the key provider is the last field");
-    }
+    let (_, plain) = served.post("/GetTlsKey", r#"{"usage_ra_tls":true}"#).await;
+    assert_eq!(evidence(&leaf_der(&plain)).unwrap().claimed_app_info, None);
+    let (_, answer) = served.post("/GetTlsKey", r#"{"usage_ra_tls":true,"with_app_info":true}"#).await;
+    let claimed = evidence(&leaf_der(&answer)).unwrap().claimed_app_info.unwrap();
+    let (_, info) = served.get("/Info").await;
+    assert_eq!(json!(claimed.app_id), info["app_id"]);
+    assert_eq!(json!(claimed.compose_hash), info["compose_hash"]);
+    assert_eq!(json!(claimed.instance_id), info["instance_id"]);
+    assert_eq!(json!(claimed.device_id), info["device_id"]);
+    assert_eq!(json!(hex::encode(claimed.mr_aggregated)), info["mr_aggregated"]);
+    assert_eq!(json!(claimed.os_image_hash), info["os_image_hash"]);
+    assert_eq!(claimed.key_provider, info["key_provider_info"].as_str().unwrap().as_bytes());
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 
-use postern_attest::certificate::{CertificateError, Evidence, evidence};
+use postern_attest::certificate::{CertificateError, evidence};
 use postern_attest::event_log::EventLog;
 use postern_attest::{Appraiser, Collateral, TcbPolicy, TrustRoot};
 use postern_identity::AppId;
@@ -176,15 +176,14 @@ fn check_tls_keys(answers: &Value, cvm: &Cvm, verifier: &Verifier) {
     assert_eq!(appraisal.tcb_status, "UpToDate");
     verifier.intel.appraise(&found, &verifier.collateral, verifier.now).unwrap_err();
 
-    let Evidence { not_before, not_after, .. } = evidence(&leaf("dated")).unwrap();
-    assert_eq!((not_before, not_after), (1_700_000_000, 1_700_000_060));
-    assert!(has_app_info(&leaf("dated")) && !has_app_info(&leaf("plain")));
-    assert_eq!(evidence(&leaf("plain")).unwrap_err(), CertificateError::NoQuote);
-}
+    assert_eq!(found.claimed_app_info, None);
 
-fn has_app_info(certificate: &[u8]) -> bool {
-    let (_, certificate) = x509_parser::parse_x509_certificate(certificate).unwrap();
-    certificate.extensions().iter().any(|extension| extension.oid.to_id_string() == "1.3.6.1.4.1.62397.1.9")
+    let dated = evidence(&leaf("dated")).unwrap();
+    assert_eq!((dated.not_before, dated.not_after), (1_700_000_000, 1_700_000_060));
+    let claimed = dated.claimed_app_info.unwrap();
+    assert_eq!((claimed.app_id, claimed.compose_hash), (APP, cvm.compose_hash()));
+    assert_eq!((claimed.mr_system, claimed.mr_aggregated), (appraisal.mr_system, appraisal.mr_aggregated));
+    assert_eq!(evidence(&leaf("plain")).unwrap_err(), CertificateError::NoQuote);
 }
 
 fn check_quote(answers: &Value, cvm: &Cvm, verifier: &Verifier) {
