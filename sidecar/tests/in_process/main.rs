@@ -7,6 +7,8 @@ mod scram_server;
 #[cfg(test)]
 mod driver;
 #[cfg(test)]
+mod gateway;
+#[cfg(test)]
 mod postgres;
 #[cfg(test)]
 mod world;
@@ -25,3 +27,5 @@ mod evidence;
 mod session;
 #[cfg(test)]
 mod trouble;
+#[cfg(test)]
+mod tunnel;

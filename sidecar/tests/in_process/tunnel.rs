@@ -1,0 +1,116 @@
+//! Registration with a gateway, and sessions through its tunnel.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use postern_identity::AppId;
+use postern_sidecar::packets;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio::time::Instant;
+
+use crate::driver::{Driver, startup};
+use crate::gateway::{GATEWAY_APP, Gateway, SLOT};
+use crate::world::{READ_SECRET, World};
+
+const ANYWHERE: &str = "127.0.0.1:0";
+
+fn config(address: SocketAddr, app: AppId) -> String {
+    format!("[[gateways]]\nurl = \"https://gateway.example:8432\"\naddress = \"{address}\"\napp_id = \"{app}\"\n")
+}
+
+async fn gateway(world: &World, listen: &str) -> Gateway {
+    Gateway::start(world.folder.path(), listen.parse().unwrap(), "10.9.0.2".parse().unwrap()).await
+}
+
+#[tokio::test]
+async fn clients_come_through_the_tunnel_with_keys_that_name_the_slot() {
+    let world = World::new().await;
+    let mut gateway = gateway(&world, ANYWHERE).await;
+    let sidecar = world.serve(&config(gateway.address, GATEWAY_APP)).await;
+    gateway.registered(1).await;
+    let request = &gateway.requests()[0];
+    assert_eq!(request["postern"]["sidecar_port"], 5433);
+
+    let identity = world.client_identity().await;
+    let mut driver = Driver::reader(gateway.client(identity).await).await.unwrap();
+    assert_eq!(driver.query("select 1").await.unwrap(), b"select 1");
+    let key = driver.key.clone().unwrap();
+    assert_eq!(key.slot().number(), SLOT);
+    assert!(sidecar.ground.readiness.is_ready());
+
+    // A cancel request in plaintext, as a gateway forwards it.
+    driver.ask("sleep").await;
+    while world.postgres.sleepers().is_empty() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let mut cancel = gateway.introduced("192.0.2.7:4712").await;
+    packets::write(&mut cancel, &key.request()).await.unwrap();
+    let mut said = Vec::new();
+    drop(cancel.read_to_end(&mut said).await);
+    assert!(said.is_empty());
+    assert_eq!(driver.answer().await.unwrap_err().sqlstate, "57014");
+}
+
+#[tokio::test]
+async fn connections_that_are_not_introduced_are_closed() {
+    let world = World::new().await;
+    let mut gateway = gateway(&world, ANYWHERE).await;
+    let sidecar = world.serve(&config(gateway.address, GATEWAY_APP)).await;
+    gateway.registered(1).await;
+    for bytes in [&startup(&[("user", "teesql_read")])[..], &[0x16; 40], b""] {
+        let mut stream = gateway.connect().await;
+        stream.write_all(bytes).await.unwrap();
+        let mut said = Vec::new();
+        let ended = tokio::time::timeout(Duration::from_secs(20), stream.read_to_end(&mut said)).await;
+        drop(ended.expect("it never closed"));
+        assert!(said.is_empty());
+    }
+    sidecar.assert_no_connection_is_left().await;
+}
+
+#[tokio::test]
+async fn a_gateway_that_hangs_up_or_restarts_is_rejoined_at_once_and_sessions_survive_a_hang_up() {
+    let world = World::new().await;
+    let mut first = gateway(&world, ANYWHERE).await;
+    let address = first.address;
+    let _sidecar = world.serve(&config(address, GATEWAY_APP)).await;
+    first.registered(1).await;
+    let identity = world.client_identity().await;
+    let mut driver = Driver::reader(first.client(identity.clone()).await).await.unwrap();
+
+    let started = Instant::now();
+    first.hang_up();
+    first.registered(2).await;
+    assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
+    assert_eq!(driver.query("still there").await.unwrap(), b"still there");
+
+    drop(first);
+    let mut second = gateway(&world, &address.to_string()).await;
+    let started = Instant::now();
+    second.registered(1).await;
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+    Driver::log_in(second.client(identity).await, &startup(&[("user", "teesql_read")]), READ_SECRET).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_gateway_of_another_app_is_told_nothing() {
+    let world = World::new().await;
+    let gateway = gateway(&world, ANYWHERE).await;
+    let sidecar = world.serve(&config(gateway.address, AppId([1; 20]))).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(gateway.requests().is_empty());
+    assert!(!sidecar.ground.readiness.is_ready());
+    // The sidecar itself serves on.
+    Driver::reader(world.attested(&sidecar).await).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_gateway_that_is_not_there_yet_is_waited_for() {
+    let world = World::new().await;
+    let address = TcpListener::bind(ANYWHERE).await.unwrap().local_addr().unwrap();
+    let sidecar = world.serve(&config(address, GATEWAY_APP)).await;
+    assert!(!sidecar.ground.readiness.is_ready());
+    let mut gateway = gateway(&world, &address.to_string()).await;
+    gateway.registered(1).await;
+}
