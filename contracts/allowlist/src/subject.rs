@@ -1,14 +1,17 @@
 //! One workload that somebody asked about, and what is known of it.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use crate::{Answer, Block, Decision, NotAdmitted};
 
 /// What a view keeps about one workload.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) struct Subject {
     /// The last answer, if there was one.
     pub(crate) answer: Option<Answer>,
-    /// When somebody asked last.
-    pub(crate) asked_at: u64,
+    /// When somebody asked last. Every copy of the view shares it: it says who is needed, not what is known of the chain.
+    asked_at: Arc<AtomicU64>,
     /// When the last answer came; before that, when somebody began to ask.
     pub(crate) answered_at: u64,
     /// Set when something happened that may have changed the answer: the moment up to which it is known to have held.
@@ -17,21 +20,25 @@ pub(crate) struct Subject {
     pub(crate) settles_at: u64,
     /// Whether the last verdict was an admission.
     pub(crate) admitted: bool,
-    /// Whether any verdict ever was.
-    pub(crate) was_ever_admitted: bool,
 }
 
 impl Subject {
-    pub(crate) const fn new(now: u64) -> Self {
-        Self {
-            answer: None,
-            asked_at: now,
-            answered_at: now,
-            doubted: None,
-            settles_at: 0,
-            admitted: false,
-            was_ever_admitted: false,
+    pub(crate) fn new(now: u64) -> Self {
+        let asked_at = Arc::new(AtomicU64::new(now));
+        Self { answer: None, asked_at, answered_at: now, doubted: None, settles_at: 0, admitted: false }
+    }
+
+    /// Somebody asks.
+    pub(crate) fn ask(&self, now: u64) {
+        // Most questions come in the second of another one, and need no write.
+        if self.asked_at.load(Ordering::Relaxed) < now {
+            self.asked_at.store(now, Ordering::Relaxed);
         }
+    }
+
+    /// For how many seconds nobody has asked.
+    pub(crate) fn idle(&self, now: u64) -> u64 {
+        now.saturating_sub(self.asked_at.load(Ordering::Relaxed))
     }
 
     /// Something happened after the moment `as_of` that may have changed the answer. The earliest such moment counts.

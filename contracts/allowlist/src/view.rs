@@ -8,8 +8,10 @@ use postern_identity::AppId;
 use crate::subject::{Due, Subject};
 use crate::{Admission, Answer, Block, BootInfo, Freshness, FreshnessPolicy, NotAdmitted, admit};
 
-/// Seconds after which a workload that was never admitted and that nobody asks about any more is no longer followed.
-const ABANDONED_AFTER: u64 = 10 * 60;
+/// Seconds that a workload is followed at least after somebody asked about it, unless room is needed.
+const KEPT: u64 = 10 * 60;
+/// Seconds after which a workload that nobody asked about makes room for others. Whoever depends on one asks each minute.
+const DISPENSABLE_AFTER: u64 = 3 * 60;
 
 /// How a view follows its chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,10 +87,18 @@ impl View {
 
     /// Follows a workload from now on. Returns whether it is new.
     pub fn follow(&mut self, boot: &Arc<BootInfo>, now: u64) -> bool {
-        let subjects = Arc::make_mut(&mut self.subjects);
-        let new = !subjects.contains_key(boot);
-        subjects.entry(Arc::clone(boot)).or_insert_with(|| Subject::new(now)).asked_at = now;
-        new
+        if self.ask(boot, now) {
+            return false;
+        }
+        Arc::make_mut(&mut self.subjects).insert(Arc::clone(boot), Subject::new(now));
+        true
+    }
+
+    /// Notes that somebody asks about a workload, so that it is followed further, in all clones of this view. Returns
+    /// whether it is followed at all.
+    pub fn ask(&self, boot: &BootInfo, now: u64) -> bool {
+        let subject = self.subjects.get(boot);
+        subject.inspect(|subject| subject.ask(now)).is_some()
     }
 
     /// Follows a workload no longer. Returns whether it was followed.
@@ -96,17 +106,21 @@ impl View {
         self.subjects.contains_key(boot) && Arc::make_mut(&mut self.subjects).remove(boot).is_some()
     }
 
-    /// Forgets the workloads that were never admitted and that nobody has asked about for long.
-    pub fn forget_abandoned(&mut self, now: u64) {
-        if self.any_abandoned(now) {
-            Arc::make_mut(&mut self.subjects).retain(|_, subject| !abandoned(subject, now));
-        }
+    /// Forgets the workloads that nobody has asked about for longer than `view_grace`, after which an admission would not
+    /// hold without the chain either, or for ten minutes if that is longer.
+    pub fn forget_abandoned(&mut self, policy: &FreshnessPolicy, now: u64) {
+        self.forget_idle(abandoned_after(policy), now);
     }
 
     /// Whether [`View::forget_abandoned`] would forget any.
     #[must_use]
-    pub fn any_abandoned(&self, now: u64) -> bool {
-        self.subjects.values().any(|subject| abandoned(subject, now))
+    pub fn any_abandoned(&self, policy: &FreshnessPolicy, now: u64) -> bool {
+        self.any_idle(abandoned_after(policy), now)
+    }
+
+    /// Forgets the workloads that nobody has asked about for three minutes, for the sake of newcomers.
+    pub fn make_room(&mut self, now: u64) {
+        self.forget_idle(DISPENSABLE_AFTER, now);
     }
 
     /// Takes a head that a quorum agrees on. The same head again changes nothing.
@@ -156,10 +170,7 @@ impl View {
         if is == was {
             return None;
         }
-        self.update(boot, |subject| {
-            subject.admitted = is;
-            subject.was_ever_admitted |= is;
-        })?;
+        self.update(boot, |subject| subject.admitted = is)?;
         let (boot, _) = self.subjects.get_key_value(boot)?;
         Some(Change { boot: Arc::clone(boot), verdict, block })
     }
@@ -267,6 +278,16 @@ impl View {
         }
     }
 
+    fn any_idle(&self, longer_than: u64, now: u64) -> bool {
+        self.subjects.values().any(|subject| subject.idle(now) > longer_than)
+    }
+
+    fn forget_idle(&mut self, longer_than: u64, now: u64) {
+        if self.any_idle(longer_than, now) {
+            Arc::make_mut(&mut self.subjects).retain(|_, subject| subject.idle(now) <= longer_than);
+        }
+    }
+
     fn update<T>(&mut self, boot: &BootInfo, change: impl FnOnce(&mut Subject) -> T) -> Option<T> {
         if !self.subjects.contains_key(boot) {
             return None;
@@ -275,8 +296,8 @@ impl View {
     }
 }
 
-const fn abandoned(subject: &Subject, now: u64) -> bool {
-    !subject.was_ever_admitted && now.saturating_sub(subject.asked_at) > ABANDONED_AFTER
+fn abandoned_after(policy: &FreshnessPolicy) -> u64 {
+    policy.view_grace.max(KEPT)
 }
 
 #[cfg(test)]

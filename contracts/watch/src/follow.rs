@@ -214,8 +214,9 @@ impl Follower {
             }
             self.freshness = freshness;
         }
-        if view.any_abandoned(now) {
-            self.shared.change(|view| view.forget_abandoned(now));
+        let policy = &self.shared.config.freshness;
+        if view.any_abandoned(policy, now) {
+            self.shared.change(|view| view.forget_abandoned(policy, now));
         }
     }
 }

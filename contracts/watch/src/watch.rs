@@ -70,7 +70,9 @@ impl Watch {
     }
 
     /// Follows a workload from now on, waits up to `deadline` until the chain has answered about it, and returns the
-    /// verdict.
+    /// verdict. Where there is an answer that nothing is known to have changed, that is the verdict, at once.
+    ///
+    /// A workload is followed for as long as somebody asks about it: see [`Watch::changes`].
     ///
     /// An admission can be withdrawn before the caller has acted on it. Take [`Watch::changes`] first, act, and then ask
     /// [`Watch::current`] once more; or be sure to see the change.
@@ -78,6 +80,9 @@ impl Watch {
     /// # Errors
     /// [`NotAdmitted`], also when nothing was heard in time.
     pub async fn evaluate(&self, boot: BootInfo, deadline: Duration) -> Result<Admission, NotAdmitted> {
+        if self.0.published.load().is_settled(&boot) {
+            return self.current(&boot);
+        }
         let boot = Arc::new(boot);
         let mut publications = self.0.publications.subscribe();
         self.0.follow(&boot)?;
@@ -93,14 +98,20 @@ impl Watch {
     /// What was admitted stays so until the chain says otherwise or the view is older than `view_grace`.
     ///
     /// # Errors
-    /// [`NotAdmitted`]; also for a workload that [`Watch::evaluate`] was never asked about.
+    /// [`NotAdmitted`]; also for a workload that [`Watch::evaluate`] was never asked about, or nobody for long.
     pub fn current(&self, boot: &BootInfo) -> Result<Admission, NotAdmitted> {
         let view = self.0.published.load();
-        admit(boot, &view, &self.0.config.freshness, view.is_admitted(boot), self.0.now())
+        let now = self.0.now();
+        view.ask(boot, now);
+        admit(boot, &view, &self.0.config.freshness, view.is_admitted(boot), now)
     }
 
     /// The verdicts that turn into their opposite from now on. A receiver that was too slow is told how many it missed,
     /// and should ask [`Watch::current`] about everything it holds.
+    ///
+    /// A workload that nobody asks about is forgotten: after `view_grace`, or after three minutes when room is needed for
+    /// newcomers. Whoever must hear of a workload's changes therefore asks about it each minute, and where the verdict is
+    /// [`NotAdmitted::NotEvaluated`] has it evaluated again.
     #[must_use]
     pub fn changes(&self) -> broadcast::Receiver<Change> {
         self.0.changes.subscribe()
@@ -182,10 +193,16 @@ impl Shared {
 
     fn follow(&self, boot: &Arc<BootInfo>) -> Result<(), NotAdmitted> {
         let now = self.now();
+        if self.published.load().ask(boot, now) {
+            return Ok(());
+        }
         let max = self.config.max_workloads;
         self.change(|view| {
             if !view.follows(boot) && view.len() >= max {
-                return Err(NotAdmitted::TooManyWorkloads);
+                view.make_room(now);
+                if view.len() >= max {
+                    return Err(NotAdmitted::TooManyWorkloads);
+                }
             }
             view.follow(boot, now);
             Ok(())
@@ -214,3 +231,6 @@ fn start(shared: &Arc<Shared>) -> Vec<Task<Infallible>> {
     tasks.push(maintenance("chain-view", move || Follower::new(Arc::clone(&shared), reported.clone()).run()));
     tasks
 }
+
+#[cfg(test)]
+mod tests;

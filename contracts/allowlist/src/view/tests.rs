@@ -256,17 +256,55 @@ fn an_allowance_needs_its_confirmations_and_a_refusal_needs_none() {
 }
 
 #[test]
-fn only_what_was_never_admitted_is_abandoned() {
-    let (mut view, kept) = admitted();
-    let refused = boot(8);
+fn what_nobody_asks_about_is_abandoned_admitted_or_not() {
+    let (mut view, admitted) = admitted();
+    let (refused, kept) = (boot(8), boot(9));
     view.follow(&refused, NOW + 1);
+    view.follow(&kept, NOW + 1);
     view.on_answer(&refused, both(block(1), no()), &POLICY, NOW + 1);
-    view.forget_abandoned(NOW + 601);
-    assert_eq!(view.len(), 2);
-    view.forget_abandoned(NOW + 602);
-    assert!(view.follows(&kept) && !view.follows(&refused));
+    assert!(view.ask(&admitted, NOW + 2));
+    assert!(view.clone().ask(&kept, NOW + 500), "asking one copy counts for all");
+    view.forget_abandoned(&POLICY, NOW + 901);
+    assert_eq!(view.len(), 3);
+    assert!(view.any_abandoned(&POLICY, NOW + 902));
+    view.forget_abandoned(&POLICY, NOW + 902);
+    assert_eq!([&admitted, &refused, &kept].map(|boot| view.follows(boot)), [true, false, true]);
+    view.forget_abandoned(&POLICY, NOW + 903);
+    assert!(!view.follows(&admitted) && view.follows(&kept) && !view.ask(&admitted, NOW + 903));
+    assert_eq!(verdict(&view, &admitted, true, NOW + 903), Err(NotAdmitted::NotEvaluated));
     assert!(view.forget(&kept) && !view.forget(&kept));
-    assert_eq!(verdict(&view, &kept, true, NOW + 602), Err(NotAdmitted::NotEvaluated));
+}
+
+#[test]
+fn a_short_grace_abandons_nobody_who_is_asked_about_each_minute() {
+    let policy = FreshnessPolicy { max_view_age: 5, view_grace: 10 };
+    let (mut view, boot) = admitted();
+    view.forget_abandoned(&policy, NOW + 600);
+    assert!(view.follows(&boot));
+    view.forget_abandoned(&policy, NOW + 601);
+    assert!(!view.follows(&boot));
+}
+
+#[test]
+fn room_is_made_by_those_whom_nobody_asks_about() {
+    let (mut view, dead) = admitted();
+    let live = boot(8);
+    view.follow(&live, NOW + 60);
+    view.make_room(NOW + 180);
+    assert_eq!(view.len(), 2);
+    view.make_room(NOW + 181);
+    assert!(!view.follows(&dead) && view.follows(&live));
+}
+
+#[test]
+fn asking_about_what_is_known_copies_nothing() {
+    let (mut view, boot) = admitted();
+    let before = view.clone();
+    assert!(!view.follow(&boot, NOW + 100));
+    assert!(view.ask(&boot, NOW + 200));
+    view.forget_abandoned(&POLICY, NOW + 300);
+    view.make_room(NOW + 300);
+    assert!(Arc::ptr_eq(&before.subjects, &view.subjects));
 }
 
 #[test]
