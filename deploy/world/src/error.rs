@@ -18,6 +18,9 @@ pub enum WorldError {
     /// The state folder belongs to a world that runs.
     #[error("{} is in use by another world", .0.display())]
     FolderInUse(PathBuf),
+    /// A folder that was named for the state holds files of somebody else.
+    #[error("{} is not empty, and what is in it is not the state of a world", .0.display())]
+    NotAWorld(PathBuf),
     /// No block of free ports was found.
     #[error("no free block of ports between 10000 and 32000")]
     NoPorts,

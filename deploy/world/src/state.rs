@@ -10,6 +10,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::WorldError;
 use crate::leftovers;
 
+/// What the names of new folders begin with.
+const PREFIX: &str = "postern-";
+const LOCK: &str = "lock";
+const PIDS: &str = "pids";
+
 /// Where a world keeps its files. The folder stays until [`State::remove`] is called, so that logs survive a failure.
 #[derive(Debug)]
 pub struct State {
@@ -22,30 +27,31 @@ pub struct State {
 impl State {
     /// Opens a folder, or makes a new one in the system's folder for temporary files.
     ///
-    /// Processes that an earlier, killed owner of the folder left behind are stopped.
+    /// Processes that an earlier, killed owner of the folder left behind are stopped, and what it wrote is deleted. Without
+    /// a folder, this goes for the processes of all killed worlds among the temporary files.
     ///
     /// # Errors
-    /// When the folder cannot be made, or another world uses it.
+    /// When the folder cannot be made, another world uses it, or it holds something else than a world.
     pub fn open(folder: Option<&Path>) -> Result<Self, WorldError> {
         let root = match folder {
             Some(folder) => {
                 fs::create_dir_all(folder).map_err(|error| WorldError::file(folder, error))?;
                 fs::canonicalize(folder).map_err(|error| WorldError::file(folder, error))?
             }
-            None => tempfile::Builder::new()
-                .prefix("postern-")
-                .tempdir()
-                .map_err(|error| WorldError::file(&std::env::temp_dir(), error))?
-                .keep(),
+            None => {
+                abandoned(&std::env::temp_dir()).iter().for_each(|folder| drop(take_over(folder)));
+                tempfile::Builder::new()
+                    .prefix(PREFIX)
+                    .tempdir()
+                    .map_err(|error| WorldError::file(&std::env::temp_dir(), error))?
+                    .keep()
+            }
         };
+        let lock = take_over(&root)?;
+        clear(&root).map_err(|error| WorldError::file(&root, error))?;
         // Postgres runs as another user when this process is root, and has to pass through.
         fs::set_permissions(&root, Permissions::from_mode(0o711)).map_err(|error| WorldError::file(&root, error))?;
-        let lock_path = root.join("lock");
-        let lock = File::create(&lock_path).map_err(|error| WorldError::file(&lock_path, error))?;
-        lock.try_lock().map_err(|_| WorldError::FolderInUse(root.clone()))?;
-        let pids = root.join("pids");
-        leftovers::stop(&pids);
-        let state = Self { pids: Arc::new(PidFile::new(pids)), root, _lock: lock };
+        let state = Self { pids: Arc::new(PidFile::new(root.join(PIDS))), root, _lock: lock };
         state.folder("logs")?;
         Ok(state)
     }
@@ -104,6 +110,39 @@ impl State {
     }
 }
 
+/// Folders of worlds that were made without a name. Whether somebody still uses one is not known yet.
+fn abandoned(temporary: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(temporary).into_iter().flatten().flatten();
+    let ours = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(PREFIX));
+    ours.map(|entry| entry.path()).filter(|folder| folder.join(PIDS).exists()).collect()
+}
+
+/// Makes a folder ours, and stops the processes of its last owner.
+fn take_over(root: &Path) -> Result<File, WorldError> {
+    let path = root.join(LOCK);
+    let is_empty = fs::read_dir(root).map_err(|error| WorldError::file(root, error))?.next().is_none();
+    if !is_empty && !path.exists() {
+        return Err(WorldError::NotAWorld(root.to_owned()));
+    }
+    let lock = File::create(&path).map_err(|error| WorldError::file(&path, error))?;
+    lock.try_lock().map_err(|_| WorldError::FolderInUse(root.to_owned()))?;
+    leftovers::stop(&root.join(PIDS));
+    Ok(lock)
+}
+
+/// Deletes everything but the lock.
+fn clear(root: &Path) -> std::io::Result<()> {
+    for entry in fs::read_dir(root)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            fs::remove_dir_all(entry.path())?;
+        } else if entry.file_name() != LOCK {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
 fn write_private(path: &Path, content: &[u8]) -> std::io::Result<()> {
     use std::os::unix::fs::OpenOptionsExt as _;
     fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?.write_all(content)
@@ -150,6 +189,32 @@ mod tests {
         assert!(matches!(State::open(Some(folder.path())), Err(WorldError::FolderInUse(_))));
         drop(first);
         State::open(Some(folder.path())).unwrap();
+    }
+
+    #[test]
+    fn the_state_of_an_earlier_world_is_deleted_and_nothing_else_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let foreign = folder.path().join("letter");
+        fs::write(&foreign, "dear").unwrap();
+        assert!(matches!(State::open(Some(folder.path())), Err(WorldError::NotAWorld(_))));
+        assert!(foreign.exists());
+        fs::remove_file(foreign).unwrap();
+
+        let earlier = State::open(Some(folder.path())).unwrap();
+        let seed = earlier.write("tee/seed", "old").unwrap();
+        drop(earlier);
+        State::open(Some(folder.path())).unwrap();
+        assert!(!seed.exists());
+    }
+
+    #[test]
+    fn abandoned_folders_are_found_by_name_and_content() {
+        let temporary = tempfile::tempdir().unwrap();
+        for (name, file) in [("postern-a", "pids"), ("postern-b", "other"), ("else", "pids")] {
+            fs::create_dir(temporary.path().join(name)).unwrap();
+            fs::write(temporary.path().join(name).join(file), "").unwrap();
+        }
+        assert_eq!(abandoned(temporary.path()), [temporary.path().join("postern-a")]);
     }
 
     #[test]
