@@ -15,7 +15,7 @@ use postern_watch::Watch;
 use postern_wireguard::PrivateKey;
 
 use super::cancels::Cancels;
-use super::clients::Clients;
+use super::clients::{Chain, Clients};
 use super::server::Server;
 use super::throttle::Throttle;
 use crate::config::{RoleConfig, ServeConfig};
@@ -107,6 +107,7 @@ pub(super) fn server(
     let acceptor = Acceptor::new(Arc::clone(&credentials.keeper), Arc::clone(attestor), ALPN, rule);
     let configuration = |error: &dyn std::fmt::Display| StartError::Configuration(error.to_string());
     let chain = chain(config, ground).map_err(|error| configuration(&error))?;
+    let chain = chain.map(|watch| Arc::new(watch) as Arc<dyn Chain>);
     let (handshakes, sessions) = config.limits.room();
     Ok(Server {
         acceptor,

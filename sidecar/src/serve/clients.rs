@@ -1,22 +1,59 @@
 //! Which attested clients may connect.
 
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
-use postern_allowlist::{BootInfo, NotAdmitted};
+use postern_allowlist::{Admission, BootInfo, NotAdmitted};
 use postern_attest::{Appraisal, PeerPolicy, PolicyRefusal};
-use postern_watch::Watch;
+use postern_watch::{Change, Watch};
 use thiserror::Error;
+use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::timeout;
 
 /// How often a connected client is asked about at least, so that the chain is watched for it.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
 
+/// Who knows what the chain allows: in earnest [`Watch`], in tests a table.
+pub trait Chain: fmt::Debug + Send + Sync {
+    /// Asks about a workload and follows it from then on.
+    fn evaluate(&self, boot: BootInfo, deadline: Duration) -> Answer<'_>;
+
+    /// What is known about a workload that was asked about.
+    ///
+    /// # Errors
+    /// Why it is not admitted.
+    fn current(&self, boot: &BootInfo) -> Result<Admission, NotAdmitted>;
+
+    /// Verdicts that turn into their opposite.
+    fn changes(&self) -> broadcast::Receiver<Change>;
+}
+
+/// An answer of the chain that is on its way.
+pub type Answer<'a> = Pin<Box<dyn Future<Output = Result<Admission, NotAdmitted>> + Send + 'a>>;
+
+impl Chain for Watch {
+    fn evaluate(&self, boot: BootInfo, deadline: Duration) -> Answer<'_> {
+        Box::pin(Self::evaluate(self, boot, deadline))
+    }
+
+    fn current(&self, boot: &BootInfo) -> Result<Admission, NotAdmitted> {
+        Self::current(self, boot)
+    }
+
+    fn changes(&self) -> broadcast::Receiver<Change> {
+        Self::changes(self)
+    }
+}
+
 /// The rules for clients: which apps, and whether the chain must allow them.
 #[derive(Debug)]
 pub struct Clients {
     policy: PeerPolicy,
-    chain: Option<Watch>,
+    chain: Option<Arc<dyn Chain>>,
 }
 
 /// Why an attested client may not connect.
@@ -33,7 +70,7 @@ pub enum ClientRefused {
 impl Clients {
     /// Clients that `policy` permits, and `chain` as well where there is one.
     #[must_use]
-    pub const fn new(policy: PeerPolicy, chain: Option<Watch>) -> Self {
+    pub fn new(policy: PeerPolicy, chain: Option<Arc<dyn Chain>>) -> Self {
         Self { policy, chain }
     }
 
@@ -55,7 +92,7 @@ impl Clients {
         let (Some(chain), Some(peer)) = (&self.chain, peer) else { return std::future::pending().await };
         let boot = BootInfo::from(peer);
         let mut changes = chain.changes();
-        while still_allowed(chain, &boot).await {
+        while still_allowed(chain.as_ref(), &boot).await {
             // Another workload's change, one that was missed and a minute without any all mean: look again.
             if matches!(timeout(LOOK_AGAIN, changes.recv()).await, Ok(Err(RecvError::Closed))) {
                 return std::future::pending().await;
@@ -91,7 +128,7 @@ impl ClientRefused {
 }
 
 /// Whether the chain's last word is not a refusal. That we know too little does not end a session.
-async fn still_allowed(chain: &Watch, boot: &BootInfo) -> bool {
+async fn still_allowed(chain: &dyn Chain, boot: &BootInfo) -> bool {
     let verdict = match chain.current(boot) {
         // The watch has forgotten the client, as after a leap of the clock.
         Err(NotAdmitted::NotEvaluated) => chain.evaluate(boot.clone(), Duration::ZERO).await,
@@ -101,60 +138,4 @@ async fn still_allowed(chain: &Watch, boot: &BootInfo) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::OnceLock;
-
-    use postern_attest::AppIdentity;
-    use postern_identity::{AppId, ComposeHash, DeviceId, InstanceId, Register};
-    use postern_plumbing::shutdown::Shutdown;
-    use postern_plumbing::tasks::Tasks;
-    use postern_watch::{Address, WatchConfig};
-    use tokio::time::{Instant, timeout};
-
-    use super::*;
-
-    /// The runtime's time, which the test lets pass at once.
-    fn clock() -> u64 {
-        static START: OnceLock<Instant> = OnceLock::new();
-        1_000_000 + START.get_or_init(Instant::now).elapsed().as_secs()
-    }
-
-    fn peer() -> Appraisal {
-        Appraisal {
-            identity: AppIdentity {
-                app_id: AppId([1; 20]),
-                compose_hash: ComposeHash([2; 32]),
-                instance_id: InstanceId([3; 20]),
-                os_image_hash: None,
-                key_provider: Vec::new(),
-            },
-            device_id: DeviceId([5; 32]),
-            mrtd: Register([9; 48]),
-            rtmr: [Register([9; 48]); 4],
-            mr_aggregated: [6; 32],
-            mr_system: [7; 32],
-            tcb_status: "UpToDate".to_owned(),
-            advisory_ids: Vec::new(),
-            fingerprint: [9; 32],
-            valid_until: u64::MAX,
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn the_chain_is_watched_for_a_client_for_as_long_as_it_is_connected() {
-        let mut config = WatchConfig::new(vec!["http://127.0.0.1:1".parse().unwrap()], Address::ZERO);
-        (config.clock, config.poll_interval) = (clock, Duration::from_secs(5));
-        let (tasks, shutdown) = (Tasks::new(), Shutdown::new());
-        let watch = Watch::start(config, &tasks, shutdown.clone()).unwrap();
-        let clients = Clients::new(PeerPolicy::default(), Some(watch.clone()));
-        let peer = peer();
-        assert!(clients.check(Some(&peer), Duration::ZERO).await.is_err(), "nobody answers");
-
-        let hours = Duration::from_secs(2 * 3_600);
-        assert!(timeout(hours, clients.revoked(Some(&peer))).await.is_err(), "not knowing is no revocation");
-        assert_eq!(watch.workloads(), 1);
-        tokio::time::sleep(hours).await;
-        assert_eq!(watch.workloads(), 0, "it is gone, and nobody asks");
-        shutdown.trigger();
-    }
-}
+mod tests;
