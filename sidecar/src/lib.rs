@@ -9,6 +9,7 @@ pub mod dial;
 pub mod evidence;
 pub mod files;
 pub mod keys;
+pub mod meter;
 pub mod opening;
 pub mod packets;
 pub mod postgres;

@@ -114,7 +114,10 @@ pub fn describe_metrics() {
     describe_counter!("postern_sidecar_connections_total", "Connections, by the way they came.");
     describe_counter!("postern_sidecar_refusals_total", "Connections that came to no session, by reason and way.");
     describe_counter!("postern_sidecar_cancels_total", "Cancel requests, by outcome.");
-    describe_counter!("postern_sidecar_bytes_total", "Bytes relayed in sessions that have ended, by direction.");
+    describe_counter!(
+        "postern_sidecar_bytes_total",
+        "Bytes relayed in sessions that have ended, however they ended, by direction."
+    );
     describe_counter!(
         "postern_sidecar_sessions_cut_total",
         "Sessions cut because the chain no longer allows the client."

@@ -9,7 +9,7 @@ use postern_attest_io::Connector;
 use postern_pgwire::cancel::CancelKey;
 use postern_pgwire::startup::Startup;
 use postern_plumbing::Io;
-use postern_plumbing::relay::{self, Progress, RelayEnd};
+use postern_plumbing::relay::{self, RelayEnd};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
@@ -17,6 +17,7 @@ use tokio_rustls::TlsStream;
 use super::failure::Failure;
 use crate::deadline::Deadline;
 use crate::dial::Place;
+use crate::meter::Meter;
 use crate::opening::{self, Request, RequestError};
 use crate::packets::{self, ReadError};
 
@@ -48,11 +49,8 @@ impl Forwarder {
         match Box::pin(self.establish(&mut driver, deadline)).await {
             Ok(None) => Ok(None),
             Ok(Some(mut server)) => {
-                metrics::gauge!("postern_sidecar_sessions").increment(1);
-                let progress = Progress::default();
-                let end = relay::relay(&mut driver, &mut server, &progress).await;
-                metrics::gauge!("postern_sidecar_sessions").decrement(1);
-                Ok(Some(end))
+                let meter = Meter::start(["to_server", "to_driver"]);
+                Ok(Some(relay::relay(&mut driver, &mut server, &meter.progress).await))
             }
             Err(failure) => {
                 let response = failure.response().map(|response| response.encode());
@@ -144,9 +142,6 @@ pub async fn report<S: Io>(forwarder: &Forwarder, driver: S) {
     match forwarder.connection(driver).await {
         Ok(None) => metrics::counter!("postern_sidecar_cancels_total", "outcome" => "forwarded").increment(1),
         Ok(Some(end)) => {
-            for (direction, bytes) in [("to_server", end.to_upstream), ("to_driver", end.to_client)] {
-                metrics::counter!("postern_sidecar_bytes_total", "direction" => direction).increment(bytes);
-            }
             let error = end.error.map(|error| error.to_string());
             tracing::info!(to_server = end.to_upstream, to_driver = end.to_client, error, "session ended");
         }

@@ -62,11 +62,13 @@ pub async fn tunnel(server: Arc<Server>, listener: TunnelListener, slot: Slot, s
 async fn introduced(server: &Server, mut stream: TunnelStream, gateway: SocketAddr, slot: Slot) {
     let header = tokio::time::timeout(PROXY_HEADER, proxy_header::read(&mut stream)).await;
     match header {
-        Ok(Ok(header)) => connection(server, stream, Arrival::tunnel(header, slot)).await,
+        Ok(Ok(header)) => {
+            tracing::debug!(%gateway, host = header.host, connection = header.connection, "introduced");
+            connection(server, stream, Arrival::tunnel(header, slot)).await;
+        }
         Ok(Err(error)) => report_refusal(&Refusal::ProxyHeader(error), "tunnel"),
         Err(_) => report_refusal(&Refusal::Deadline, "tunnel"),
     }
-    tracing::trace!(%gateway, "tunnel connection ended");
 }
 
 /// Serves a connection and reports how it ended.

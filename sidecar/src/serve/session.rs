@@ -9,7 +9,7 @@ use postern_pgwire::authentication::{self, CLEARTEXT_REQUEST, MAX_PASSWORD_MESSA
 use postern_pgwire::startup::Startup;
 use postern_plumbing::Io;
 use postern_plumbing::prefixed::Prefixed;
-use postern_plumbing::relay::{self, Progress, RelayEnd};
+use postern_plumbing::relay::{self, RelayEnd};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::sync::OwnedSemaphorePermit;
@@ -20,6 +20,7 @@ use super::preamble::{Preamble, preamble};
 use super::refusal::Refusal;
 use super::server::Server;
 use crate::deadline::Deadline;
+use crate::meter::Meter;
 use crate::opening::{self, Request};
 use crate::packets;
 use crate::postgres::login::{LoginFailed, log_in};
@@ -202,21 +203,16 @@ impl Server {
     }
 
     async fn relay<S: Io>(&self, mut client: S, mut session: Session) -> Ended {
-        metrics::gauge!("postern_sidecar_sessions").increment(1);
+        let meter = Meter::start(["to_postgres", "to_client"]);
         tracing::debug!(role = session.role, "session established");
-        let progress = Progress::default();
         let end = tokio::select! {
-            end = relay::relay(&mut client, &mut session.upstream, &progress) => Some(end),
+            end = relay::relay(&mut client, &mut session.upstream, &meter.progress) => Some(end),
             () = self.clients.revoked(session.peer.as_deref()) => None,
         };
         if end.is_none() {
             // Postgres sees its connection close; the client gets TLS' own farewell, as the state of the protocol between
             // them is not known here.
             packets::close(&mut client).await;
-        }
-        metrics::gauge!("postern_sidecar_sessions").decrement(1);
-        for (direction, bytes) in [("to_postgres", progress.to_upstream()), ("to_client", progress.to_client())] {
-            metrics::counter!("postern_sidecar_bytes_total", "direction" => direction).increment(bytes);
         }
         Ended::Session { role: session.role, end }
     }
