@@ -4,9 +4,9 @@ use crate::{Block, BootInfo, Freshness, FreshnessPolicy, Refusal, View};
 
 /// Decides whether a workload that proved `boot` may take part now.
 ///
-/// A refusal by the contract counts however old it is. An admission needs an allowing answer that is known to hold until
-/// recently: for a newcomer, no longer ago than `max_view_age` and with nothing seen since that may have changed it; for
-/// what is `already_admitted`, no longer ago than `view_grace`.
+/// A refusal by the contract at the head counts however old it is. An admission needs an allowing answer that is known to
+/// hold until recently: for a newcomer, no longer ago than `max_view_age`, with nothing seen since that may have changed
+/// it, and as many blocks deep as the rules ask for; for what is `already_admitted`, no longer ago than `view_grace`.
 ///
 /// # Errors
 /// [`NotAdmitted`], with the reason.
@@ -21,7 +21,7 @@ pub fn admit(
         return Err(NotAdmitted::NoView);
     }
     let Some(subject) = view.subject(boot) else { return Err(NotAdmitted::NotEvaluated) };
-    let block = subject.decision()?;
+    let block = subject.decision(already_admitted, view.rules().confirmations)?;
     let as_of = view.holds_until(subject);
     match (policy.judge(as_of, now), already_admitted) {
         (Freshness::Fresh, false) if subject.doubted.is_some() => Err(NotAdmitted::AwaitingAnswer),

@@ -18,6 +18,8 @@ pub(crate) struct Subject {
     pub(crate) doubted: Option<u64>,
     /// The answer can still change without a new log up to this height, because the confirmed block passes the change.
     pub(crate) settles_at: u64,
+    /// The height at which the contract was last heard to refuse at the head; no higher than the head has been since.
+    refused_at: Option<u64>,
     /// Whether the last verdict was an admission.
     pub(crate) admitted: bool,
 }
@@ -25,7 +27,15 @@ pub(crate) struct Subject {
 impl Subject {
     pub(crate) fn new(now: u64) -> Self {
         let asked_at = Arc::new(AtomicU64::new(now));
-        Self { answer: None, asked_at, answered_at: now, doubted: None, settles_at: 0, admitted: false }
+        Self {
+            answer: None,
+            asked_at,
+            answered_at: now,
+            doubted: None,
+            settles_at: 0,
+            refused_at: None,
+            admitted: false,
+        }
     }
 
     /// Somebody asks.
@@ -46,16 +56,46 @@ impl Subject {
         self.doubted.get_or_insert(as_of);
     }
 
-    /// The chain's own word, whatever its age.
-    pub(crate) fn decision(&self) -> Result<Block, NotAdmitted> {
-        let Some(answer) = &self.answer else { return Err(NotAdmitted::NotEvaluated) };
-        match (&answer.latest, &answer.confirmed) {
-            (Decision::Refused(refusal), _) => {
-                Err(NotAdmitted::Refused { refusal: refusal.clone(), block: answer.block })
-            }
-            (Decision::Allowed, Decision::Refused(_)) => Err(NotAdmitted::Unconfirmed { block: answer.block }),
-            (Decision::Allowed, Decision::Allowed) => Ok(answer.block),
+    /// Takes an answer.
+    pub(crate) fn hear(&mut self, answer: Answer, confirmations: u64, now: u64) {
+        let number = answer.block.number;
+        if self.answer.is_none() {
+            self.settles_at = self.settles_at.max(number.saturating_add(confirmations));
         }
+        if answer.latest != Decision::Allowed {
+            self.refused_at = Some(number);
+        }
+        self.answer = Some(answer);
+        self.answered_at = now;
+        self.doubted = None;
+    }
+
+    /// Whether a refusal is remembered from above `height`.
+    pub(crate) fn was_refused_above(&self, height: u64) -> bool {
+        self.refused_at.is_some_and(|refused_at| refused_at > height)
+    }
+
+    /// The head went down to `height`. A refusal above it may have been one of the part that both chains share.
+    pub(crate) fn lower(&mut self, height: u64) {
+        self.refused_at = self.refused_at.map(|refused_at| refused_at.min(height));
+    }
+
+    /// The chain's own word, whatever its age.
+    ///
+    /// What is admitted already loses that only by a refusal at the head: an allowance that came back before the refusal
+    /// was seen is no reason to end anything some blocks later, when the confirmed block passes it.
+    pub(crate) fn decision(&self, already_admitted: bool, confirmations: u64) -> Result<Block, NotAdmitted> {
+        let Some(Answer { block, latest, confirmed }) = &self.answer else { return Err(NotAdmitted::NotEvaluated) };
+        if let Decision::Refused(refusal) = latest {
+            return Err(NotAdmitted::Refused { refusal: refusal.clone(), block: *block });
+        }
+        // The confirmed block may lie before a refusal that was seen at the head in between.
+        let refused_since =
+            self.refused_at.is_some_and(|refused_at| block.number < refused_at.saturating_add(confirmations));
+        if !already_admitted && (*confirmed != Decision::Allowed || refused_since) {
+            return Err(NotAdmitted::Unconfirmed { block: *block });
+        }
+        Ok(*block)
     }
 
     /// Up to when the answer is known to hold, if `head_as_of` is how far the whole view is known.
@@ -73,8 +113,8 @@ impl Subject {
         if self.doubted.is_some() {
             return Some(Due::Doubt);
         }
-        // An answer that came too late to admit anybody gets another chance with each new head.
-        if !self.admitted && self.decision().is_ok() && answer.block.hash != head.hash {
+        // An allowance that came too late or is not deep enough to admit anybody gets another chance with each new head.
+        if !self.admitted && answer.latest == Decision::Allowed && answer.block.hash != head.hash {
             return Some(Due::Doubt);
         }
         (now >= self.answered_at.saturating_add(sweep_interval)).then_some(Due::Sweep)

@@ -16,7 +16,9 @@ const DISPENSABLE_AFTER: u64 = 3 * 60;
 /// How a view follows its chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ViewRules {
-    /// How many blocks below the head an allowance must hold, as well as at the head. A refusal at the head counts at once.
+    /// How many blocks deep an allowance must be before it admits anybody: it must hold at the head and at the block this far
+    /// below, and no head since that block may have refused. A refusal at the head counts at once, and nothing else ends an
+    /// admission.
     pub confirmations: u64,
     /// Seconds after which an answer is asked for again although nothing was heard from its contract.
     pub sweep_interval: u64,
@@ -139,6 +141,7 @@ impl View {
         self.head = Some(Head { block, as_of: block.timestamp.min(now) });
         if let Some(before) = before {
             self.doubt(&before, block.number, link);
+            self.lower(block.number);
         }
         Ok(())
     }
@@ -153,12 +156,7 @@ impl View {
         }
         let confirmations = self.rules.confirmations;
         let was = self.update(boot, |subject| {
-            if subject.answer.is_none() {
-                subject.settles_at = subject.settles_at.max(block.number.saturating_add(confirmations));
-            }
-            subject.answer = Some(answer);
-            subject.answered_at = now;
-            subject.doubted = None;
+            subject.hear(answer, confirmations, now);
             subject.admitted
         })?;
         let verdict = admit(boot, self, policy, was, now);
@@ -275,6 +273,13 @@ impl View {
             if touched {
                 subject.settles_at = settles_at;
             }
+        }
+    }
+
+    /// Fits what is remembered of heads to one at `height`.
+    fn lower(&mut self, height: u64) {
+        if self.subjects.values().any(|subject| subject.was_refused_above(height)) {
+            Arc::make_mut(&mut self.subjects).values_mut().for_each(|subject| subject.lower(height));
         }
     }
 

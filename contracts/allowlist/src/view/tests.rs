@@ -255,6 +255,87 @@ fn an_allowance_needs_its_confirmations_and_a_refusal_needs_none() {
     assert!(matches!(change.verdict, Err(NotAdmitted::Refused { .. })));
 }
 
+/// Plays blocks 9 to 14 to a view with two confirmations that had admitted the app 7 long before. The app's rule is
+/// removed at block 10 and added again at block 11. Only the heads in `seen` are seen. Returns what each of them gave: the
+/// verdict's label, and whether it was a change.
+fn removed_and_added(seen: &[u64]) -> Vec<(u64, &'static str, bool)> {
+    let mut view = View::new(ViewRules { confirmations: 2, ..ViewRules::default() });
+    let boot = boot(7);
+    let says = |number| if number == 10 { no() } else { Decision::Allowed };
+    let mut last = 8;
+    view.follow(&boot, NOW);
+    view.on_head(block(8), &Link::Replaces, NOW + 8).unwrap();
+    view.on_answer(&boot, both(block(8), Decision::Allowed), &POLICY, NOW + 8).unwrap();
+    let mut verdicts = Vec::new();
+    for &number in seen {
+        let logged = (last + 1..=number).any(|number| number == 10 || number == 11);
+        let link = if logged { logs_of(7) } else { nothing() };
+        view.on_head(block(number), &link, NOW + number).unwrap();
+        last = number;
+        let mut changed = false;
+        if view.to_evaluate(NOW + number).contains(&boot) {
+            let answer = Answer { block: block(number), latest: says(number), confirmed: says(number - 2) };
+            changed = view.on_answer(&boot, answer, &POLICY, NOW + number).is_some();
+        }
+        let verdict = verdict(&view, &boot, view.is_admitted(&boot), NOW + number);
+        verdicts.push((number, verdict.map_or_else(|reason| reason.label(), |_| "admitted"), changed));
+    }
+    verdicts
+}
+
+#[test]
+fn a_refusal_that_was_seen_ends_an_admission_once_and_the_next_one_waits_for_all_confirmations() {
+    let expected = [
+        (9, "admitted", false),
+        (10, "compose_hash_not_allowed", true),
+        (11, "unconfirmed", false),
+        (12, "unconfirmed", false),
+        (13, "admitted", true),
+        (14, "admitted", false),
+    ];
+    assert_eq!(removed_and_added(&[9, 10, 11, 12, 13, 14]), expected);
+    assert_eq!(removed_and_added(&[9, 10, 12, 13]), [expected[0], expected[1], expected[3], expected[4]]);
+}
+
+#[test]
+fn a_refusal_that_is_over_when_it_is_learnt_of_ends_nothing() {
+    for seen in [&[9, 11, 12, 13, 14][..], &[11, 12, 13], &[12, 13, 14], &[13, 14]] {
+        for (number, verdict, changed) in removed_and_added(seen) {
+            assert_eq!((verdict, changed), ("admitted", false), "at block {number} of {seen:?}");
+        }
+    }
+}
+
+#[test]
+fn a_refusal_on_a_chain_that_was_replaced_by_a_shorter_one_is_not_waited_out_above_it() {
+    let mut view = View::new(ViewRules { confirmations: 2, ..ViewRules::default() });
+    let boot = boot(7);
+    view.follow(&boot, NOW);
+    view.on_head(block(100), &Link::Replaces, NOW + 100).unwrap();
+    assert_eq!(view.on_answer(&boot, both(block(100), no()), &POLICY, NOW + 100), None);
+    for number in [50, 51] {
+        let head = fork(number, 1);
+        view.on_head(head, &Link::Replaces, NOW + number).unwrap();
+        assert_eq!(view.on_answer(&boot, both(head, Decision::Allowed), &POLICY, NOW + number), None);
+        assert_eq!(verdict(&view, &boot, false, NOW + number), Err(NotAdmitted::Unconfirmed { block: head }));
+    }
+    let head = fork(52, 1);
+    view.on_head(head, &nothing(), NOW + 52).unwrap();
+    let change = view.on_answer(&boot, both(head, Decision::Allowed), &POLICY, NOW + 52).unwrap();
+    assert!(change.verdict.is_ok());
+}
+
+#[test]
+fn without_confirmations_a_refusal_is_over_when_the_chain_says_so() {
+    let (mut view, boot) = admitted();
+    view.on_head(block(2), &logs_of(7), NOW + 2).unwrap();
+    assert!(view.on_answer(&boot, both(block(2), no()), &POLICY, NOW + 2).unwrap().verdict.is_err());
+    let sibling = fork(2, 1);
+    view.on_head(sibling, &Link::Replaces, NOW + 2).unwrap();
+    let change = view.on_answer(&boot, both(sibling, Decision::Allowed), &POLICY, NOW + 2).unwrap();
+    assert!(change.verdict.is_ok());
+}
+
 #[test]
 fn what_nobody_asks_about_is_abandoned_admitted_or_not() {
     let (mut view, admitted) = admitted();

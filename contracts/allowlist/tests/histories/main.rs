@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use chain::{Chain, boots};
 use model::Model;
-use postern_allowlist::{BootInfo, FreshnessPolicy, View, ViewRules, admit};
+use postern_allowlist::{BootInfo, Decision, FreshnessPolicy, View, ViewRules, admit};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -110,6 +110,9 @@ impl Play {
             let head = *self.view.head().expect("there is something to evaluate");
             let answer = self.chain.ask(&head, position, self.view.rules().confirmations);
             let change = self.view.on_answer(&boot, answer.clone(), &POLICY, self.now);
+            if change.as_ref().is_some_and(|change| change.verdict.is_err()) {
+                prop_assert!(answer.latest != Decision::Allowed, "only a refusal at the head ends an admission");
+            }
             let expected = self.model.answer(&boot, answer, self.now);
             prop_assert_eq!(change.map(|change| change.verdict), expected);
         }
@@ -138,11 +141,14 @@ impl Play {
         Ok(())
     }
 
-    /// After the head was seen and every question answered, the verdicts are the chain's.
+    /// After as many silent blocks as an allowance has to wait, each of them seen and every question answered, the verdicts
+    /// are the chain's.
     fn settle(&mut self) -> Result<(), TestCaseError> {
-        self.perform(&Step::Mine { rules: Vec::new(), kms_logs: false })?;
-        self.perform(&Step::Observe)?;
-        self.perform(&Step::Answer { mask: u8::MAX })?;
+        for _ in 0..=self.view.rules().confirmations {
+            self.perform(&Step::Mine { rules: Vec::new(), kms_logs: false })?;
+            self.perform(&Step::Observe)?;
+            self.perform(&Step::Answer { mask: u8::MAX })?;
+        }
         for (position, boot) in self.boots.iter().enumerate() {
             if self.view.follows(boot) && !chain::is_silent(position) {
                 let verdict = admit(boot, &self.view, &POLICY, false, self.now);
@@ -156,8 +162,7 @@ impl Play {
     fn allows(&self, position: usize) -> bool {
         let head = self.view.head().expect("an admission has a head");
         let answer = self.chain.ask(head, position, self.view.rules().confirmations);
-        answer.latest == postern_allowlist::Decision::Allowed
-            && answer.confirmed == postern_allowlist::Decision::Allowed
+        answer.latest == Decision::Allowed && answer.confirmed == Decision::Allowed
     }
 }
 

@@ -53,7 +53,7 @@ impl Model {
         let verdict = self.verdict(boot, was, at);
         let is = match &verdict {
             Ok(_) => true,
-            Err(NotAdmitted::Refused { .. } | NotAdmitted::Unconfirmed { .. }) => false,
+            Err(NotAdmitted::Refused { .. }) => false,
             Err(_) => was,
         };
         let Some(Event::Answered { admitted, .. }) = self.history.last_mut() else { unreachable!("just written") };
@@ -75,9 +75,9 @@ impl Model {
     pub(crate) fn is_due(&self, boot: &BootInfo, now: u64) -> bool {
         let (Some(story), Some((head, _))) = (self.story(boot), self.last_head()) else { return false };
         let Some((position, answer, at)) = last_answer(story, boot) else { return true };
-        let allowed = answer.latest == Decision::Allowed && answer.confirmed == Decision::Allowed;
+        let allowed_but_not_admitted = answer.latest == Decision::Allowed && !self.is_admitted(boot);
         self.doubted_since(boot, position).is_some()
-            || (allowed && !self.is_admitted(boot) && answer.block != head)
+            || (allowed_but_not_admitted && answer.block != head)
             || now >= at + self.rules.sweep_interval
     }
 
@@ -89,7 +89,7 @@ impl Model {
         if let Decision::Refused(refusal) = &answer.latest {
             return Err(NotAdmitted::Refused { refusal: refusal.clone(), block });
         }
-        if answer.confirmed != Decision::Allowed {
+        if !already && !self.is_deep_enough(boot, answer) {
             return Err(NotAdmitted::Unconfirmed { block });
         }
         let doubt = self.doubted_since(boot, position);
@@ -102,6 +102,28 @@ impl Model {
             }
             _ => Err(NotAdmitted::ViewTooOld { age: now.saturating_sub(as_of) }),
         }
+    }
+
+    /// Whether an allowance admits somebody anew: it held as far below the head as is asked for, and no head at that height
+    /// or above was heard to refuse. A refusal on a chain that was higher than the present one was at its height at most.
+    fn is_deep_enough(&self, boot: &BootInfo, allowance: &Answer) -> bool {
+        let story = self.story(boot).unwrap_or(&[]);
+        let lowest_head_since = |position: usize| {
+            let heads = story[position..].iter().filter_map(|event| match event {
+                Event::Head { block, .. } => Some(block.number),
+                _ => None,
+            });
+            heads.min().unwrap_or(u64::MAX)
+        };
+        let mut refusals = story.iter().enumerate().filter_map(|(position, event)| match event {
+            Event::Answered { boot: of, answer, .. } if **of == *boot && answer.latest != Decision::Allowed => {
+                Some(answer.block.number.min(lowest_head_since(position)))
+            }
+            _ => None,
+        });
+        let depth = self.rules.confirmations;
+        allowance.confirmed == Decision::Allowed
+            && refusals.next_back().is_none_or(|at| allowance.block.number >= at + depth)
     }
 
     /// What happened since somebody began to ask about a workload, if it is still followed.
