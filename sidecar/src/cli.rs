@@ -10,7 +10,8 @@ use postern_attest_io::agent::AgentEndpoint;
 ///
 /// `serve` runs beside Postgres. It takes connections by mutual RA-TLS (TLS at once, or after Postgres' SSLRequest), refuses
 /// clients without a valid TDX quote, asks for the cluster secret inside TLS, and logs in to Postgres with a password that
-/// only it knows. It registers with gateways, through which clients reach it as <app-id>s.<domain>.
+/// only it knows. It registers with gateways, through which clients reach it
+/// as `<app-id>s.<domain>`.
 ///
 /// `connect` runs beside an application. Drivers connect to it in plain Postgres; it verifies the far sidecar before the
 /// first byte leaves, and shows its own quote.
@@ -35,6 +36,17 @@ A second signal ends the process at once.
 
 Exit codes: 0 stopped as asked, 64 wrong usage, 69 something needed is not there, 78 configuration.";
 
+const CERTIFICATE_HELP: &str = "\
+Example:
+  sidecar certificate --out-dir .
+  psql \"host=<app-id>s.<domain> user=teesql_read dbname=postgres
+        sslmode=require sslcert=client.crt sslkey=client.key\"";
+
+const PASSWORD_HELP: &str = "\
+Example:
+  sidecar password --role postgres --out superuser-password
+  initdb --auth scram-sha-256 --pwfile superuser-password --pgdata ...";
+
 /// The modes, and two tools for setting them up.
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -50,13 +62,14 @@ pub enum Command {
     Connect(Mode),
     /// Write a client certificate with a quote, for drivers that do TLS themselves.
     ///
-    /// Writes client.crt and client.key (mode 0600), for example for
-    ///   psql "host=<app-id>s.<domain> sslmode=require sslcert=client.crt sslkey=client.key user=teesql_read dbname=postgres"
-    /// The driver does not verify the server; `sidecar connect` does.
+    /// Writes client.crt and client.key (mode 0600). A driver that uses them proves what it runs in, and does not verify the
+    /// server; `sidecar connect` does both.
+    #[command(after_help = CERTIFICATE_HELP)]
     Certificate(Certificate),
     /// Write the password that a role has in Postgres, as derived from the guest's keys.
     ///
-    /// For initdb: sidecar password --role postgres --out pw && initdb --auth scram-sha-256 --pwfile pw ...
+    /// The superuser's is for initdb; the roles' own are set by `sidecar serve`.
+    #[command(after_help = PASSWORD_HELP)]
     Password(Password),
 }
 
@@ -99,7 +112,7 @@ pub struct Certificate {
 /// Options of `password`.
 #[derive(Debug, Args)]
 pub struct Password {
-    /// The role: `postgres` for the superuser, whatever it is called, or the name of one of [[roles]].
+    /// The role: `postgres` for the superuser, whatever it is called, or the name of one of `[[roles]]`.
     #[arg(long, value_name = "ROLE")]
     pub role: String,
 

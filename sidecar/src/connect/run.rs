@@ -41,6 +41,7 @@ impl Connecting {
     /// # Errors
     /// See [`StartError`].
     pub async fn start(config: &ConnectConfig, ground: &Ground) -> Result<Option<Self>, StartError> {
+        announce_danger(&config.listen);
         let endpoint = config.listen.clone();
         let listener = Listener::bind(&endpoint).await.map_err(|source| StartError::Bind { endpoint, source })?;
         let attestation = &config.common.attestation;
@@ -85,5 +86,14 @@ impl Connecting {
             let forwarder = Arc::clone(&self.forwarder);
             ground.sessions.spawn("driver", async move { forward::report(&forwarder, driver).await });
         }
+    }
+}
+
+/// The configuration has refused this unless it was asked for by name.
+fn announce_danger(listen: &Endpoint) {
+    let open = matches!(listen, Endpoint::Tcp(address) if !address.ip().is_loopback());
+    metrics::gauge!("postern_sidecar_insecure", "switch" => "listen_beyond_loopback").set(f64::from(u8::from(open)));
+    if open {
+        tracing::warn!(%listen, "insecure_listen_beyond_loopback is on: whoever reaches this port uses our identity");
     }
 }
