@@ -1,17 +1,18 @@
 mod cache;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use postern_attest::certificate::{self, Evidence};
-use postern_attest::{Appraisal, Appraiser, Collateral, Policy};
+use postern_attest::{Appraisal, Appraiser, Collateral, Policy, Rejection};
 use postern_plumbing::clock::unix_now;
 use rustls_pki_types::CertificateDer;
 use sha2::{Digest, Sha256};
 use tokio::sync::{Semaphore, watch};
 
+use crate::collateral::{CollateralKeeper, FetchError};
 use crate::refusal::PeerRefused;
 use cache::Cache;
 
@@ -34,6 +35,7 @@ pub struct Attestor {
     waiting: AtomicUsize,
     clock: Clock,
     changes: watch::Sender<u64>,
+    supplier: OnceLock<Weak<CollateralKeeper>>,
 }
 
 /// What peers are judged by, beside collateral.
@@ -74,6 +76,7 @@ impl Attestor {
             waiting: AtomicUsize::new(0),
             clock,
             changes: watch::Sender::new(0),
+            supplier: OnceLock::new(),
         })
     }
 
@@ -120,6 +123,18 @@ impl Attestor {
         self.changes.subscribe()
     }
 
+    /// Has unknown kinds of platform asked for. The first supplier stays.
+    pub(crate) fn supplied_by(&self, supplier: Weak<CollateralKeeper>) {
+        if self.supplier.set(supplier).is_err() {
+            tracing::warn!("this attestor has a supplier of collateral already");
+        }
+    }
+
+    /// The time by which peers are judged.
+    pub(crate) fn now(&self) -> u64 {
+        (self.clock)()
+    }
+
     /// Called once the new rules are in place, so that no verdict by the old ones is kept.
     fn changed(&self) {
         self.cache.clear();
@@ -161,15 +176,33 @@ impl Attestor {
             metrics::counter!("attest_cache_hits_total").increment(1);
             return Ok(known);
         }
-        let evidence = certificate::evidence(leaf)?;
+        let evidence = Arc::new(certificate::evidence(leaf)?);
         self.rules.load().appraiser.glance(&evidence, (self.clock)())?;
+        let verdict = self.appraise_cold(&evidence).await;
+        match (&verdict, self.supplier.get().and_then(Weak::upgrade)) {
+            (
+                Err(PeerRefused::Rejected(
+                    Rejection::UnknownPlatform(fmspc) | Rejection::CollateralNotCurrent { fmspc, .. },
+                )),
+                Some(supplier),
+            ) => match supplier.ensure(*fmspc).await {
+                Ok(()) => self.appraise_cold(&evidence).await,
+                Err(FetchError::Pending(fmspc)) => Err(Rejection::CollateralPending(fmspc).into()),
+                Err(_) => verdict,
+            },
+            _ => verdict,
+        }
+    }
+
+    /// Judges evidence on a thread of its own, once it is this one's turn.
+    async fn appraise_cold(self: &Arc<Self>, evidence: &Arc<Evidence>) -> Result<Arc<Appraisal>, PeerRefused> {
         let _place = Place::take(&self.waiting).ok_or(PeerRefused::Busy)?;
         let permit = Arc::clone(&self.cold).acquire_owned().await.map_err(|_| PeerRefused::Failed)?;
         // Another handshake of the same peer may have been first.
-        if let Some(known) = self.cache.get(&fingerprint, (self.clock)()) {
+        if let Some(known) = self.cache.get(&evidence.fingerprint, (self.clock)()) {
             return Ok(known);
         }
-        let attestor = Arc::clone(self);
+        let (attestor, evidence) = (Arc::clone(self), Arc::clone(evidence));
         let cold = tokio::task::spawn_blocking(move || {
             let verdict = attestor.appraise_now(&evidence);
             drop(permit);

@@ -2,11 +2,12 @@
 //!
 //! [`GuestAgent`] asks the guest agent for quotes and keys. [`Identity`] is our own certificate, which [`IdentityKeeper`]
 //! renews. [`Attestor`] judges the certificates of others, with `postern_attest` as the judge, by the signed policy that
-//! [`PolicyKeeper`] keeps in force and the time that [`HighWater`] keeps from running backwards. [`Acceptor`] and
-//! [`Connector`] are the two ends of a session.
+//! [`PolicyKeeper`] keeps in force and the time that [`HighWater`] keeps from running backwards; [`collateral`] is where it
+//! has its facts about platforms from. [`Acceptor`] and [`Connector`] are the two ends of a session.
 
 pub mod agent;
 mod attestor;
+pub mod collateral;
 mod durable;
 mod high_water;
 mod identity;

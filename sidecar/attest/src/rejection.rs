@@ -59,6 +59,9 @@ pub enum Rejection {
     /// No collateral is known for the platform.
     #[error("there is no collateral for FMSPC {0}")]
     UnknownPlatform(Fmspc),
+    /// No collateral is known for the platform yet; it has been asked for.
+    #[error("the collateral for FMSPC {0} is still being fetched")]
+    CollateralPending(Fmspc),
     /// The collateral is too old or not in force yet.
     #[error("the collateral for FMSPC {fmspc} is in force from {from} to {until}, and it is {now}")]
     CollateralNotCurrent {
@@ -107,6 +110,7 @@ impl Rejection {
             Self::AppIdContradicted => "app_id_contradicted",
             Self::AppInfoContradicted => "app_info_contradicted",
             Self::UnknownPlatform(_) => "unknown_platform",
+            Self::CollateralPending(_) => "collateral_pending",
             Self::CollateralNotCurrent { .. } => "collateral_not_current",
             Self::OtherRoot(_) => "other_root",
             Self::Revoked(_) => "revoked",
@@ -134,6 +138,7 @@ impl Rejection {
             Self::AppIdContradicted => "the certificate names another application than the event log",
             Self::AppInfoContradicted => "the certificate describes another application than the event log",
             Self::UnknownPlatform(_) => "no collateral is known for the quote's platform",
+            Self::CollateralPending(_) => "the collateral for the quote's platform is being fetched; try again",
             Self::CollateralNotCurrent { .. } => "the collateral for the quote's platform is not current",
             Self::OtherRoot(_) => "the quote is not signed under the trusted root",
             Self::Revoked(_) => "the quote's platform is revoked",

@@ -7,7 +7,11 @@ mod attacks;
 #[cfg(test)]
 mod cache;
 #[cfg(test)]
+mod collateral;
+#[cfg(test)]
 mod keeper;
+#[cfg(test)]
+mod pccs;
 #[cfg(test)]
 mod policy;
 #[cfg(test)]
