@@ -77,6 +77,12 @@ impl Batch {
         self.bytes.get(self.range(index)?)
     }
 
+    /// A packet by its place, to be changed.
+    pub(crate) fn get_mut(&mut self, index: usize) -> Option<&mut [u8]> {
+        let range = self.range(index)?;
+        self.bytes.get_mut(range)
+    }
+
     /// The packets in order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &[u8]> {
         (0..self.ends.len()).filter_map(|index| self.get(index))

@@ -114,12 +114,13 @@ impl Link {
         Ok(())
     }
 
-    /// Encrypts packets and sends them to a peer, in order. `scratch` is emptied and used.
-    pub(crate) fn send(&self, peer: &Peer, packets: &Batch, scratch: &mut Batch, now: Instant) {
+    /// Encrypts packets and sends them to a peer, in order. `asks` when an answer is due to them. `scratch` is emptied and
+    /// used.
+    pub(crate) fn send(&self, peer: &Peer, packets: &Batch, asks: bool, scratch: &mut Batch, now: Instant) {
         scratch.clear();
         let mut session = lock(&peer.session);
         for packet in packets.iter() {
-            session.seal(packet, now, scratch);
+            session.seal(packet, asks, now, scratch);
         }
         self.meters.sent_packets.increment(packets.len() as u64);
         self.send_sealed(&mut session, scratch);

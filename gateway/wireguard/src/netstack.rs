@@ -17,6 +17,7 @@ mod flow;
 mod listener;
 mod ports;
 mod segment;
+mod sequence;
 mod stream;
 mod table;
 mod time_wait;

@@ -126,7 +126,7 @@ impl Tunnel {
     }
 
     /// Starts a new handshake with a peer, for when there is reason to think that it has restarted and forgotten the
-    /// session. Does nothing within 5 seconds of the last attempt. Returns whether there is such a peer.
+    /// session. Does nothing within a second of the last one, or while one is under way. Returns whether there is such a peer.
     pub fn handshake(&self, key: &PublicKey) -> bool {
         self.stack().link.handshake(key, clock::now())
     }

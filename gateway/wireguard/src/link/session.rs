@@ -26,11 +26,15 @@ pub(super) const INITIATION: u8 = 1;
 pub(super) const RESPONSE: u8 = 2;
 pub(super) const DATA: u8 = 4;
 
-/// A handshake is not started again before this has passed (REKEY_TIMEOUT of the WireGuard paper, section 6.1).
+/// A handshake that was not answered is not started again before this has passed (REKEY_TIMEOUT of the WireGuard paper,
+/// section 6.1).
 const REKEY_TIMEOUT: Duration = Duration::from_secs(5);
-/// When nothing at all came back for this long after data was sent, the far end may have restarted: a handshake finds
-/// out. TCP is inside, which answers within its round trip; boringtun itself would wait for 15 seconds.
-const UNANSWERED: Duration = Duration::from_secs(3);
+/// When nothing at all came back for this long after something that asks for an answer, the far end may have restarted:
+/// a handshake finds out. It is over before TCP sends its segment for the third time, 3 seconds after the first; boringtun,
+/// which does not know what asks for an answer, would wait for 15 seconds.
+const UNANSWERED: Duration = Duration::from_secs(2);
+/// A handshake is not started before this has passed since the last one.
+const HANDSHAKE_PAUSE: Duration = Duration::from_secs(1);
 
 /// The state shared with a peer.
 pub(super) struct Session {
@@ -45,7 +49,7 @@ pub(super) struct Session {
     initiated: Option<Instant>,
     received: Option<Instant>,
     sent: Option<Instant>,
-    /// When the first packet of data was sent that nothing has come back after.
+    /// When the first packet was sent that asks for an answer, and nothing at all has come back after.
     unanswered: Option<Instant>,
     rx: u64,
     tx: u64,
@@ -80,14 +84,16 @@ impl Session {
         }
     }
 
-    /// Encrypts a packet, or keeps it (up to 256 of them) and starts a handshake when there is no session yet.
-    pub(super) fn seal(&mut self, packet: &[u8], now: Instant, out: &mut Batch) {
+    /// Encrypts a packet, or keeps it (up to 256 of them) and starts a handshake when there is no session yet. `asks` when
+    /// an answer is due to it.
+    pub(super) fn seal(&mut self, packet: &[u8], asks: bool, now: Instant, out: &mut Batch) {
         let room = HANDSHAKE.max(packet.len() + OVERHEAD);
         let kind = out.push_up_to(room, |room| written(self.tunn.encapsulate(packet, room)));
         self.note_sent(kind, now);
-        if kind == Some(DATA) {
+        if asks {
             self.unanswered.get_or_insert(now);
-        } else {
+        }
+        if kind != Some(DATA) {
             self.queued = self.queued.max(Some(packet.len()));
         }
     }
@@ -164,7 +170,7 @@ impl Session {
 
     /// Starts a handshake, unless one is running or was started a moment ago.
     pub(super) fn initiate(&mut self, now: Instant, out: &mut Batch) {
-        if passed(self.initiated, REKEY_TIMEOUT, now) {
+        if passed(self.initiated, REKEY_TIMEOUT, now) && passed(self.handshake, HANDSHAKE_PAUSE, now) {
             let kind = out.push_up_to(HANDSHAKE, |room| written(self.tunn.format_handshake_initiation(room, false)));
             self.note_sent(kind, now);
         }
@@ -202,6 +208,7 @@ impl Session {
         self.unconfirmed = kind == Some(INITIATION);
         if complete {
             self.handshake = Some(now);
+            self.initiated = None;
         }
         complete
     }

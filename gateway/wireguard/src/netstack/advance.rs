@@ -34,7 +34,7 @@ impl Netstack {
         loop {
             let more = !self.link.is_congested() && state.connection.emit(self.tcp_time(now), packets);
             if !packets.is_empty() {
-                self.link.send(&flow.peer, packets, sealed, now);
+                self.link.send(&flow.peer, packets, state.connection.awaits_answer(), sealed, now);
             }
             if !more {
                 break;

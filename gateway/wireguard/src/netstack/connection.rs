@@ -14,6 +14,7 @@ use smoltcp::time::Instant;
 use smoltcp::wire::{HardwareAddress, IpCidr, IpEndpoint, IpListenEndpoint};
 use tokio::io::ReadBuf;
 
+use super::sequence::Sequence;
 use super::wire::Wire;
 use crate::batch::Batch;
 use crate::config::TcpSettings;
@@ -67,6 +68,7 @@ pub(super) struct Connection {
     sockets: SocketSet<'static>,
     socket: SocketHandle,
     terms: Terms,
+    sequence: Sequence,
     ending: Option<Ending>,
     /// Until when it may go on after its stream was dropped.
     abandoned: Option<Instant>,
@@ -105,6 +107,7 @@ impl Connection {
             sockets,
             socket,
             terms,
+            sequence: Sequence::default(),
             ending: None,
             abandoned: None,
         }
@@ -112,9 +115,11 @@ impl Connection {
 
     /// Takes a packet in. What has to be answered at once is added to `out`; [`Connection::emit`] adds the rest.
     pub(super) fn ingest(&mut self, packet: &[u8], resets: bool, now: Instant, out: &mut Batch) {
-        let before = self.tcp().state();
-        let mut wire = Wire { mtu: self.terms.mtu, inbound: Some(packet), outbound: out };
+        let (before, first) = (self.tcp().state(), out.len());
+        self.sequence.note_received(packet);
+        let mut wire = Wire { mtu: self.terms.mtu, inbound: Some(packet), outbound: &mut *out };
         self.interface.poll_ingress_single(now, &mut wire, &mut self.sockets);
+        self.sequence.correct(out, first);
         let after = self.tcp().state();
         if after == State::Closed && before != State::Closed {
             self.ending.get_or_insert(if resets { Ending::Reset } else { Ending::Finished });
@@ -138,8 +143,9 @@ impl Connection {
                 return true;
             }
             let (before, count) = (self.tcp().state(), out.len());
-            let mut wire = Wire { mtu: self.terms.mtu, inbound: None, outbound: out };
+            let mut wire = Wire { mtu: self.terms.mtu, inbound: None, outbound: &mut *out };
             self.interface.poll_egress(now, &mut wire, &mut self.sockets);
+            self.sequence.correct(out, count);
             if before != State::Closed && self.tcp().state() == State::Closed {
                 self.ending.get_or_insert(if before == State::TimeWait { Ending::Finished } else { Ending::TimedOut });
             }
@@ -169,6 +175,16 @@ impl Connection {
             | State::CloseWait
             | State::Closing
             | State::LastAck => Phase::Open,
+        }
+    }
+
+    /// Whether something was sent that the far end has not acknowledged.
+    pub(super) fn awaits_answer(&self) -> bool {
+        let tcp = self.sockets.get::<Socket<'_>>(self.socket);
+        match tcp.state() {
+            State::SynSent | State::SynReceived | State::FinWait1 | State::Closing | State::LastAck => true,
+            State::Established | State::CloseWait => tcp.send_queue() > 0,
+            State::Closed | State::Listen | State::FinWait2 | State::TimeWait => false,
         }
     }
 

@@ -68,7 +68,7 @@ impl Netstack {
                 if !segment.resets {
                     let mut packets = Batch::default();
                     packets.push(&answer);
-                    self.link.send(peer, &packets, &mut Batch::default(), now);
+                    self.link.send(peer, &packets, false, &mut Batch::default(), now);
                 }
                 None
             }
@@ -88,6 +88,6 @@ impl Netstack {
         let mut packets = Batch::default();
         let mut wire = Wire { mtu: self.mtu, inbound: Some(packet), outbound: &mut packets };
         lock(&self.stranger).poll_ingress_single(self.tcp_time(now), &mut wire, &mut SocketSet::new(Vec::new()));
-        self.link.send(peer, &packets, &mut Batch::default(), now);
+        self.link.send(peer, &packets, false, &mut Batch::default(), now);
     }
 }

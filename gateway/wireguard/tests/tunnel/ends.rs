@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use postern_plumbing::tasks::{Task, Tasks};
 use postern_wireguard::{
-    DEFAULT_MTU, Datapath, Peer, PrivateKey, TcpSettings, Tunnel, TunnelConfig, TunnelListener, TunnelStream,
+    DEFAULT_MTU, Datapath, Peer, PrivateKey, TcpSettings, Tunnel, TunnelConfig, TunnelError, TunnelListener,
+    TunnelStream,
 };
 use tokio::io::AsyncWriteExt as _;
 
@@ -37,9 +38,13 @@ impl End {
     }
 
     pub(crate) async fn start(&self) -> Tunnel {
+        self.try_start().await.unwrap()
+    }
+
+    pub(crate) async fn try_start(&self) -> Result<Tunnel, TunnelError> {
         let config =
             TunnelConfig { private_key: self.key.clone(), listen: self.listen, address: self.address, mtu: self.mtu };
-        Tunnel::start_with(config, Datapath::Auto, self.tcp, &Tasks::new()).await.unwrap()
+        Tunnel::start_with(config, Datapath::Auto, self.tcp, &Tasks::new()).await
     }
 }
 

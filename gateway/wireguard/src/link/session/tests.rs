@@ -66,7 +66,7 @@ fn carry(ends: &mut [End; 2], mut out: Batch, mut to: usize, now: Instant) {
 
 fn send(ends: &mut [End; 2], from: usize, packet: &[u8], now: Instant) {
     let mut out = Batch::default();
-    ends[from].session.seal(packet, now, &mut out);
+    ends[from].session.seal(packet, true, now, &mut out);
     carry(ends, out, 1 - from, now);
 }
 
@@ -103,7 +103,7 @@ fn packets_wait_for_the_handshake_and_keep_their_order() {
     let (mut ends, now) = (ends(), Instant::now());
     let mut out = Batch::default();
     for tag in 1..=5 {
-        ends[0].session.seal(&packet(tag), now, &mut out);
+        ends[0].session.seal(&packet(tag), true, now, &mut out);
     }
     assert_eq!(kinds(&out), [INITIATION]);
     carry(&mut ends, out, 1, now);
@@ -119,7 +119,7 @@ fn packets_wait_for_the_handshake_and_keep_their_order() {
 fn what_waits_at_the_one_that_is_called_is_sent_as_well() {
     let (mut ends, now) = (ends(), Instant::now());
     let mut lost = Batch::default();
-    ends[1].session.seal(&packet(9), now, &mut lost);
+    ends[1].session.seal(&packet(9), true, now, &mut lost);
     send(&mut ends, 0, &packet(1), now);
     assert_eq!(ends[0].arrived, [packet(9)]);
 }
@@ -129,7 +129,7 @@ fn the_endpoint_follows_authentic_packets_only() {
     let (mut ends, now) = talking();
     let (elsewhere, attacker): (SocketAddr, SocketAddr) = (THERE.parse().unwrap(), "203.0.113.9:9".parse().unwrap());
     let mut out = Batch::default();
-    ends[0].session.seal(&packet(3), now, &mut out);
+    ends[0].session.seal(&packet(3), true, now, &mut out);
 
     let mut forged = Batch::default();
     forged.push_exactly(out.size(), |room| {
@@ -158,7 +158,15 @@ fn a_far_end_that_restarted_is_found_out_in_seconds() {
     carry(&mut ends, out, 1, later + UNANSWERED);
     send(&mut ends, 0, &packet(4), later + UNANSWERED);
     assert_eq!(ends[1].arrived, [packet(1), packet(4)]);
+    send(&mut ends, 1, &packet(5), later + UNANSWERED);
     assert!(tick(&mut ends[0], later + UNANSWERED * 2).is_empty(), "asked again without need");
+}
+
+#[test]
+fn what_asks_for_no_answer_may_stay_unanswered() {
+    let (mut ends, now) = talking();
+    ends[0].session.seal(&packet(3), false, now, &mut Batch::default());
+    assert!(tick(&mut ends[0], now + UNANSWERED * 2).is_empty());
 }
 
 #[test]
@@ -201,11 +209,11 @@ fn an_end_with_a_keepalive_calls_at_once_and_one_without_waits() {
 fn handshakes_are_not_begun_in_a_row() {
     let (mut ends, now) = talking();
     let mut out = Batch::default();
-    ends[0].session.initiate(now + Duration::from_secs(1), &mut out);
-    assert!(out.is_empty());
-    ends[0].session.initiate(now + REKEY_TIMEOUT, &mut out);
-    ends[0].session.initiate(now + REKEY_TIMEOUT, &mut out);
-    assert_eq!(kinds(&out), [INITIATION]);
+    ends[0].session.initiate(now + HANDSHAKE_PAUSE / 2, &mut out);
+    assert!(out.is_empty(), "one was completed a moment ago");
+    ends[0].session.initiate(now + HANDSHAKE_PAUSE, &mut out);
+    ends[0].session.initiate(now + HANDSHAKE_PAUSE + REKEY_TIMEOUT / 2, &mut out);
+    assert_eq!(kinds(&out), [INITIATION], "one is under way");
 }
 
 proptest! {
@@ -234,7 +242,7 @@ proptest! {
     ) {
         let (mut ends, now) = (ends(), Instant::now());
         let mut out = Batch::default();
-        ends[0].session.seal(&packet(1), now, &mut out);
+        ends[0].session.seal(&packet(1), true, now, &mut out);
         let mut to = 1;
         for _ in 0..message {
             let from = ends[1 - to].place;

@@ -20,7 +20,7 @@ async fn receive(udp: &Udp, count: usize) -> Vec<Vec<u8>> {
 
 fn mixed() -> (Vec<Vec<u8>>, Batch) {
     let sizes = [1452, 1452, 1452, 700, 32, 1452, 1452, 92, 148, 148, 1];
-    let packets: Vec<_> = sizes.iter().enumerate().map(|(i, size)| vec![i as u8; *size]).collect();
+    let packets: Vec<_> = sizes.iter().zip(1..).map(|(size, tag)| vec![tag; *size]).collect();
     let mut batch = Batch::default();
     packets.iter().for_each(|packet| batch.push(packet));
     (packets, batch)
