@@ -1,5 +1,7 @@
 mod cache;
+mod sources;
 
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Instant;
@@ -15,6 +17,8 @@ use tokio::sync::{Semaphore, watch};
 use crate::collateral::{CollateralKeeper, FetchError};
 use crate::refusal::PeerRefused;
 use cache::Cache;
+pub use sources::SourceLimit;
+use sources::Sources;
 
 /// Where the time comes from, in seconds since 1970.
 pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
@@ -36,6 +40,7 @@ pub struct Attestor {
     clock: Clock,
     changes: watch::Sender<u64>,
     supplier: OnceLock<Weak<CollateralKeeper>>,
+    sources: Sources,
 }
 
 /// What peers are judged by, beside collateral.
@@ -77,6 +82,7 @@ impl Attestor {
             clock,
             changes: watch::Sender::new(0),
             supplier: OnceLock::new(),
+            sources: Sources::default(),
         })
     }
 
@@ -87,9 +93,35 @@ impl Attestor {
     /// # Errors
     /// When it showed none, or the first one's evidence cannot be read or is not believed.
     pub async fn appraise_chain(self: &Arc<Self>, certs: &[CertificateDer<'_>]) -> Result<Arc<Appraisal>, PeerRefused> {
+        self.judge_chain(certs, None).await
+    }
+
+    /// The same for a peer that called from `source`, which may cause only so many cold appraisals. What is remembered does
+    /// not count, and neither does what fails before a signature is looked at.
+    ///
+    /// # Errors
+    /// As [`Self::appraise_chain`], and [`PeerRefused::Busy`] when the source has used up what it is given.
+    pub async fn appraise_chain_from(
+        self: &Arc<Self>,
+        certs: &[CertificateDer<'_>],
+        source: IpAddr,
+    ) -> Result<Arc<Appraisal>, PeerRefused> {
+        self.judge_chain(certs, Some(source)).await
+    }
+
+    /// Gives each source another share of cold appraisals.
+    pub fn limit_sources(&self, limit: SourceLimit) {
+        self.sources.limit(limit);
+    }
+
+    pub(crate) async fn judge_chain(
+        self: &Arc<Self>,
+        certs: &[CertificateDer<'_>],
+        source: Option<IpAddr>,
+    ) -> Result<Arc<Appraisal>, PeerRefused> {
         let verdict = match certs.first() {
             None => Err(PeerRefused::NoCertificate),
-            Some(leaf) => self.appraise(leaf).await.and_then(|appraisal| self.welcome(appraisal)),
+            Some(leaf) => self.appraise(leaf, source).await.and_then(|appraisal| self.welcome(appraisal)),
         };
         let outcome = match &verdict {
             Ok(_) => "accepted",
@@ -167,7 +199,7 @@ impl Attestor {
         Ok(appraisal)
     }
 
-    async fn appraise(self: &Arc<Self>, leaf: &[u8]) -> Result<Arc<Appraisal>, PeerRefused> {
+    async fn appraise(self: &Arc<Self>, leaf: &[u8], source: Option<IpAddr>) -> Result<Arc<Appraisal>, PeerRefused> {
         if leaf.len() > certificate::MAX_CERTIFICATE_BYTES {
             return Err(certificate::CertificateError::TooLarge { found: leaf.len() }.into());
         }
@@ -178,6 +210,10 @@ impl Attestor {
         }
         let evidence = Arc::new(certificate::evidence(leaf)?);
         self.rules.load().appraiser.glance(&evidence, (self.clock)())?;
+        if source.is_some_and(|source| !self.sources.admit(source, tokio::time::Instant::now())) {
+            metrics::counter!("attest_source_limited_total").increment(1);
+            return Err(PeerRefused::Busy);
+        }
         let verdict = self.appraise_cold(&evidence).await;
         match (&verdict, self.supplier.get().and_then(Weak::upgrade)) {
             (
@@ -211,15 +247,21 @@ impl Attestor {
         cold.await.map_err(|_| PeerRefused::Failed)?
     }
 
+    /// Rules that change meanwhile are applied before the verdict is told: whoever asked learns of changes only from then on.
     fn appraise_now(&self, evidence: &Evidence) -> Result<Arc<Appraisal>, PeerRefused> {
         let started = Instant::now();
-        let generation = self.cache.generation();
-        let now = (self.clock)();
-        let verdict = self.rules.load().appraiser.appraise(evidence, &self.collateral.load(), now);
-        metrics::histogram!("attest_appraisal_seconds").record(started.elapsed().as_secs_f64());
-        let appraisal = Arc::new(verdict?);
-        self.cache.insert(generation, &appraisal, now);
-        Ok(appraisal)
+        loop {
+            let generation = self.cache.generation();
+            let now = (self.clock)();
+            let verdict = self.rules.load().appraiser.appraise(evidence, &self.collateral.load(), now);
+            if self.cache.generation() != generation {
+                continue;
+            }
+            metrics::histogram!("attest_appraisal_seconds").record(started.elapsed().as_secs_f64());
+            let appraisal = Arc::new(verdict?);
+            self.cache.insert(generation, &appraisal, now);
+            return Ok(appraisal);
+        }
     }
 }
 

@@ -17,7 +17,7 @@ mod refusal;
 mod tls;
 
 pub use agent::GuestAgent;
-pub use attestor::{Attestor, Clock};
+pub use attestor::{Attestor, Clock, SourceLimit};
 pub use high_water::{CollateralRolledBack, HighWater, HighWaterError};
 pub use identity::{Identity, IdentityError};
 pub use keeper::IdentityKeeper;

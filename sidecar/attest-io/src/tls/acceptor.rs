@@ -1,4 +1,5 @@
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -103,6 +104,24 @@ impl Acceptor {
     /// # Errors
     /// When there is no TLS session. A client that is refused for its evidence has one, with the refusal as its verdict.
     pub async fn accept<S: Io>(&self, io: S, deadline: Duration) -> Result<Accepted<S>, TlsRefused> {
+        self.meet(io, None, deadline).await
+    }
+
+    /// The same for a client that called from `source`, which may cause only so much work with certificates that nobody has
+    /// seen yet.
+    ///
+    /// # Errors
+    /// As [`Self::accept`].
+    pub async fn accept_from<S: Io>(
+        &self,
+        io: S,
+        source: IpAddr,
+        deadline: Duration,
+    ) -> Result<Accepted<S>, TlsRefused> {
+        self.meet(io, Some(source), deadline).await
+    }
+
+    async fn meet<S: Io>(&self, io: S, source: Option<IpAddr>, deadline: Duration) -> Result<Accepted<S>, TlsRefused> {
         let end = Instant::now() + deadline;
         let late = |_| TlsRefused::Deadline(deadline);
         let stream = timeout_at(end, self.tls.accept(io)).await.map_err(late)?.map_err(TlsRefused::Handshake)?;
@@ -110,7 +129,7 @@ impl Acceptor {
         if was_resumed(connection) {
             return Err(TlsRefused::Resumed);
         }
-        let appraisal = self.attestor.appraise_chain(peer_certificates(connection));
+        let appraisal = self.attestor.judge_chain(peer_certificates(connection), source);
         let verdict = match (timeout_at(end, appraisal).await.map_err(late)?, self.clients) {
             (Ok(appraisal), _) => Ok(Some(appraisal)),
             (Err(refused), ClientRule::Required) => Err(refused),

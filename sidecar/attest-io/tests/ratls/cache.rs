@@ -82,3 +82,23 @@ async fn only_the_first_certificate_of_a_chain_counts() {
     assert!(attestor().appraise_chain(&[good.clone(), bad.clone()]).await.is_ok());
     assert!(attestor().appraise_chain(&[bad, good]).await.is_err());
 }
+
+#[tokio::test]
+async fn a_source_causes_only_so_many_cold_appraisals() {
+    let attestor = attestor();
+    attestor.limit_sources(postern_attest_io::SourceLimit { per_second: 1, burst: 2 });
+    let (source, other) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
+    let known = [certificate().await];
+    assert!(attestor.appraise_chain_from(&known, source).await.is_ok());
+    // What is remembered is free, and garbage is refused before it costs anything.
+    for _ in 0..10 {
+        assert!(attestor.appraise_chain_from(&known, source).await.is_ok());
+        let garbage = [CertificateDer::from(vec![0x30; 100])];
+        assert_eq!(attestor.appraise_chain_from(&garbage, source).await.unwrap_err().label(), "certificate_not_x509");
+    }
+    assert!(attestor.appraise_chain_from(&[certificate().await], source).await.is_ok());
+    let third = [certificate().await];
+    assert_eq!(attestor.appraise_chain_from(&third, source).await.unwrap_err(), PeerRefused::Busy);
+    assert!(attestor.appraise_chain_from(&third, other).await.is_ok(), "another source is not concerned");
+    assert!(attestor.appraise_chain_from(&known, source).await.is_ok());
+}

@@ -276,3 +276,23 @@ async fn a_name_may_be_an_address_and_must_be_one_or_the_other() {
     let refused = pair.connector.connect(ours, "no name", &policy, DEADLINE).await.unwrap_err();
     assert!(matches!(refused, ConnectRefused::Name(_)));
 }
+
+#[tokio::test]
+async fn a_source_that_brings_one_new_certificate_after_another_is_told_to_come_back() {
+    let attestor = attestor();
+    attestor.limit_sources(postern_attest_io::SourceLimit { per_second: 1, burst: 1 });
+    let acceptor = Acceptor::new(Guest::of(APP).keeper().await, Arc::clone(&attestor), ALPN, ClientRule::Required);
+    let mut verdicts = Vec::new();
+    for _ in 0..2 {
+        let config = Credentials::of(&cvm(&TEE, OTHER_APP, Measurements::default())).client();
+        let (ours, theirs) = tokio::io::duplex(64 * 1024);
+        let name = ServerName::try_from("db.postern.test").unwrap();
+        let connector = TlsConnector::from(Arc::new(config));
+        let source = "192.0.2.1".parse().unwrap();
+        let (accepted, _client) =
+            tokio::join!(acceptor.accept_from(theirs, source, DEADLINE), connector.connect(name, ours));
+        verdicts.push(accepted.unwrap().verdict);
+    }
+    assert!(verdicts[0].is_ok());
+    assert_eq!(verdicts[1].as_ref().unwrap_err(), &PeerRefused::Busy);
+}
