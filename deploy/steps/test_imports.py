@@ -40,7 +40,8 @@ class Imports(unittest.TestCase):
         self.breaches(imports.check_pure([package("postern-attest"), package("postern-pgwire")], below), 2)
 
     def test_the_simulator_stays_out_of_releases(self):
-        simulates = [package("postern-world", "postern-simulator"), package("gateway", ("postern-simulator", "dev"))]
+        simulates = [package(name, "postern-simulator") for name in ["postern-world", "postern-measure"]]
+        simulates.append(package("gateway", ("postern-simulator", "dev")))
         self.breaches(imports.check_simulator(simulates, nothing_below), 0)
         for kind in [None, "build"]:
             self.breaches(imports.check_simulator([package("postern-watch", ("postern-simulator", kind))], nothing_below), 1)
