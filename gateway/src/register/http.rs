@@ -11,6 +11,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use postern_attest::Rejection;
 use postern_attest_io::PeerRefused;
 use postern_gateway_core::registration::Link;
 use postern_identity::InstanceId;
@@ -142,8 +143,8 @@ impl Drop for Session {
 fn unbelieved(refused: &PeerRefused) -> Problem {
     let status = match refused {
         PeerRefused::NoCertificate | PeerRefused::NoQuote => 401,
+        PeerRefused::Busy | PeerRefused::Failed | PeerRefused::Rejected(Rejection::CollateralPending(_)) => 503,
         PeerRefused::Certificate(_) | PeerRefused::Rejected(_) | PeerRefused::NotExpected(_) => 403,
-        PeerRefused::Busy | PeerRefused::Failed => 503,
     };
     tracing::info!(target: "audit", reason = refused.label(), "evidence refused: {refused}");
     let mut problem = Problem::new(status, refused.label(), refused.public());
