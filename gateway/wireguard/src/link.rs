@@ -90,6 +90,11 @@ impl Link {
         self.udp.local_addr()
     }
 
+    /// Gives the socket back; nothing is sent or received any more.
+    pub(crate) fn close(&self) {
+        self.udp.close();
+    }
+
     /// Waits until there is something to [`Link::receive`].
     pub(crate) async fn readable(&self) -> std::io::Result<()> {
         self.udp.readable().await

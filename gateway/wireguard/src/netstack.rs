@@ -132,6 +132,7 @@ impl Netstack {
     /// Stops at once, without a word to anybody.
     pub(crate) fn stop(&self) {
         self.shutdown.trigger();
+        self.link.close();
         let flows = lock(&self.flows).stop();
         let now = clock::now();
         for flow in flows {
@@ -174,3 +175,6 @@ fn tcp_time(epoch: Instant, now: Instant) -> smoltcp::time::Instant {
     let since = now.saturating_duration_since(epoch) + EPOCH_OFFSET;
     smoltcp::time::Instant::from_micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,12 +15,15 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use crate::clock;
 use crate::config::{Datapath, Peer, PeerStatus, TcpSettings, TunnelConfig};
 use crate::error::{ConnectError, ListenError, TunnelError};
-use crate::key::PublicKey;
+use crate::key::{PrivateKey, PublicKey};
 use crate::link::Link;
 use crate::netstack::{self, Netstack};
 
 /// The range of MTUs, by the least that each IP version demands of a link (RFC 791, RFC 8200), to a jumbo frame.
 const MTU: (u16, u16, u16) = (576, 1280, 9216);
+
+/// How many times a port that is in use is tried, and the pauses between.
+const REBIND: (usize, Duration) = (20, Duration::from_millis(10));
 
 /// One end of a tunnel. Clones share it; it stops when the last one is dropped.
 #[derive(Clone)]
@@ -53,7 +56,6 @@ impl Tunnel {
     ///
     /// # Errors
     /// When the socket cannot be bound, or the configuration makes no sense.
-    #[expect(clippy::unused_async, reason = "other datapaths have to ask the system for more than a socket")]
     pub async fn start_with(
         config: TunnelConfig,
         datapath: Datapath,
@@ -68,7 +70,7 @@ impl Tunnel {
         if !(least..=most).contains(&mtu) {
             return Err(TunnelError::Mtu { least, most, given: mtu });
         }
-        let link = Link::bind(private_key, listen).map_err(|source| TunnelError::Listen { address: listen, source })?;
+        let link = bind(private_key, listen).await.map_err(|source| TunnelError::Listen { address: listen, source })?;
         let stack = match datapath {
             Datapath::Auto | Datapath::Netstack => Netstack::new(link, address, mtu, tcp),
         };
@@ -147,7 +149,8 @@ impl Tunnel {
         self.stack().listen(port).map(TunnelListener)
     }
 
-    /// Stops the tunnel at once, without a word to the peers; streams fail and listeners wait for ever.
+    /// Stops the tunnel at once, without a word to the peers, and gives its port back; streams fail and listeners wait for
+    /// ever.
     pub fn stop(&self) {
         self.stack().stop();
     }
@@ -155,6 +158,17 @@ impl Tunnel {
     fn stack(&self) -> &Arc<Netstack> {
         &self.running.stack
     }
+}
+
+/// Binds the socket. A tunnel that was stopped a moment ago may still be about to give the port back.
+async fn bind(key: PrivateKey, listen: SocketAddr) -> io::Result<Link> {
+    for _ in 0..REBIND.0 {
+        match Link::bind(key.clone(), listen) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => tokio::time::sleep(REBIND.1).await,
+            bound => return bound,
+        }
+    }
+    Link::bind(key, listen)
 }
 
 impl fmt::Debug for Tunnel {

@@ -11,8 +11,8 @@ mod system;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, RwLock};
 
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
@@ -20,7 +20,7 @@ use tokio::sync::Notify;
 
 use self::backlog::Backlog;
 use crate::batch::{Batch, Run};
-use crate::lock::lock;
+use crate::lock::{lock, read, write};
 use crate::meters::Meters;
 
 /// The largest UDP datagram, or several joined by the system, in bytes.
@@ -40,7 +40,8 @@ pub(crate) struct Received {
 /// The socket.
 #[derive(Debug)]
 pub(crate) struct Udp {
-    socket: UdpSocket,
+    /// None once it is closed.
+    socket: RwLock<Option<Arc<UdpSocket>>>,
     local: SocketAddr,
     /// Whether the system splits what is sent (UDP_SEGMENT). Turned off when a device refuses to.
     splits: AtomicBool,
@@ -59,7 +60,7 @@ impl Udp {
         system::prepare(&socket);
         Ok(Self {
             local: socket.local_addr()?,
-            socket,
+            socket: RwLock::new(Some(Arc::new(socket))),
             splits: AtomicBool::new(system::SPLITS),
             backlog: Mutex::default(),
             backlogged: AtomicBool::new(false),
@@ -71,14 +72,20 @@ impl Udp {
         self.local
     }
 
+    /// Gives the socket back, as soon as nobody waits for it any more.
+    pub(crate) fn close(&self) {
+        write(&self.socket).take();
+    }
+
     /// Waits until there is something to receive.
     pub(crate) async fn readable(&self) -> io::Result<()> {
-        self.socket.readable().await
+        self.socket()?.readable().await
     }
 
     /// Receives what is there, without waiting.
     pub(crate) fn try_receive(&self, buffer: &mut [u8]) -> io::Result<Received> {
-        let mut received = self.socket.try_io(Interest::READABLE, || system::receive(&self.socket, buffer))?;
+        let socket = self.socket()?;
+        let mut received = socket.try_io(Interest::READABLE, || system::receive(&socket, buffer))?;
         received.from = SocketAddr::new(received.from.ip().to_canonical(), received.from.port());
         Ok(received)
     }
@@ -112,7 +119,7 @@ impl Udp {
     pub(crate) async fn drain(&self) -> io::Result<()> {
         self.wake.notified().await;
         loop {
-            self.socket.writable().await?;
+            self.socket()?.writable().await?;
             let mut backlog = lock(&self.backlog);
             let Some((to, run)) = backlog.first() else {
                 self.backlogged.store(false, Ordering::Release);
@@ -143,18 +150,27 @@ impl Udp {
         if self.splits.load(Ordering::Relaxed) {
             let stride = u16::try_from(run.stride).map_err(io::Error::other)?;
             match self.try_transmit(to, run.bytes, Some(stride)) {
-                Err(error) if system::cannot_split(&error) => {
-                    tracing::warn!(%error, "the network device does not split UDP datagrams; sending them one by one");
-                    self.splits.store(false, Ordering::Relaxed);
-                }
+                Err(error) if system::cannot_split(&error) => {}
                 outcome => return outcome,
             }
         }
-        run.bytes.chunks(run.stride).try_for_each(|datagram| self.try_transmit(to, datagram, None))
+        let mut datagrams = run.bytes.chunks(run.stride);
+        datagrams.next().map_or(Ok(()), |first| self.try_transmit(to, first, None))?;
+        // It can be sent, so it was the splitting that failed before, and not the address.
+        if self.splits.swap(false, Ordering::Relaxed) {
+            tracing::warn!("the network does not split UDP datagrams for us; sending them one by one");
+        }
+        datagrams.try_for_each(|datagram| self.try_transmit(to, datagram, None))
     }
 
     fn try_transmit(&self, to: SocketAddr, bytes: &[u8], stride: Option<u16>) -> io::Result<()> {
-        self.socket.try_io(Interest::WRITABLE, || system::transmit(&self.socket, to, bytes, stride))
+        let socket = read(&self.socket);
+        let socket = socket.as_ref().ok_or(io::ErrorKind::NotConnected)?;
+        socket.try_io(Interest::WRITABLE, || system::transmit(socket, to, bytes, stride))
+    }
+
+    fn socket(&self) -> io::Result<Arc<UdpSocket>> {
+        read(&self.socket).clone().ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 
     /// The address as this socket's family writes it.

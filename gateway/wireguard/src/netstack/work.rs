@@ -131,7 +131,7 @@ impl Netstack {
 
     /// Keeps a panic to the packet that caused it. Peers are not trusted, and the TCP and the cryptography that work off
     /// what they send are not ours: a flaw there must not end the tunnel for everybody else.
-    fn contain<T>(&self, work: impl FnOnce() -> T) -> Option<T> {
+    pub(super) fn contain<T>(&self, work: impl FnOnce() -> T) -> Option<T> {
         let outcome = catch_unwind(AssertUnwindSafe(work)).ok();
         if outcome.is_none() {
             self.link.meters.panics.increment(1);

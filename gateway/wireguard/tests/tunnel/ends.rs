@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use postern_plumbing::tasks::{Task, Tasks};
 use postern_wireguard::{
-    DEFAULT_MTU, Datapath, Peer, PrivateKey, TcpSettings, Tunnel, TunnelConfig, TunnelError, TunnelListener,
-    TunnelStream,
+    DEFAULT_MTU, Datapath, Peer, PrivateKey, TcpSettings, Tunnel, TunnelConfig, TunnelListener, TunnelStream,
 };
 use tokio::io::AsyncWriteExt as _;
 
@@ -38,13 +37,9 @@ impl End {
     }
 
     pub(crate) async fn start(&self) -> Tunnel {
-        self.try_start().await.unwrap()
-    }
-
-    pub(crate) async fn try_start(&self) -> Result<Tunnel, TunnelError> {
         let config =
             TunnelConfig { private_key: self.key.clone(), listen: self.listen, address: self.address, mtu: self.mtu };
-        Tunnel::start_with(config, Datapath::Auto, self.tcp, &Tasks::new()).await
+        Tunnel::start_with(config, Datapath::Auto, self.tcp, &Tasks::new()).await.unwrap()
     }
 }
 

@@ -200,3 +200,37 @@ async fn a_peer_that_sends_nonsense_through_the_tunnel_harms_nobody_else() {
     echoes(&client, &server, 20_000).await;
     assert_eq!(panics.load(Ordering::SeqCst), 0);
 }
+
+/// Whoever knows a server's public key can make it look at handshakes. Beyond what it can bear, it asks for proof of
+/// their address, and peers give that proof.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flood_of_handshakes_locks_no_peer_out() {
+    let (client, server) = pair().await;
+    let _echo = echo(&server);
+    let (victim, at) = (server.public_key(), server.local_addr());
+    let flood = std::thread::spawn(move || {
+        let attacker = UdpSocket::bind("127.0.0.1:0").unwrap();
+        attacker.set_nonblocking(true).unwrap();
+        let mut asked_for_proof = 0;
+        let until = std::time::Instant::now() + Duration::from_secs(3);
+        while std::time::Instant::now() < until {
+            let private = x25519::StaticSecret::from(*PrivateKey::generate().expose());
+            let mut tunn = Tunn::new(private, x25519::PublicKey::from(*victim.as_bytes()), None, None, 1, None);
+            let mut buffer = [0; 200];
+            let TunnResult::WriteToNetwork(initiation) = tunn.format_handshake_initiation(&mut buffer, false) else {
+                panic!("no initiation");
+            };
+            for _ in 0..20 {
+                attacker.send_to(initiation, at).unwrap();
+            }
+            while let Ok(len) = attacker.recv(&mut buffer) {
+                assert_eq!((buffer[0], len), (3, 64), "only cookies");
+                asked_for_proof += 1;
+            }
+        }
+        asked_for_proof
+    });
+    std::thread::sleep(Duration::from_millis(500));
+    echoes(&client, &server, 20_000).await;
+    assert!(flood.join().unwrap() > 0, "it was no flood");
+}

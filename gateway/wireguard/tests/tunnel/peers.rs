@@ -142,13 +142,7 @@ async fn a_client_that_moves_keeps_its_connections() {
 async fn restart(server: Tunnel, end: &mut End, client: &Tunnel) -> (Tunnel, Task<()>) {
     end.listen = server.local_addr();
     drop(server);
-    let again = loop {
-        // The socket is given back when the last task of the old one has ended.
-        match end.try_start().await {
-            Ok(again) => break again,
-            Err(_) => sleep(Duration::from_millis(5)).await,
-        }
-    };
+    let again = end.start().await;
     again.set_peer(peer(client, None));
     let echo = echo(&again);
     (again, echo)

@@ -4,8 +4,8 @@ use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use postern_plumbing::tasks::Task;
-use postern_wireguard::{ConnectError, ListenError, TcpSettings, Tunnel};
+use postern_plumbing::tasks::{Task, Tasks};
+use postern_wireguard::{ConnectError, Datapath, ListenError, TcpSettings, Tunnel, TunnelConfig, TunnelError};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::{Instant, timeout};
 
@@ -285,4 +285,51 @@ async fn a_tunnel_that_stops_fails_its_own_streams() {
     assert!(!reading.is_finished(), "a clone is no owner");
     drop(client);
     assert_eq!(reading.join().await.unwrap(), ErrorKind::ConnectionAborted);
+}
+
+#[tokio::test]
+async fn a_tunnel_that_was_stopped_gives_its_port_back_though_its_streams_are_still_held() {
+    let (client, server) = pair().await;
+    let listener = server.listen(PORT).unwrap();
+    let _held = connection(&client, &server, &listener).await;
+    let mut end = End::new(2);
+    end.listen = server.local_addr();
+    server.stop();
+    assert_eq!(server.listen(PORT + 1).unwrap_err(), ListenError::Stopped);
+    assert_eq!(end.start().await.local_addr(), end.listen);
+}
+
+#[tokio::test]
+async fn what_makes_no_sense_is_refused_at_the_start() {
+    let start = async |end: End| {
+        let config = TunnelConfig { private_key: end.key, listen: end.listen, address: end.address, mtu: end.mtu };
+        Tunnel::start(config, Datapath::Netstack, &Tasks::new()).await.map(|tunnel| tunnel.datapath())
+    };
+    for (address, mtu) in [("10.7.0.1", 575), ("10.7.0.1", 9217), ("fd00::1", 1279)] {
+        let end = End { address: address.parse().unwrap(), mtu, ..End::new(1) };
+        assert!(matches!(start(end).await, Err(TunnelError::Mtu { given, .. }) if given == mtu), "{address} {mtu}");
+    }
+    for address in ["0.0.0.0", "224.0.0.1", "255.255.255.255", "::", "ff02::1"] {
+        let end = End { address: address.parse().unwrap(), ..End::new(1) };
+        assert!(matches!(start(end).await, Err(TunnelError::Address)), "{address}");
+    }
+    let taken = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let end = End { listen: taken.local_addr().unwrap(), ..End::new(1) };
+    assert!(matches!(start(end).await, Err(TunnelError::Listen { .. })));
+    assert_eq!(start(End { mtu: 576, ..End::new(1) }).await.unwrap(), Datapath::Netstack);
+}
+
+#[tokio::test]
+async fn small_and_large_packets_carry_the_same() {
+    for (mtu, other) in [(576, 576), (9216, 9216), (1420, 9216)] {
+        let (one, two) = (End { mtu, ..End::new(1) }, End { mtu: other, ..End::new(2) });
+        let (client, server) = (one.start().await, two.start().await);
+        introduce(&client, &server);
+        let _echo = echo(&server);
+        let mut stream = client.connect(at(&server), LONG).await.unwrap();
+        stream.write_all(&[5; 100_000]).await.unwrap();
+        let mut back = vec![0; 100_000];
+        timeout(LONG, stream.read_exact(&mut back)).await.unwrap().unwrap();
+        assert!(back.iter().all(|byte| *byte == 5));
+    }
 }

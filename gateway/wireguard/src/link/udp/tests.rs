@@ -3,7 +3,7 @@ use super::*;
 /// A socket that the runtime has seen to be writable: until then, what is sent has to wait.
 async fn here(address: &str) -> Udp {
     let udp = Udp::bind(address.parse().unwrap()).unwrap();
-    udp.socket.writable().await.unwrap();
+    udp.socket().unwrap().writable().await.unwrap();
     udp
 }
 
@@ -35,6 +35,27 @@ async fn datagrams_arrive_as_they_were_whether_the_system_splits_them_or_not() {
         near.send(far.local_addr(), &batch, &Meters::new());
         assert_eq!(receive(&far, packets.len()).await, packets, "splits: {splits}");
     }
+}
+
+#[tokio::test]
+async fn an_address_that_cannot_be_sent_to_is_no_reason_to_give_up_splitting() {
+    let (near, far) = (here("127.0.0.1:0").await, here("127.0.0.1:0").await);
+    let (packets, batch) = mixed();
+    for nowhere in ["[::1]:9", "127.0.0.1:0", "255.255.255.255:9"] {
+        near.send(nowhere.parse().unwrap(), &batch, &Meters::new());
+    }
+    assert_eq!(near.splits.load(Ordering::Relaxed), system::SPLITS);
+    near.send(far.local_addr(), &batch, &Meters::new());
+    assert_eq!(receive(&far, packets.len()).await, packets);
+}
+
+#[tokio::test]
+async fn a_closed_socket_gives_its_port_back() {
+    let udp = here("127.0.0.1:0").await;
+    udp.close();
+    let _again = Udp::bind(udp.local_addr()).unwrap();
+    assert_eq!(udp.try_receive(&mut [0; 10]).unwrap_err().kind(), io::ErrorKind::NotConnected);
+    udp.send(udp.local_addr(), &mixed().1, &Meters::new());
 }
 
 #[tokio::test]

@@ -1,0 +1,67 @@
+use std::io::ErrorKind;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::io::AsyncReadExt as _;
+
+use super::*;
+use crate::key::PrivateKey;
+
+fn stack(host: u8) -> Arc<Netstack> {
+    let link = Link::bind(PrivateKey::generate(), "127.0.0.1:0".parse().unwrap()).unwrap();
+    let stack = Netstack::new(link, [10, 7, 0, host].into(), 1420, TcpSettings::default());
+    stack.start(&postern_plumbing::tasks::Tasks::new());
+    stack
+}
+
+fn introduce(one: &Netstack, other: &Netstack) {
+    one.set_peer(&Peer {
+        public_key: other.link.key,
+        endpoint: Some(other.link.local_addr()),
+        allowed: vec![other.address.into()],
+        keepalive: None,
+    });
+}
+
+#[tokio::test]
+async fn a_connection_that_a_panic_broke_ends_and_the_others_go_on() {
+    let (client, server) = (stack(1), stack(2));
+    introduce(&client, &server);
+    introduce(&server, &client);
+    let listener = server.listen(80).unwrap();
+    let to = SocketAddr::new(server.address, 80);
+    let long = Duration::from_secs(30);
+    let mut broken = client.connect(to, long).await.unwrap();
+    let mut whole = client.connect(to, long).await.unwrap();
+    let (mut far_broken, mut far_whole) = (listener.accept().await, listener.accept().await);
+
+    let flow = Arc::clone(&broken.flow);
+    let panicked = std::thread::spawn(move || {
+        let _state = flow.lock();
+        panic!("as if smoltcp had");
+    });
+    assert!(panicked.join().is_err());
+
+    // The next packet for it finds it broken.
+    let write = |stream: &mut Stream| match stream
+        .with(|c| c.poll_write(&std::task::Context::from_waker(std::task::Waker::noop()), b"hello"))
+    {
+        std::task::Poll::Ready(written) => written.unwrap(),
+        std::task::Poll::Pending => 0,
+    };
+    assert_eq!(write(&mut far_broken), 5);
+    assert_eq!(write(&mut far_whole), 5);
+    whole.read_exact(&mut [0; 5]).await.unwrap();
+    assert_eq!(broken.read(&mut [0; 5]).await.unwrap_err().kind(), ErrorKind::ConnectionAborted);
+    let is_listed = |key| lock(&client.flows).get(key).is_some();
+    assert!(!is_listed(&broken.flow.key) && is_listed(&whole.flow.key));
+    drop(broken);
+}
+
+#[tokio::test]
+async fn a_panic_stays_with_what_caused_it() {
+    let stack = stack(1);
+    let went_on = AtomicBool::new(false);
+    assert!(stack.contain(|| panic!("a packet that smoltcp does not like")).is_none());
+    assert_eq!(stack.contain(|| went_on.store(true, Ordering::Relaxed)), Some(()));
+    assert!(went_on.into_inner());
+}
