@@ -9,10 +9,12 @@ use alloy::rpc::client::BatchRequest;
 use alloy::rpc::types::TransactionRequest;
 use alloy::sol_types::{SolCall as _, decode_revert_reason};
 use alloy::transports::TransportError;
-use futures_util::StreamExt as _;
+use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt as _, StreamExt as _};
 use postern_allowlist::{Block, BootInfo, Decision, quorum};
 use postern_plumbing::tasks::Task;
+use tokio::time::Instant;
 
 use crate::abi::boot_info;
 use crate::abi::kms::KmsAuth::isAppAllowedCall;
@@ -21,8 +23,13 @@ use crate::endpoint::{Endpoint, Fault};
 /// How many questions one request holds. Nodes limit it, commonly to 100.
 pub(crate) const BATCH: usize = 50;
 
-/// Gas for one question, so that an app's contract cannot keep a node busy; an ordinary one takes 60,000.
-const GAS: u64 = 10_000_000;
+/// Gas for one question, so that an app's contract cannot keep a node busy; an ordinary one takes 60,000. It also pays for
+/// the memory that an answer needs, and so limits its length.
+const GAS: u64 = 2_000_000;
+
+/// The longest answer that is read, in bytes; dstack's are 160. Every node says the same, so that a longer one is refused
+/// by all.
+const LONGEST_ANSWER: usize = 4 * 1024;
 
 /// What to ask: about whom, and at which block.
 #[derive(Debug, Clone)]
@@ -100,41 +107,95 @@ fn report_dissent(
 impl Endpoint {
     /// This node's decisions, in the order of the questions. A question that it fails to answer has none.
     async fn decisions(&self, kms: Address, questions: &[Question]) -> Vec<Option<Decision>> {
-        let mut decisions = Vec::with_capacity(questions.len());
-        for batch in questions.chunks(BATCH) {
-            let answers = self.within(self.batch(kms, batch)).await;
-            decisions.extend(answers.unwrap_or_else(|_| vec![None; batch.len()]));
+        let mut decisions = vec![None; questions.len()];
+        for (questions, decisions) in questions.chunks(BATCH).zip(decisions.chunks_mut(BATCH)) {
+            let outcome = self.within(self.batch(kms, questions, decisions)).await;
+            let waits_in_vain = matches!(outcome, Err(Fault::TimedOut | Fault::Unreachable(_)));
+            if outcome.is_ok_and(|()| decisions.iter().all(Option::is_some)) {
+                continue;
+            }
+            // One workload can spoil a request for all that are in it, so those without an answer are asked in smaller ones,
+            // for as long again as the first one could take.
+            let deadline = Instant::now() + self.deadline();
+            self.ask_apart(kms, questions, decisions, deadline).await;
+            if waits_in_vain && decisions.iter().all(Option::is_none) {
+                break;
+            }
         }
         decisions
     }
 
-    async fn batch(&self, kms: Address, questions: &[Question]) -> Result<Vec<Option<Decision>>, Fault> {
+    /// Asks in two halves, and those again, until what is left without an answer was asked alone.
+    fn ask_apart<'a>(
+        &'a self,
+        kms: Address,
+        questions: &'a [Question],
+        decisions: &'a mut [Option<Decision>],
+        deadline: Instant,
+    ) -> BoxFuture<'a, ()> {
+        async move {
+            if questions.len() < 2 {
+                return;
+            }
+            let (first, second) = questions.split_at(questions.len() / 2);
+            let (to_first, to_second) = decisions.split_at_mut(questions.len() / 2);
+            tokio::join!(
+                self.ask_half(kms, first, to_first, deadline),
+                self.ask_half(kms, second, to_second, deadline)
+            );
+        }
+        .boxed()
+    }
+
+    async fn ask_half(
+        &self,
+        kms: Address,
+        questions: &[Question],
+        decisions: &mut [Option<Decision>],
+        deadline: Instant,
+    ) {
+        if decisions.iter().all(Option::is_some) {
+            return;
+        }
+        let request = self.within(self.batch(kms, questions, decisions));
+        match tokio::time::timeout_at(deadline, request).await {
+            // Halves of a request would not reach it either.
+            Ok(Err(Fault::Unreachable(_))) | Err(_) => {}
+            Ok(_) if decisions.iter().all(Option::is_some) => {}
+            Ok(_) => self.ask_apart(kms, questions, decisions, deadline).await,
+        }
+    }
+
+    /// Asks in one request those questions that have no decision yet.
+    async fn batch(
+        &self,
+        kms: Address,
+        questions: &[Question],
+        decisions: &mut [Option<Decision>],
+    ) -> Result<(), Fault> {
         let mut batch = BatchRequest::new(self.provider().client());
         let mut waiters = Vec::with_capacity(questions.len());
-        for question in questions {
+        for (question, decision) in questions.iter().zip(decisions).filter(|(_, decision)| decision.is_none()) {
             let data = isAppAllowedCall { bootInfo: boot_info(&question.boot) }.abi_encode();
             let call = TransactionRequest::default().to(kms).gas_limit(GAS).input(Bytes::from(data).into());
             let at = BlockId::Hash(RpcBlockHash::from_hash(B256::from(question.at.hash), None));
-            waiters.push(batch.add_call::<_, Bytes>("eth_call", &(call, at))?);
+            waiters.push((batch.add_call::<_, Bytes>("eth_call", &(call, at))?, decision));
         }
         batch.send().await?;
-        let mut decisions = Vec::with_capacity(waiters.len());
-        for waiter in waiters {
-            decisions.push(match decision(waiter.await) {
-                Ok(decision) => Some(decision),
-                Err(fault) => {
-                    self.complain(&fault);
-                    None
-                }
-            });
+        for (waiter, slot) in waiters {
+            match decision(waiter.await) {
+                Ok(decision) => *slot = Some(decision),
+                Err(fault) => self.complain(&fault),
+            }
         }
-        Ok(decisions)
+        Ok(())
     }
 }
 
 /// Reads what came back for one question. A revert is a word of the contract; another error is only the node's.
 fn decision(outcome: Result<Bytes, TransportError>) -> Result<Decision, Fault> {
     let error = match outcome {
+        Ok(data) if data.len() > LONGEST_ANSWER => return Ok(Decision::no_contract()),
         Ok(data) => {
             return Ok(match isAppAllowedCall::abi_decode_returns_validate(&data) {
                 Ok(answer) if answer.isAllowed => Decision::Allowed,
@@ -186,6 +247,14 @@ mod tests {
         let strange_bool = [(U256::from(2), String::new()).abi_encode_params(), vec![0xff; 96]];
         for data in [vec![], vec![0; 31], vec![1; 32]].into_iter().chain(strange_bool) {
             assert_eq!(why(Ok(data.clone().into())), Why::NoContract, "{data:?}");
+        }
+    }
+
+    #[test]
+    fn an_answer_that_is_too_long_refuses_whatever_it_says() {
+        for length in [LONGEST_ANSWER, 1 << 20] {
+            let yes = (true, "x".repeat(length)).abi_encode_params();
+            assert_eq!(why(Ok(yes.into())), Why::NoContract);
         }
     }
 

@@ -12,10 +12,13 @@ use postern_allowlist::Block;
 use url::Url;
 
 use crate::complaints::Complaints;
-use crate::transport::{self, ConnectError};
+use crate::transport::{self, ConnectError, TooLong, timed_out};
 
 /// How many addresses one query for logs may name; nodes refuse long lists.
 const ADDRESSES_PER_QUERY: usize = 500;
+
+/// Characters of a node's own message that are kept.
+const MESSAGE_CHARS: usize = 200;
 
 /// A block with its parent. Its hash is the one that we computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +34,10 @@ pub(crate) enum Fault {
     TimedOut,
     #[error("cannot be reached: {0}")]
     Unreachable(String),
+    #[error("HTTP status {0}")]
+    Status(u16),
+    #[error("the answer is too long")]
+    TooLong,
     #[error("refused the request: {0}")]
     Refused(String),
     #[error("the answer makes no sense: {0}")]
@@ -49,6 +56,8 @@ impl Fault {
         match self {
             Self::TimedOut => "timed_out",
             Self::Unreachable(_) => "unreachable",
+            Self::Status(_) => "http_status",
+            Self::TooLong => "too_long",
             Self::Refused(_) => "refused",
             Self::Nonsense(_) => "nonsense",
             Self::ForgedHeader(_) => "forged_header",
@@ -61,10 +70,17 @@ impl Fault {
 impl From<TransportError> for Fault {
     fn from(error: TransportError) -> Self {
         match error {
-            TransportError::ErrorResp(payload) => Self::Refused(format!("{}: {}", payload.code, payload.message)),
-            TransportError::Transport(TransportErrorKind::HttpError(error)) => {
-                Self::Unreachable(format!("HTTP status {}", error.status))
+            TransportError::ErrorResp(payload) => {
+                let message: String = payload.message.chars().take(MESSAGE_CHARS).collect();
+                Self::Refused(format!("{}: {message}", payload.code))
             }
+            TransportError::Transport(TransportErrorKind::HttpError(error)) => match error.status {
+                // It refuses to be asked, whatever the question.
+                429 | 503 => Self::Unreachable(format!("HTTP status {}", error.status)),
+                status => Self::Status(status),
+            },
+            TransportError::Transport(TransportErrorKind::Custom(error)) if error.is::<TooLong>() => Self::TooLong,
+            TransportError::Transport(TransportErrorKind::Custom(error)) if timed_out(&*error) => Self::TimedOut,
             TransportError::Transport(error) => Self::Unreachable(causes(&error)),
             TransportError::DeserError { err, .. } => Self::Nonsense(err.to_string()),
             TransportError::NullResp => Self::Nonsense("it is empty".to_owned()),
@@ -115,6 +131,11 @@ impl Endpoint {
 
     pub(crate) const fn provider(&self) -> &RootProvider {
         &self.provider
+    }
+
+    /// How long it has to answer a request.
+    pub(crate) const fn deadline(&self) -> Duration {
+        self.deadline
     }
 
     pub(crate) fn status(&self) -> EndpointStatus {

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use crate::ask::{Question, ask};
 use crate::endpoint::{Endpoint, Header};
 use crate::lineage::{Lineage, Untraceable};
+use crate::patience::Patience;
 use crate::poll::Reports;
 use crate::watch::{Change, Shared};
 use crate::{agree, telemetry};
@@ -40,6 +41,7 @@ pub(crate) struct Follower {
     shared: Arc<Shared>,
     reports: watch::Receiver<Reports>,
     lineage: Lineage,
+    patience: Patience,
     /// The endpoints that show the head of the view.
     nodes: Vec<Arc<Endpoint>>,
     /// When the head of the view was first seen.
@@ -49,8 +51,15 @@ pub(crate) struct Follower {
 
 impl Follower {
     pub(crate) fn new(shared: Arc<Shared>, reports: watch::Receiver<Reports>) -> Self {
-        let lineage = Lineage::default();
-        Self { shared, reports, lineage, nodes: Vec::new(), seen: Instant::now(), freshness: Freshness::Stale }
+        Self {
+            shared,
+            reports,
+            lineage: Lineage::default(),
+            patience: Patience::default(),
+            nodes: Vec::new(),
+            seen: Instant::now(),
+            freshness: Freshness::Stale,
+        }
     }
 
     pub(crate) async fn run(mut self) -> Result<Infallible, NoReports> {
@@ -135,10 +144,10 @@ impl Follower {
     }
 
     /// Asks about the workloads that are due. Returns whether more are, and can be asked about at once.
-    async fn evaluate(&self) -> bool {
+    async fn evaluate(&mut self) -> bool {
         let view = self.shared.view();
         let Some(head) = view.head().copied() else { return false };
-        let mut due = view.to_evaluate(self.shared.now());
+        let (mut due, apart) = self.patience.part(view.to_evaluate(self.shared.now()), Instant::now());
         let more = due.len() > ROUND;
         due.truncate(ROUND);
         let confirmed = match view.rules().confirmations {
@@ -148,15 +157,30 @@ impl Follower {
                 None => return false,
             },
         };
-        if due.is_empty() || self.nodes.len() < self.shared.config.quorum {
+        if self.nodes.len() < self.shared.config.quorum {
+            return false;
+        }
+        let answered = self.ask_about(&due, head, confirmed).await;
+        // Nobody waits for those that may take long.
+        if !more {
+            self.ask_about(&apart, head, confirmed).await;
+        }
+        more && answered
+    }
+
+    /// Asks about workloads and takes the answers. Returns whether there were any.
+    async fn ask_about(&mut self, due: &[Arc<BootInfo>], head: Block, confirmed: Block) -> bool {
+        if due.is_empty() {
             return false;
         }
         let started = Instant::now();
-        let answers = self.answers(&due, head, confirmed).await;
+        let answers = self.answers(due, head, confirmed).await;
         metrics::histogram!(telemetry::EVALUATION).record(started.elapsed().as_secs_f64());
+        let asked = due.iter().zip(answers.iter().map(Option::is_some));
+        self.patience.note(asked, self.shared.config.poll_interval, Instant::now());
         let answered = answers.iter().any(Option::is_some);
-        self.take_answers(&due, answers, head);
-        more && answered
+        self.take_answers(due, answers, head);
+        answered
     }
 
     async fn answers(&self, due: &[Arc<BootInfo>], head: Block, confirmed: Block) -> Vec<Option<Answer>> {

@@ -16,6 +16,7 @@ mod config;
 mod endpoint;
 mod follow;
 mod lineage;
+mod patience;
 mod poll;
 mod telemetry;
 pub mod transport;

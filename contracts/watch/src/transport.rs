@@ -15,6 +15,16 @@ use url::{Host, Url};
 /// The longest answer that is read, in bytes.
 const MAX_BODY: usize = 16 * 1024 * 1024;
 
+/// An answer has more than [`MAX_BODY`] bytes.
+#[derive(Debug, thiserror::Error)]
+#[error("the answer is too long")]
+pub(crate) struct TooLong;
+
+/// Whether a request failed because its time was up.
+pub(crate) fn timed_out(error: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
+    error.downcast_ref::<alloy::transports::http::reqwest::Error>().is_some_and(|error| error.is_timeout())
+}
+
 /// Why no client can be made for an endpoint.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
@@ -82,7 +92,7 @@ impl Http {
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(failed)? {
             if body.len() + chunk.len() > MAX_BODY {
-                return Err(TransportErrorKind::custom_str("the answer is too long"));
+                return Err(TransportErrorKind::custom(TooLong));
             }
             body.extend_from_slice(&chunk);
         }

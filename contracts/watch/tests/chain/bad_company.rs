@@ -32,6 +32,8 @@ pub(crate) enum Manner {
     Overloaded,
     /// Takes requests and never answers.
     BlackHole,
+    /// Sends more than anybody wants to read where this is part of a question.
+    FloodsAbout(String),
     /// Sends more than anybody wants to read.
     Floods,
 }
@@ -74,9 +76,12 @@ impl Node {
 async fn answer(State(shared): State<Shared>, body: Bytes) -> (StatusCode, String) {
     let manner = shared.manner.lock().unwrap().clone();
     let request: Value = serde_json::from_slice(&body).unwrap();
-    match manner {
+    match &manner {
         Manner::BlackHole => std::future::pending().await,
         Manner::Overloaded => return (StatusCode::SERVICE_UNAVAILABLE, "<html>later</html>".to_owned()),
+        Manner::FloodsAbout(what) if String::from_utf8_lossy(&body).contains(what.as_str()) => {
+            return (StatusCode::OK, " ".repeat(17 * 1024 * 1024));
+        }
         Manner::Floods => return (StatusCode::OK, " ".repeat(64 * 1024 * 1024)),
         _ => {}
     }

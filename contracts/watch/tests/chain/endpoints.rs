@@ -171,3 +171,34 @@ async fn a_node_that_comes_back_is_taken_up_again() {
     node.become_(Manner::Honest);
     assert!(watching.watch.evaluate(chain.boot(7), PATIENCE).await.is_ok());
 }
+
+#[tokio::test]
+async fn a_workload_that_spoils_its_request_costs_nobody_else_a_revocation() {
+    let chain = Chain::start().await;
+    chain.add(7).await;
+    let mut spoiler = chain.boot(7);
+    spoiler.instance_id.0 = [0xee; 20];
+    let node = Node::start(chain.anvil.url(), Manner::FloodsAbout("ee".repeat(20))).await;
+    let watching = chain.watch_through(vec![node.url()], |_| ());
+    let boots: Vec<_> = (0..20_u8)
+        .map(|number| {
+            let mut boot = chain.boot(7);
+            boot.instance_id.0 = [number; 20];
+            boot
+        })
+        .collect();
+    let mut changes = watching.watch.changes();
+    let verdict = watching.watch.evaluate(spoiler.clone(), Duration::from_millis(1));
+    let others = futures_util::future::join_all(boots.iter().map(|boot| watching.evaluate(boot)));
+    let (verdict, others) = tokio::join!(verdict, others);
+    assert!(verdict.is_err());
+    assert!(others.iter().all(Result::is_ok));
+    for _ in 0..20 {
+        assert!(next(&mut changes).await.verdict.is_ok());
+    }
+    chain.remove(7).await;
+    for _ in 0..20 {
+        assert_eq!(why(&next(&mut changes).await.verdict), Why::ComposeHashNotAllowed);
+    }
+    assert_eq!(watching.watch.current(&spoiler), Err(NotAdmitted::NotEvaluated));
+}
