@@ -63,6 +63,13 @@ impl Inbound {
         self.peers.iter().zip(self.packets.iter())
     }
 
+    /// Adds one as if it had come in.
+    #[cfg(test)]
+    pub(crate) fn push(&mut self, peer: &Arc<Peer>, packet: &[u8]) {
+        self.packets.push(packet);
+        self.peers.push(Arc::clone(peer));
+    }
+
     /// Forgets them, and keeps the memory.
     pub(crate) fn clear(&mut self) {
         self.packets.clear();

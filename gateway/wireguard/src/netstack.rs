@@ -116,7 +116,7 @@ impl Netstack {
     }
 
     fn cut(&self, flow: &Arc<Flow>) {
-        if let Some(mut state) = flow.lock() {
+        if let Some(mut state) = self.lock_or_clear(flow, clock::now()) {
             state.connection.cut(Ending::Removed);
             self.advance(flow, &mut state);
         }
@@ -136,10 +136,9 @@ impl Netstack {
         let flows = lock(&self.flows).stop();
         let now = clock::now();
         for flow in flows {
-            if let Some(mut state) = flow.lock() {
-                state.connection.cut(Ending::Removed);
-                self.unlist(&flow, &mut state, None, now);
-            }
+            let mut state = flow.lock_anyhow();
+            state.connection.cut(Ending::Removed);
+            self.unlist(&flow, &mut state, None, now);
         }
     }
 

@@ -98,7 +98,7 @@ impl Netstack {
     pub(super) fn lock_or_clear<'a>(&self, flow: &'a Arc<Flow>, now: Instant) -> Option<MutexGuard<'a, FlowState>> {
         let state = flow.lock();
         if state.is_none() {
-            let mut wreck = flow.lock_wreck();
+            let mut wreck = flow.lock_anyhow();
             if wreck.listed {
                 wreck.connection.cut(Ending::Removed);
                 self.unlist(flow, &mut wreck, None, now);

@@ -28,12 +28,18 @@ impl Netstack {
             let key = FlowKey { port: segment.destination.port(), remote: segment.source };
             let Some(flow) = self.find(key, peer, packet, segment, now) else { continue };
             let Some(mut state) = self.lock_or_clear(&flow, now) else { continue };
+            if !Arc::ptr_eq(&flow.peer, peer) {
+                // The address has a new owner, and the connections of the old one are about to be cut.
+                self.link.meters.dropped("not_allowed", 1);
+                continue;
+            }
             let mut scratch = self.take_scratch();
             let mut next = Some((packet, segment));
             while let Some((packet, segment)) = next {
                 state.connection.ingest(packet, segment.resets, self.tcp_time(now), &mut scratch.packets);
-                let same = packets.next_if(|(_, _, following)| {
-                    following.is_some_and(|f| f.source == segment.source && f.destination == segment.destination)
+                let same = packets.next_if(|(sender, _, following)| {
+                    let is_same = |f: Segment| f.source == segment.source && f.destination == segment.destination;
+                    Arc::ptr_eq(sender, peer) && following.is_some_and(is_same)
                 });
                 next = same.and_then(|(_, packet, segment)| Some((packet, segment?)));
             }
@@ -65,7 +71,7 @@ impl Netstack {
                 flow
             }
             Found::Resting(answer) => {
-                if !segment.resets {
+                if segment.closes {
                     let mut packets = Batch::default();
                     packets.push(&answer);
                     self.link.send(peer, &packets, false, &mut Batch::default(), now);

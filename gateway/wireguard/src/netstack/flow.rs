@@ -49,8 +49,8 @@ impl Flow {
         self.state.lock().ok()
     }
 
-    /// The connection in whatever state.
-    pub(super) fn lock_wreck(&self) -> MutexGuard<'_, FlowState> {
+    /// The connection in whatever state, to be ended.
+    pub(super) fn lock_anyhow(&self) -> MutexGuard<'_, FlowState> {
         lock(&self.state)
     }
 }

@@ -11,6 +11,7 @@ pub(super) struct Segment {
     pub(super) destination: SocketAddr,
     /// SYN without ACK: the wish for a new connection.
     pub(super) opens: bool,
+    pub(super) closes: bool,
     pub(super) resets: bool,
 }
 
@@ -39,10 +40,11 @@ impl Segment {
             source: SocketAddr::new(source, tcp.src_port()),
             destination: SocketAddr::new(destination, tcp.dst_port()),
             opens: tcp.syn() && !tcp.ack() && !tcp.rst() && !tcp.fin(),
+            closes: tcp.fin(),
             resets: tcp.rst(),
         })
     }
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -23,7 +23,8 @@ pub(super) enum Found {
     Flow(Arc<Flow>),
     /// Nothing yet, but somebody listens, and a place at the listener was taken.
     Listener(Arc<Accepting>),
-    /// A connection that is over; it is answered as it was last time.
+    /// A connection that is over. If the far end closes it once more, this is the answer, as it was the first time; to
+    /// anything else there is none, or two ends at rest might answer each other for ever.
     Resting(Vec<u8>),
     /// Somebody listens, but there is no room for one more.
     Full,

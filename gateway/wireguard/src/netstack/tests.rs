@@ -1,10 +1,12 @@
 use std::io::ErrorKind;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use tokio::io::AsyncReadExt as _;
+use smoltcp::wire::TcpControl;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::*;
 use crate::key::PrivateKey;
+use crate::link::{self, Inbound};
 
 fn stack(host: u8) -> Arc<Netstack> {
     let link = Link::bind(PrivateKey::generate(), "127.0.0.1:0".parse().unwrap()).unwrap();
@@ -64,4 +66,57 @@ async fn a_panic_stays_with_what_caused_it() {
     assert!(stack.contain(|| panic!("a packet that smoltcp does not like")).is_none());
     assert_eq!(stack.contain(|| went_on.store(true, Ordering::Relaxed)), Some(()));
     assert!(went_on.into_inner());
+}
+
+#[tokio::test]
+async fn a_connection_at_rest_answers_the_far_end_s_fin_again_and_nothing_else() {
+    let (client, server) = (stack(1), stack(2));
+    introduce(&client, &server);
+    introduce(&server, &client);
+    let listener = server.listen(80).unwrap();
+    let to = SocketAddr::new(server.address, 80);
+    let mut near = client.connect(to, Duration::from_secs(30)).await.unwrap();
+    let mut far = listener.accept().await;
+    near.shutdown().await.unwrap();
+    far.read_to_end(&mut Vec::new()).await.unwrap();
+    far.shutdown().await.unwrap();
+    near.read_to_end(&mut Vec::new()).await.unwrap();
+    let flow = Arc::clone(&near.flow);
+    while lock(&client.flows).get(&flow.key).is_some() {
+        tokio::task::yield_now().await;
+    }
+
+    let sent = || client.link.peer(&server.link.key, clock::now()).unwrap().tx;
+    let arrives = |control, ack, peer: &Arc<link::Peer>| {
+        let before = sent();
+        let mut inbound = Inbound::default();
+        inbound.push(peer, &segment::tests::packet(to, near.local_addr(), control, ack));
+        client.deliver(&inbound, clock::now());
+        sent() - before
+    };
+    assert!(arrives(TcpControl::Fin, true, &flow.peer) > 0);
+    assert_eq!(arrives(TcpControl::None, true, &flow.peer), 0);
+    assert_eq!(arrives(TcpControl::Rst, true, &flow.peer), 0);
+    assert!(arrives(TcpControl::Syn, false, &flow.peer) > 0, "nobody listens here, which is said");
+}
+
+#[tokio::test]
+async fn a_packet_of_another_peer_does_not_reach_a_connection() {
+    let (client, server, other) = (stack(1), stack(2), stack(3));
+    introduce(&client, &server);
+    introduce(&client, &other);
+    introduce(&server, &client);
+    let _listener = server.listen(80).unwrap();
+    let to = SocketAddr::new(server.address, 80);
+    let near = client.connect(to, Duration::from_secs(30)).await.unwrap();
+    let sent = || client.link.peer(&server.link.key, clock::now()).unwrap().tx;
+    let challenged = |peer: &Arc<link::Peer>| {
+        let before = sent();
+        let mut inbound = Inbound::default();
+        inbound.push(peer, &segment::tests::packet(to, near.local_addr(), TcpControl::Syn, true));
+        client.deliver(&inbound, clock::now());
+        sent() > before
+    };
+    assert!(!challenged(&client.link.route(other.address).unwrap()));
+    assert!(challenged(&near.flow.peer));
 }

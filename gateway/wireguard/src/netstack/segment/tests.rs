@@ -4,10 +4,16 @@ use smoltcp::wire::{IpRepr, TcpControl, TcpRepr, TcpSeqNumber};
 
 use super::*;
 
-fn packet(source: IpAddr, destination: IpAddr, control: TcpControl, ack: bool) -> Vec<u8> {
+/// A segment with right checksums.
+pub(in crate::netstack) fn packet(
+    source: SocketAddr,
+    destination: SocketAddr,
+    control: TcpControl,
+    ack: bool,
+) -> Vec<u8> {
     let tcp = TcpRepr {
-        src_port: 40000,
-        dst_port: 5433,
+        src_port: source.port(),
+        dst_port: destination.port(),
         control,
         seq_number: TcpSeqNumber(1),
         ack_number: ack.then_some(TcpSeqNumber(2)),
@@ -19,6 +25,7 @@ fn packet(source: IpAddr, destination: IpAddr, control: TcpControl, ack: bool) -
         timestamp: None,
         payload: b"payload",
     };
+    let (source, destination) = (source.ip(), destination.ip());
     let ip = IpRepr::new(source.into(), destination.into(), IpProtocol::Tcp, tcp.buffer_len(), 64);
     let mut bytes = vec![0; ip.buffer_len()];
     ip.emit(&mut bytes[..], &ChecksumCapabilities::default());
@@ -27,27 +34,23 @@ fn packet(source: IpAddr, destination: IpAddr, control: TcpControl, ack: bool) -
     bytes
 }
 
-fn pairs() -> [(IpAddr, IpAddr); 2] {
-    [("10.7.0.1", "10.7.0.2"), ("fd00::1", "fd00::2")].map(|(a, b)| (a.parse().unwrap(), b.parse().unwrap()))
+fn pairs() -> [(SocketAddr, SocketAddr); 2] {
+    [("10.7.0.1:40000", "10.7.0.2:5433"), ("[fd00::1]:40000", "[fd00::2]:5433")]
+        .map(|(a, b)| (a.parse().unwrap(), b.parse().unwrap()))
 }
 
 #[test]
 fn both_families_and_the_flags_are_read() {
     for (source, destination) in pairs() {
-        for (control, ack, opens, resets) in [
-            (TcpControl::Syn, false, true, false),
-            (TcpControl::Syn, true, false, false),
-            (TcpControl::Rst, true, false, true),
-            (TcpControl::Fin, true, false, false),
-            (TcpControl::None, true, false, false),
+        for (control, ack, opens, closes, resets) in [
+            (TcpControl::Syn, false, true, false, false),
+            (TcpControl::Syn, true, false, false, false),
+            (TcpControl::Rst, true, false, false, true),
+            (TcpControl::Fin, true, false, true, false),
+            (TcpControl::None, true, false, false, false),
         ] {
             let segment = Segment::parse(&packet(source, destination, control, ack)).unwrap();
-            let expected = Segment {
-                source: SocketAddr::new(source, 40000),
-                destination: SocketAddr::new(destination, 5433),
-                opens,
-                resets,
-            };
+            let expected = Segment { source, destination, opens, closes, resets };
             assert_eq!(segment, expected);
         }
     }
