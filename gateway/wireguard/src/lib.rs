@@ -2,6 +2,13 @@
 //!
 //! A [`Tunnel`] is one end with one UDP socket and any number of peers. Callers connect and listen through it and get
 //! [`TunnelStream`]s; which [`Datapath`] carries the bytes is decided at the start and cannot be told from outside.
+//!
+//! Inside there are two halves. `link` is the encrypted side: the UDP socket, the peers and their sessions, which inner
+//! address is whose. It takes and gives whole IP packets. A datapath makes connections of those; there is one so far,
+//! `netstack`. Cryptography and handshakes are boringtun's, and TCP is smoltcp's.
+//!
+//! Metrics are called `postern_tunnel_…`. boringtun logs every handshake that it has to repeat as a warning and every
+//! peer that it gives up as an error; as peers come and go, a log filter may want to say `boringtun=off`.
 
 mod batch;
 mod clock;
