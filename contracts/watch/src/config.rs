@@ -1,5 +1,6 @@
 //! What a watch needs to know.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
@@ -35,6 +36,8 @@ pub struct WatchConfig {
     pub rules: ViewRules,
     /// How old the view may be.
     pub freshness: FreshnessPolicy,
+    /// Lets endpoints beyond this machine be asked over plain HTTP, where whoever is on the way can answer in their name.
+    pub insecure_plain_rpc: bool,
     /// Where the present moment comes from, as Unix seconds.
     pub clock: fn() -> u64,
 }
@@ -53,6 +56,21 @@ pub enum ConfigError {
         /// How many of them should agree.
         quorum: usize,
     },
+    /// Two endpoints are one, so that its answers would count twice.
+    #[error("endpoint {name} is given more than once: one node cannot agree with itself")]
+    Repeated {
+        /// Its host and port.
+        name: String,
+    },
+    /// Whoever is on the way could answer in the endpoint's name.
+    #[error("endpoint {name} is not on this machine: use https, or set insecure_plain_rpc = true")]
+    PlainHttp {
+        /// Its host and port.
+        name: String,
+    },
+    /// No contract can be there.
+    #[error("must not be the zero address")]
+    ZeroAddress,
     /// The depth is more than can be followed.
     #[error("at most {MAX_CONFIRMATIONS} confirmations can be asked for")]
     Confirmations,
@@ -80,13 +98,14 @@ impl WatchConfig {
             max_workloads: 50_000,
             rules: ViewRules::default(),
             freshness: FreshnessPolicy::default(),
+            insecure_plain_rpc: false,
             clock: clock::unix_now,
         }
     }
 
     /// Reads a section with the keys `rpc_urls`, `quorum`, `chain_id`, `kms_contract`, `poll_interval`, `call_deadline`,
-    /// `sweep_interval`, `confirmations`, `max_workloads`, `max_view_age` and `view_grace`. All but `rpc_urls` and
-    /// `kms_contract` have defaults. Mistakes are recorded there; `None` if there is no going on.
+    /// `sweep_interval`, `confirmations`, `max_workloads`, `max_view_age`, `view_grace` and `insecure_plain_rpc`. All but
+    /// `rpc_urls` and `kms_contract` have defaults. Mistakes are recorded there; `None` if there is no going on.
     pub fn from_section(section: &mut Section<'_>) -> Option<Self> {
         let endpoints: Vec<Url> = section.list::<Text<Url>>("rpc_urls").into_iter().map(Text::into_inner).collect();
         let kms = section.required::<Text<Address>>("kms_contract");
@@ -95,13 +114,17 @@ impl WatchConfig {
         config.chain_id = section.optional("chain_id");
         config.poll_interval = section.or("poll_interval", config.poll_interval);
         config.call_deadline = section.or("call_deadline", config.call_deadline);
+        config.insecure_plain_rpc = section.or("insecure_plain_rpc", false);
         config.max_workloads = section.or("max_workloads", config.max_workloads);
         config.rules.confirmations = section.or("confirmations", config.rules.confirmations);
         let mut seconds = |key, default| section.or(key, Duration::from_secs(default)).as_secs();
         config.rules.sweep_interval = seconds("sweep_interval", config.rules.sweep_interval);
         config.freshness.max_view_age = seconds("max_view_age", config.freshness.max_view_age);
         config.freshness.view_grace = seconds("view_grace", config.freshness.view_grace);
-        for (key, error) in config.mistakes() {
+        if kms.is_some() && config.kms.is_zero() {
+            section.problem("kms_contract", ConfigError::ZeroAddress.to_string());
+        }
+        for (key, error) in config.mistakes().into_iter().chain(config.repeated()) {
             section.problem(key, error.to_string());
         }
         for key in ["poll_interval", "call_deadline"] {
@@ -128,7 +151,28 @@ impl WatchConfig {
             let name = transport::public_name(url);
             mistakes.push(("rpc_urls", ConfigError::Endpoint { name, source: ConnectError::Scheme }));
         }
+        if !self.insecure_plain_rpc {
+            let plain = self.plain_endpoints().map(|name| ("rpc_urls", ConfigError::PlainHttp { name }));
+            mistakes.extend(plain);
+        }
         mistakes
+    }
+
+    /// The endpoints beyond this machine that are asked over plain HTTP, by name.
+    pub(crate) fn plain_endpoints(&self) -> impl Iterator<Item = String> {
+        let plain = self.endpoints.iter().filter(|url| url.scheme() == "http" && !transport::is_loopback(url));
+        plain.map(transport::public_name)
+    }
+
+    /// The endpoints that were given before, up to what may be no more than another key of the same node.
+    fn repeated(&self) -> Vec<(&'static str, ConfigError)> {
+        let place = |url: &Url| {
+            let host = url.host_str().unwrap_or_default().trim_end_matches('.').to_owned();
+            (host, url.port_or_known_default(), url.path().trim_end_matches('/').to_owned())
+        };
+        let mut seen = BTreeSet::new();
+        let repeated = self.endpoints.iter().filter(|url| !seen.insert(place(url)));
+        repeated.map(|url| ("rpc_urls", ConfigError::Repeated { name: transport::public_name(url) })).collect()
     }
 }
 
@@ -158,7 +202,7 @@ mod tests {
 
     #[test]
     fn what_is_left_out_has_its_default() {
-        let text = "[chain]\nrpc_urls = ['http://a:1', 'http://b:1', 'http://c:1']\n\
+        let text = "[chain]\nrpc_urls = ['https://a:1', 'https://b:1', 'https://c:1']\n\
                     kms_contract = '0x2f83172A49584C017F2B256F0FB2Dca14126Ba9C'\nmax_view_age = '2m'";
         let config = read(text).unwrap().unwrap();
         assert_eq!((config.quorum, config.poll_interval), (2, Duration::from_millis(250)));
@@ -181,6 +225,42 @@ mod tests {
         ] {
             assert!(problems.contains(&format!("chain.{key}")), "{key} is missing in:\n{problems}");
         }
+    }
+
+    /// The problems of a section that is in order but for these lines.
+    fn problems(lines: &str) -> String {
+        let kms = "kms_contract = '0x2f83172A49584C017F2B256F0FB2Dca14126Ba9C'\n";
+        let kms = if lines.contains("kms_contract") { "" } else { kms };
+        let urls = if lines.contains("rpc_urls") { "" } else { "rpc_urls = ['https://a', 'https://b', 'https://c']\n" };
+        read(&format!("[chain]\n{kms}{urls}{lines}")).err().unwrap_or_default()
+    }
+
+    #[test]
+    fn one_node_does_not_count_twice() {
+        for same in ["https://a/x", "https://A:443/x", "https://a./x/", "https://user@a/x?key=2#y"] {
+            let found = problems(&format!("rpc_urls = ['https://a/x', '{same}', 'https://b/x']"));
+            assert!(
+                found.contains("chain.rpc_urls: endpoint a") && found.contains("more than once"),
+                "{same}: {found}"
+            );
+        }
+        assert_eq!(problems("rpc_urls = ['https://a/x', 'https://a/y', 'https://a:444/x', 'https://b/x']"), "");
+    }
+
+    #[test]
+    fn plain_http_leaves_this_machine_only_where_that_is_said() {
+        let far = "rpc_urls = ['http://node.example/secret']\n";
+        let found = problems(far);
+        assert!(found.contains("node.example:80") && found.contains("insecure_plain_rpc"), "{found}");
+        assert!(!found.contains("secret"));
+        assert_eq!(problems(&format!("{far}insecure_plain_rpc = true")), "");
+        assert_eq!(problems("rpc_urls = ['http://127.0.0.1:1', 'http://[::1]:1', 'http://localhost:1']"), "");
+    }
+
+    #[test]
+    fn the_zero_address_is_no_contract() {
+        let found = problems("kms_contract = '0x0000000000000000000000000000000000000000'");
+        assert!(found.contains("chain.kms_contract: must not be the zero address"), "{found}");
     }
 
     #[test]

@@ -59,6 +59,12 @@ impl Watch {
         if let Some((_, mistake)) = config.mistakes().into_iter().next() {
             return Err(mistake);
         }
+        for endpoint in config.plain_endpoints() {
+            tracing::warn!(
+                endpoint,
+                "INSECURE: the chain is read over plain HTTP, so that whoever is on the way decides"
+            );
+        }
         telemetry::describe();
         let shared = Arc::new(Shared::new(config)?);
         let running = start(&shared);
