@@ -1,6 +1,6 @@
 //! One driver connection in connect mode.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -10,8 +10,10 @@ use postern_pgwire::cancel::CancelKey;
 use postern_pgwire::startup::Startup;
 use postern_plumbing::Io;
 use postern_plumbing::relay::{self, RelayEnd};
+use postern_plumbing::tasks::Tasks;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsStream;
 
 use super::failure::Failure;
@@ -23,6 +25,8 @@ use crate::packets::{self, ReadError};
 
 /// How long a driver waits for the end of a cancel request.
 const CANCEL: Duration = Duration::from_secs(10);
+/// How many drivers may be on the way to a session.
+const HANDSHAKES: usize = 512;
 
 /// Carries drivers' connections to one server.
 #[derive(Debug)]
@@ -37,18 +41,31 @@ pub struct Forwarder {
     pub deadline: Duration,
     /// The server that was verified last, so that each is logged once.
     pub last: Mutex<Option<[u8; 32]>>,
+    /// Room for connections that are not sessions yet.
+    pub handshakes: Arc<Semaphore>,
 }
 
 impl Forwarder {
-    /// Carries one connection until it ends; `None` after a cancel request.
+    /// Room for as many connections as may be on the way to a session.
+    #[must_use]
+    pub fn handshake_room() -> Arc<Semaphore> {
+        Arc::new(Semaphore::new(HANDSHAKES))
+    }
+
+    /// Carries one connection until it ends; `None` after a cancel request. `room` is held for as long as it is no session.
     ///
     /// # Errors
     /// Why there was no session. The driver has been told.
-    pub async fn connection<S: Io>(&self, mut driver: S) -> Result<Option<RelayEnd>, Failure> {
+    pub async fn connection<S: Io>(
+        &self,
+        mut driver: S,
+        room: OwnedSemaphorePermit,
+    ) -> Result<Option<RelayEnd>, Failure> {
         let deadline = Deadline::after(self.deadline);
         match Box::pin(self.establish(&mut driver, deadline)).await {
             Ok(None) => Ok(None),
             Ok(Some(mut server)) => {
+                drop(room);
                 let meter = Meter::start(["to_server", "to_driver"]);
                 Ok(Some(relay::relay(&mut driver, &mut server, &meter.progress).await))
             }
@@ -136,10 +153,21 @@ async fn open(server: &mut TlsStream<TcpStream>, startup: &Startup, ahead: &[u8]
     packets::write(server, &[startup.raw(), ahead].concat()).await
 }
 
-/// Serves one driver and reports how its connection ended.
-pub async fn report<S: Io>(forwarder: &Forwarder, driver: S) {
+/// Serves one driver in a task of its own, or closes its connection at once where too many are on the way to a session.
+pub fn serve<S: Io>(forwarder: &Arc<Forwarder>, driver: S, sessions: &Tasks) {
+    let Ok(room) = Arc::clone(&forwarder.handshakes).try_acquire_owned() else {
+        let reason = "too_many_handshakes";
+        metrics::counter!("postern_sidecar_refusals_total", "reason" => reason, "way" => "connect").increment(1);
+        tracing::debug!(reason, "connection closed");
+        return;
+    };
+    let forwarder = Arc::clone(forwarder);
+    sessions.spawn("driver", async move { report(&forwarder, driver, room).await });
+}
+
+async fn report<S: Io>(forwarder: &Forwarder, driver: S, room: OwnedSemaphorePermit) {
     metrics::counter!("postern_sidecar_connections_total", "way" => "connect").increment(1);
-    match forwarder.connection(driver).await {
+    match forwarder.connection(driver, room).await {
         Ok(None) => metrics::counter!("postern_sidecar_cancels_total", "outcome" => "forwarded").increment(1),
         Ok(Some(end)) => {
             let error = end.error.map(|error| error.to_string());

@@ -58,6 +58,7 @@ impl Connecting {
             expected: config.expected.clone(),
             deadline: config.deadline,
             last: Mutex::new(None),
+            handshakes: Forwarder::handshake_room(),
         });
         Ok(Some(Self { listener, forwarder, _following: following }))
     }
@@ -83,8 +84,7 @@ impl Connecting {
                 accepted = self.listener.accept() => accepted?,
                 () = ground.shutdown.triggered() => return Ok(()),
             };
-            let forwarder = Arc::clone(&self.forwarder);
-            ground.sessions.spawn("driver", async move { forward::report(&forwarder, driver).await });
+            forward::serve(&self.forwarder, driver, &ground.sessions);
         }
     }
 }

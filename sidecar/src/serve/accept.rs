@@ -11,6 +11,7 @@ use postern_plumbing::shutdown::Shutdown;
 use postern_plumbing::tasks::Tasks;
 use postern_wireguard::{TunnelListener, TunnelStream};
 use tokio::net::TcpListener;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::arrival::Arrival;
 use super::proxy_header;
@@ -38,9 +39,10 @@ pub async fn direct(
             accepted = accept::accept(&listener) => accepted?,
             () = shutdown.triggered() => return Ok(()),
         };
+        let Some(room) = room(&server, "direct") else { continue };
         let server = Arc::clone(&server);
         sessions.spawn("connection", async move {
-            connection(&server, stream, Arrival::direct(Some(client))).await;
+            connection(&server, stream, Arrival::direct(Some(client)), room).await;
         });
     }
 }
@@ -52,31 +54,45 @@ pub async fn tunnel(server: Arc<Server>, listener: TunnelListener, slot: Slot, s
             accepted = listener.accept() => accepted,
             () = shutdown.triggered() => return,
         };
+        let Some(room) = room(&server, "tunnel") else { continue };
         let server = Arc::clone(&server);
         sessions.spawn("tunnel connection", async move {
-            introduced(&server, stream, gateway, slot).await;
+            introduced(&server, stream, gateway, slot, room).await;
         });
     }
 }
 
-async fn introduced(server: &Server, mut stream: TunnelStream, gateway: SocketAddr, slot: Slot) {
+/// Room for one more connection that is no session yet. Without it the connection is closed before it costs a task: nothing
+/// can be told to a client that has not spoken.
+fn room(server: &Server, way: &'static str) -> Option<OwnedSemaphorePermit> {
+    let room = Arc::clone(&server.handshakes).try_acquire_owned();
+    room.map_err(|_| report_refusal(&Refusal::TooManyHandshakes, way)).ok()
+}
+
+async fn introduced(
+    server: &Server,
+    mut stream: TunnelStream,
+    gateway: SocketAddr,
+    slot: Slot,
+    room: OwnedSemaphorePermit,
+) {
     let header = tokio::time::timeout(PROXY_HEADER, proxy_header::read(&mut stream)).await;
     match header {
         Ok(Ok(header)) => {
             tracing::debug!(%gateway, host = header.host, connection = header.connection, "introduced");
-            connection(server, stream, Arrival::tunnel(header, slot)).await;
+            connection(server, stream, Arrival::tunnel(header, slot), room).await;
         }
         Ok(Err(error)) => report_refusal(&Refusal::ProxyHeader(error), "tunnel"),
         Err(_) => report_refusal(&Refusal::Deadline, "tunnel"),
     }
 }
 
-/// Serves a connection and reports how it ended.
-pub async fn connection<S: Io>(server: &Server, stream: S, arrival: Arrival) {
+/// Serves a connection and reports how it ended. Its `room` is given back when it becomes a session.
+pub async fn connection<S: Io>(server: &Server, stream: S, arrival: Arrival, room: OwnedSemaphorePermit) {
     metrics::counter!("postern_sidecar_connections_total", "way" => arrival.way).increment(1);
     let connection = arrival.connection.as_deref().unwrap_or_default();
     tracing::debug!(client = ?arrival.client, way = arrival.way, connection, "connection");
-    match server.connection(stream, &arrival).await {
+    match server.connection(stream, &arrival, room).await {
         Ok(Ended::Cancel) => {}
         Ok(Ended::Session { role, end: None }) => {
             metrics::counter!("postern_sidecar_sessions_cut_total").increment(1);
@@ -94,9 +110,10 @@ pub async fn connection<S: Io>(server: &Server, stream: S, arrival: Arrival) {
 fn report_refusal(refusal: &Refusal, way: &'static str) {
     let reason = refusal.label();
     metrics::counter!("postern_sidecar_refusals_total", "reason" => reason, "way" => way).increment(1);
-    if matches!(refusal, Refusal::Request(RequestError::Read(ReadError::Closed))) {
-        // Health checks connect and go.
-        tracing::debug!(reason, way, "connection closed before its first byte");
+    let closed = matches!(refusal, Refusal::Request(RequestError::Read(ReadError::Closed)));
+    // Health checks connect and go, and whoever sends a flood must not fill the log with it.
+    if closed || matches!(refusal, Refusal::TooManyHandshakes) {
+        tracing::debug!(reason, way, detail = %refusal, "connection closed");
     } else {
         tracing::info!(reason, way, detail = %refusal, "connection refused");
     }

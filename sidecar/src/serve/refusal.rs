@@ -59,6 +59,9 @@ pub enum Refusal {
         /// What the client called itself.
         user: String,
     },
+    /// As many connections on the way to a session as the limits allow.
+    #[error("too many connections are not sessions yet")]
+    TooManyHandshakes,
     /// As many sessions as the limits allow.
     #[error("too many sessions")]
     TooManySessions,
@@ -98,6 +101,7 @@ impl Refusal {
             Self::Replication => "replication",
             Self::Password(_) | Self::PasswordRead(_) => "password_message",
             Self::Credentials { .. } => "credentials",
+            Self::TooManyHandshakes => "too_many_handshakes",
             Self::TooManySessions => "too_many_sessions",
             Self::Draining => "draining",
             Self::PostgresNotReady(_) => "postgres_not_ready",
@@ -124,7 +128,7 @@ impl Refusal {
         let unattested = |public: &str| fatal(SqlState::INVALID_AUTHORIZATION, &format!("client refused: {public}"));
         match self {
             Self::Request(RequestError::Read(ReadError::Opening(error))) => malformed_opening(error),
-            Self::ProxyHeader(_) | Self::Request(_) | Self::Tls(_) | Self::Client(_) => None,
+            Self::ProxyHeader(_) | Self::Request(_) | Self::Tls(_) | Self::TooManyHandshakes | Self::Client(_) => None,
             Self::Deadline => fatal(SqlState::QUERY_CANCELED, "canceling authentication due to timeout"),
             Self::Plaintext => fatal(SqlState::INVALID_AUTHORIZATION, "this server requires TLS")
                 .map(|response| response.hint("Connect with sslmode=require and a client certificate with a quote.")),

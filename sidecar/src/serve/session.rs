@@ -54,11 +54,16 @@ struct Session {
 }
 
 impl Server {
-    /// Serves one connection until it ends.
+    /// Serves one connection until it ends. `room` is held for as long as it is no session.
     ///
     /// # Errors
     /// The reason for which it came to no session. The client has been told.
-    pub async fn connection<S: Io>(&self, mut stream: S, arrival: &Arrival) -> Result<Ended, Refusal> {
+    pub async fn connection<S: Io>(
+        &self,
+        mut stream: S,
+        arrival: &Arrival,
+        room: OwnedSemaphorePermit,
+    ) -> Result<Ended, Refusal> {
         let deadline = Deadline::after(self.limits.handshake);
         let mut buf = BytesMut::new();
         let wanted = deadline.limit(preamble(&mut stream, &mut buf)).await.unwrap_or(Err(Refusal::Deadline));
@@ -76,7 +81,7 @@ impl Server {
                 let accepted = Box::pin(self.acceptor.accept(stream, deadline.left())).await.map_err(Refusal::Tls)?;
                 let named = accepted.alpn.is_some() || negotiated || arrival.negotiated;
                 let alpn = if named || !self.limits.require_alpn { Ok(()) } else { Err(Refusal::Alpn) };
-                self.secured(accepted.stream, alpn.map(|()| accepted.verdict), arrival, deadline).await
+                self.secured(accepted.stream, alpn.map(|()| accepted.verdict), arrival, deadline, room).await
             }
         }
     }
@@ -91,10 +96,14 @@ impl Server {
         verdict: Result<Verdict, Refusal>,
         arrival: &Arrival,
         deadline: Deadline,
+        room: OwnedSemaphorePermit,
     ) -> Result<Ended, Refusal> {
         let establish = Box::pin(self.establish(&mut stream, verdict, arrival, deadline));
         match deadline.limit(establish).await.unwrap_or(Err(Refusal::Deadline)) {
-            Ok(Some(session)) => Ok(self.relay(stream, session).await),
+            Ok(Some(session)) => {
+                drop(room);
+                Ok(self.relay(stream, session).await)
+            }
             Ok(None) => {
                 packets::close(&mut stream).await;
                 Ok(Ended::Cancel)
@@ -114,7 +123,6 @@ impl Server {
         arrival: &Arrival,
         deadline: Deadline,
     ) -> Result<Option<Session>, Refusal> {
-        let Ok(_room) = self.handshakes.try_acquire() else { return Err(Refusal::TooManySessions) };
         let mut buf = BytesMut::new();
         // The client's first words are read before it is refused, so that it is listening when the refusal comes.
         let request = opening::request(stream, &mut buf).await?;

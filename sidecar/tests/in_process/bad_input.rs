@@ -137,18 +137,25 @@ async fn malformed_startups_and_passwords_inside_tls_are_protocol_violations() {
 }
 
 #[tokio::test]
-async fn half_open_connections_have_a_limit() {
-    let (world, sidecar) = World::serving("[limits]\nhandshakes = 2\nhandshake = \"3s\"\n").await;
-    let mut held = Vec::new();
-    for _ in 0..2 {
-        let mut driver = Driver::new(world.attested(&sidecar).await);
-        driver.send(&startup(&[("user", "teesql_read")])).await;
-        assert_eq!(driver.next().await.unwrap().tag(), b'R');
-        held.push(driver);
+async fn connections_that_are_not_sessions_yet_have_a_limit() {
+    let (world, sidecar) = World::serving("[limits]\nhandshakes = 2\nhandshake = \"30s\"\n").await;
+    // Sessions do not count.
+    let mut sessions = Vec::new();
+    for _ in 0..3 {
+        sessions.push(Driver::reader(world.attested(&sidecar).await).await.unwrap());
     }
-    let error = Driver::reader(world.attested(&sidecar).await).await.unwrap_err();
-    assert_eq!(error.sqlstate, "53300");
-    drop(held);
+    // One waits for its password, one has not said a word.
+    let mut waiting = Driver::new(world.attested(&sidecar).await);
+    waiting.send(&startup(&[("user", "teesql_read")])).await;
+    assert_eq!(waiting.next().await.unwrap().tag(), b'R');
+    let silent = TcpStream::connect(sidecar.address).await.unwrap();
+    for _ in 0..20 {
+        let mut one_more = TcpStream::connect(sidecar.address).await.unwrap();
+        let end = tokio::time::timeout(PATIENCE, one_more.read(&mut [0; 1])).await.expect("it is closed at once");
+        assert!(end.is_err() || end.is_ok_and(|count| count == 0));
+    }
+    assert_eq!(sidecar.ground.sessions.count(), 5, "refused connections cost no task");
+    drop((waiting, silent, sessions));
     sidecar.assert_no_connection_is_left().await;
     Driver::reader(world.attested(&sidecar).await).await.unwrap();
 }

@@ -1,20 +1,26 @@
 //! Connect mode: what drivers get, and what leaves for the server before it is verified.
 
 use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use postern_attest::PeerPolicy;
+use postern_attest_io::Connector;
 use postern_identity::AppId;
 use postern_plumbing::net::{Endpoint, Stream};
 use postern_plumbing::tasks::Task;
 use postern_sidecar::config::ConnectConfig;
+use postern_sidecar::connect::forward::{self, Forwarder};
 use postern_sidecar::connect::run::Connecting;
+use postern_sidecar::dial::Place;
 use postern_sidecar::packets;
 use postern_sidecar::start::Ground;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 
 use crate::driver::{Driver, GSSENC_REQUEST, SSL_REQUEST, startup, words};
-use crate::world::{READ_SECRET, SERVER_APP, World};
+use crate::world::{READ_SECRET, SERVER_APP, Sidecar, World, attestor};
 
 /// A sidecar in connect mode.
 struct Beside {
@@ -147,4 +153,37 @@ async fn nonsense_from_the_driver_reaches_nobody() {
         drop(stream.read_to_end(&mut said).await);
     }
     assert_eq!(sidecar.ground.sessions.count(), 0);
+}
+
+/// Connect mode's inner part, with room for one connection that is no session.
+async fn forwarder(world: &World, sidecar: &Sidecar) -> Arc<Forwarder> {
+    Arc::new(Forwarder {
+        place: Place { host: "db.example".to_owned(), port: 5432, address: Some(sidecar.address) },
+        expected: PeerPolicy::app(SERVER_APP),
+        connector: Connector::new(Some(world.client_identity().await), attestor(), &["postgresql"]),
+        deadline: Duration::from_secs(20),
+        last: Mutex::new(None),
+        handshakes: Arc::new(Semaphore::new(1)),
+    })
+}
+
+#[tokio::test]
+async fn drivers_that_have_no_session_yet_have_a_limit() {
+    let (world, sidecar) = World::serving("").await;
+    let (forwarder, ground) = (forwarder(&world, &sidecar).await, Ground::new());
+    let connect = || {
+        let (near, far) = tokio::io::duplex(4_096);
+        forward::serve(&forwarder, far, &ground.sessions);
+        near
+    };
+    let mut first = Driver::reader(connect()).await.unwrap();
+    let silent = connect();
+    assert_eq!(connect().read(&mut [0; 1]).await.unwrap(), 0, "closed at once");
+    assert_eq!(ground.sessions.count(), 2);
+    assert_eq!(first.query("select 1").await.unwrap(), b"select 1");
+    drop(silent);
+    while ground.sessions.count() > 1 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    Driver::reader(connect()).await.unwrap();
 }
