@@ -6,6 +6,8 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use postern_attest_io::agent::AgentEndpoint;
 
+use crate::verify::{self, Verify};
+
 /// Postern's sidecar: the guarded door of a Postgres in a confidential VM, and the verified way to it.
 ///
 /// `serve` runs beside Postgres. It takes connections by mutual RA-TLS (TLS at once, or after Postgres' SSLRequest), refuses
@@ -71,6 +73,12 @@ pub enum Command {
     /// The superuser's is for initdb; the roles' own are set by `sidecar serve`.
     #[command(after_help = PASSWORD_HELP)]
     Password(Password),
+    /// Judge a server, a certificate or a quote, and say what is proven, what is not, and why it is refused.
+    ///
+    /// Needs no identity of its own and no guest agent, so that it runs on any machine. A server is asked for its certificate
+    /// and nothing is sent to it inside TLS.
+    #[command(after_help = verify::HELP, after_long_help = verify::LONG_HELP)]
+    Verify(Box<Verify>),
 }
 
 /// Options of both modes.

@@ -17,3 +17,4 @@ pub mod serve;
 pub mod start;
 pub mod tools;
 pub mod tunnel;
+pub mod verify;

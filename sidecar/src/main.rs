@@ -12,6 +12,7 @@ use postern_sidecar::cli::{Arguments, Command, Mode};
 use postern_sidecar::config::{Common, ConnectConfig, DEFAULT, ServeConfig};
 use postern_sidecar::start::{self, StartError};
 use postern_sidecar::tools::ToolError;
+use postern_sidecar::verify::{self, Verify};
 use postern_sidecar::{connect, evidence, serve, tools};
 use tokio::runtime::Runtime;
 
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
         Command::Connect(mode) => connect_mode(&mode),
         Command::Certificate(arguments) => once(tools::certificate(&arguments)),
         Command::Password(arguments) => once(tools::password(&arguments)),
+        Command::Verify(arguments) => verdict(&arguments),
     };
     code.err().unwrap_or(exit::OK).into()
 }
@@ -79,6 +81,18 @@ fn in_operation(work: impl Future<Output = Result<(), StartError>>) -> Result<()
 
 fn once(work: impl Future<Output = Result<(), ToolError>>) -> Result<(), u8> {
     runtime()?.block_on(work).map_err(|error| complain(&error, error.exit_code()))
+}
+
+fn verdict(arguments: &Verify) -> Result<(), u8> {
+    let runtime = runtime()?;
+    let report = runtime.block_on(verify::verify(arguments));
+    print(&verify::render(&report, arguments.json));
+    // A resolver that does not answer would be waited for.
+    runtime.shutdown_background();
+    match report.verdict.exit_code() {
+        exit::OK => Ok(()),
+        code => Err(code),
+    }
 }
 
 fn runtime() -> Result<Runtime, u8> {

@@ -89,7 +89,7 @@ impl Failure {
 }
 
 /// What the other side's TLS said, where it said something that has a meaning in Postern.
-fn in_words(refused: &ConnectRefused) -> String {
+pub(crate) fn in_words(refused: &ConnectRefused) -> String {
     let ConnectRefused::Handshake(error) = refused else { return refused.to_string() };
     let meaning = match alert(error) {
         Some(AlertDescription::UnrecognisedName) => "the gateway knows no app by this name (alert unrecognized_name)",

@@ -29,3 +29,5 @@ mod session;
 mod trouble;
 #[cfg(test)]
 mod tunnel;
+#[cfg(test)]
+mod verify;

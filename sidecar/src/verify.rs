@@ -1,0 +1,68 @@
+//! `sidecar verify`: a verdict on a server, a certificate or a quote, for people and for programs.
+//!
+#![doc = include_str!("verify/schema.md")]
+
+mod arguments;
+mod files;
+mod findings;
+mod judge;
+mod not_accepted;
+mod report;
+mod server;
+mod text;
+
+use postern_attest::{Appraiser, TcbPolicy};
+use postern_plumbing::clock::unix_now;
+
+pub use arguments::{Subjects, Verify};
+pub use report::{App, CertificateDates, Platform, Registers, Report, Root, Statement, Subject, SubjectKind, Verdict};
+
+use judge::{Judge, Proof};
+use not_accepted::NotAccepted;
+
+/// Ends the command's long help.
+pub const LONG_HELP: &str = include_str!("verify/schema.md");
+
+/// Ends the command's short help.
+pub const HELP: &str = "\
+Examples:
+  sidecar verify <app-id>s.<domain>:5432 --collateral bundle.json --app-id <app-id>
+  sidecar verify <app-id>s.<domain>:5432 --collateral bundle.json --starttls
+  sidecar verify --cert server.crt --collateral bundle.json --json
+  sidecar verify --quote quote.bin --event-log log.json --collateral bundle.json --at 1751000000
+
+Exit codes: 0 accepted, 1 refused, 2 could not tell, 64 wrong usage. --help documents the JSON.";
+
+/// Judges what the arguments name. Whatever goes wrong is part of the report.
+pub async fn verify(arguments: &Verify) -> Report {
+    let now = arguments.at.unwrap_or_else(unix_now);
+    let mut report = Report::of(arguments.subject(), now);
+    match judge(arguments, now, &mut report).await {
+        Ok(proof) => findings::accept(&mut report, &proof, arguments),
+        Err(refused) => report.refuse(refused),
+    }
+    report
+}
+
+/// The report as it is printed, with the newline at its end.
+#[must_use]
+pub fn render(report: &Report, json: bool) -> String {
+    if json { report.json() } else { text::render(report) }
+}
+
+async fn judge(arguments: &Verify, now: u64, report: &mut Report) -> Result<Proof, NotAccepted> {
+    let root = files::root(arguments.root.as_deref())?;
+    report.root = Some(Root::of(&root));
+    let collateral = files::collateral(&arguments.collateral)?;
+    let judge = Judge { appraiser: Appraiser::new(root, TcbPolicy::default()), collateral, now };
+    let Subjects { server, cert, quote } = &arguments.subjects;
+    match (server, cert, quote) {
+        (Some(place), _, _) => judge.certificate(&server::leaf(arguments, place, &judge, &mut report.subject).await?),
+        (_, Some(path), _) => judge.certificate(&files::certificate(path)?),
+        (_, _, Some(path)) => {
+            let log = arguments.event_log.as_deref().map(files::event_log).transpose()?;
+            judge.quote(&files::quote(path)?, log.as_ref())
+        }
+        (None, None, None) => Err(NotAccepted::unknown("nothing_named", "nothing to verify was named")),
+    }
+}

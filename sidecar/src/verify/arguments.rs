@@ -1,0 +1,149 @@
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use postern_attest::PeerPolicy;
+use postern_identity::{AppId, ComposeHash};
+use rustls::pki_types::ServerName;
+
+use super::report::{Subject, SubjectKind};
+use crate::dial::Place;
+
+/// Options of `verify`.
+#[derive(Debug, Args)]
+pub struct Verify {
+    /// What is judged.
+    #[command(flatten)]
+    pub subjects: Subjects,
+
+    /// What Intel says about platforms: a bundle, or one set as dcap-qvl writes it.
+    #[arg(long, value_name = "FILE")]
+    pub collateral: PathBuf,
+
+    /// The root of trust, PEM or DER, in place of Intel's. Quotes under another root prove nothing about hardware.
+    #[arg(long, value_name = "FILE")]
+    pub root: Option<PathBuf>,
+
+    /// Refuse every app but this one, and those of further --app-id.
+    #[arg(long = "app-id", value_name = "HEX")]
+    pub app_ids: Vec<AppId>,
+
+    /// Refuse every composition but this one, and those of further --compose-hash.
+    #[arg(long = "compose-hash", value_name = "HEX")]
+    pub compose_hashes: Vec<ComposeHash>,
+
+    /// The event log of --quote, dstack's JSON; without it a quote names no app.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["server", "cert"])]
+    pub event_log: Option<PathBuf>,
+
+    /// The name to ask the server for, by which gateways route. Default: the host.
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["cert", "quote"], value_parser = server_name)]
+    pub sni: Option<String>,
+
+    /// Where to connect to, in place of what DNS says about the host.
+    #[arg(long, value_name = "IP:PORT", conflicts_with_all = ["cert", "quote"])]
+    pub address: Option<SocketAddr>,
+
+    /// Send Postgres' SSLRequest first. Default: TLS at once, with ALPN `postgresql`.
+    #[arg(long, conflicts_with_all = ["cert", "quote"])]
+    pub starttls: bool,
+
+    /// How many seconds connection, TLS and judgement may take together.
+    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3_600))]
+    pub timeout: u64,
+
+    /// Judge as of this time, in seconds since 1970, and not as of now.
+    #[arg(long, value_name = "UNIX_TIME")]
+    pub at: Option<u64>,
+
+    /// Print the verdict as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What is judged: one of these.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct Subjects {
+    /// A server, as host:port.
+    #[arg(value_name = "HOST:PORT", value_parser = place)]
+    pub server: Option<Place>,
+
+    /// A certificate, PEM or DER; of a chain, the first.
+    #[arg(long, value_name = "FILE")]
+    pub cert: Option<PathBuf>,
+
+    /// A TDX quote, raw or as hex.
+    #[arg(long, value_name = "FILE")]
+    pub quote: Option<PathBuf>,
+}
+
+impl Verify {
+    /// How long connection, TLS and judgement may take together.
+    #[must_use]
+    pub fn timeout(&self) -> Duration {
+        Duration::from_secs(self.timeout)
+    }
+
+    /// What the peer is expected to be.
+    #[must_use]
+    pub fn expected(&self) -> PeerPolicy {
+        let apps: BTreeSet<_> = self.app_ids.iter().copied().collect();
+        let compose_hashes: BTreeSet<_> = self.compose_hashes.iter().copied().collect();
+        PeerPolicy {
+            apps: (!apps.is_empty()).then_some(apps),
+            compose_hashes: (!compose_hashes.is_empty()).then_some(compose_hashes),
+        }
+    }
+
+    /// What the report is about, before it was looked at.
+    pub(super) fn subject(&self) -> Subject {
+        let Subjects { server, cert, quote } = &self.subjects;
+        let file = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
+        let (kind, name) = match (server, cert) {
+            (Some(place), _) => (SubjectKind::Server, place.to_string()),
+            (None, Some(_)) => (SubjectKind::Certificate, file(cert)),
+            (None, None) => (SubjectKind::Quote, file(quote)),
+        };
+        let sni = server.as_ref().map(|place| self.sni.clone().unwrap_or_else(|| place.host.clone()));
+        // An address is no name that TLS can carry.
+        let sni = sni.filter(|name| matches!(ServerName::try_from(name.as_str()), Ok(ServerName::DnsName(_))));
+        Subject { kind, name, address: None, sni, alpn: None }
+    }
+}
+
+fn place(text: &str) -> Result<Place, String> {
+    let (host, port) = text.rsplit_once(':').ok_or("expected host:port")?;
+    let port = port.parse().map_err(|_| "expected a port after the last colon")?;
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    if bare.is_none() && host.contains(':') {
+        return Err("an IPv6 address is written in brackets, as [::1]:5432".to_owned());
+    }
+    Ok(Place { host: server_name(bare.unwrap_or(host))?, port, address: None })
+}
+
+fn server_name(text: &str) -> Result<String, String> {
+    ServerName::try_from(text).map_err(|_| "expected a DNS name or an IP address".to_owned())?;
+    Ok(text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::place;
+
+    #[test]
+    fn places_have_a_host_and_a_port() {
+        for (text, host, port) in
+            [("db.example:5432", "db.example", 5432), ("127.0.0.1:1", "127.0.0.1", 1), ("[::1]:65535", "::1", 65535)]
+        {
+            let place = place(text).unwrap();
+            assert_eq!((place.host.as_str(), place.port, place.to_string().as_str()), (host, port, text));
+        }
+        for text in ["", ":5432", "db.example", "db.example:", "db.example:65536", "::1:5432", "[::1]", "a b:1", "é:1"]
+        {
+            assert!(place(text).is_err(), "{text}");
+        }
+    }
+}

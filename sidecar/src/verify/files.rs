@@ -1,0 +1,77 @@
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::Path;
+
+use postern_attest::event_log::{EventLog, MAX_JSON_BYTES};
+use postern_attest::{Collateral, CollateralError, CollateralSet, MAX_BUNDLE_BYTES, TrustRoot};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+
+use super::not_accepted::NotAccepted;
+
+/// A chain of the largest certificates that are read at all, as PEM.
+const MAX_CERTIFICATE_FILE: usize = 256 * 1024;
+/// A quote has some 5 KB, of which most is the platform's certificates.
+const MAX_QUOTE_FILE: usize = 128 * 1024;
+const MAX_ROOT_FILE: usize = 64 * 1024;
+
+pub(super) fn root(path: Option<&Path>) -> Result<TrustRoot, NotAccepted> {
+    let Some(path) = path else { return Ok(TrustRoot::intel()) };
+    let bytes = read(path, MAX_ROOT_FILE)?;
+    let root = if is_pem(&bytes) { TrustRoot::from_pem(&bytes) } else { TrustRoot::from_der(bytes) };
+    root.map_err(|error| NotAccepted::unknown("root", format!("{}: {error}", path.display())))
+}
+
+pub(super) fn collateral(path: &Path) -> Result<Collateral, NotAccepted> {
+    let bytes = read(path, MAX_BUNDLE_BYTES)?;
+    let read = Collateral::from_json(&bytes).or_else(|error| single(&bytes).unwrap_or(Err(error)));
+    read.map_err(|error| NotAccepted::unknown("collateral", format!("the collateral in {}: {error}", path.display())))
+}
+
+/// The collateral of one kind of platform; `None` when that is not what the text holds.
+fn single(json: &[u8]) -> Option<Result<Collateral, CollateralError>> {
+    let set: CollateralSet = serde_json::from_slice(json).ok()?;
+    let mut collateral = Collateral::default();
+    Some(collateral.insert(set).map(|_| collateral))
+}
+
+/// The DER form of the first certificate.
+pub(super) fn certificate(path: &Path) -> Result<Vec<u8>, NotAccepted> {
+    let bytes = read(path, MAX_CERTIFICATE_FILE)?;
+    if !is_pem(&bytes) {
+        return Ok(bytes);
+    }
+    let first = CertificateDer::from_pem_slice(&bytes);
+    let text = |error| format!("{} holds no certificate in PEM: {error}", path.display());
+    first.map(|der| der.to_vec()).map_err(|error| NotAccepted::refused("certificate_not_x509", text(error)))
+}
+
+/// The raw quote, whether the file holds it so or as hex.
+pub(super) fn quote(path: &Path) -> Result<Vec<u8>, NotAccepted> {
+    let bytes = read(path, MAX_QUOTE_FILE)?;
+    let text = bytes.trim_ascii();
+    let digits = text.strip_prefix(b"0x").unwrap_or(text);
+    Ok(hex::decode(digits).unwrap_or(bytes))
+}
+
+pub(super) fn event_log(path: &Path) -> Result<EventLog, NotAccepted> {
+    Ok(EventLog::from_json(&read(path, MAX_JSON_BYTES)?)?)
+}
+
+fn is_pem(bytes: &[u8]) -> bool {
+    bytes.trim_ascii_start().starts_with(b"-----")
+}
+
+/// Reads a file that may be a pipe or a device, and of which no more than `limit` bytes are wanted.
+fn read(path: &Path, limit: usize) -> Result<Vec<u8>, NotAccepted> {
+    let unreadable =
+        |error: io::Error| NotAccepted::unknown("file", format!("cannot read {}: {error}", path.display()));
+    let mut bytes = Vec::new();
+    let beyond = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
+    File::open(path).and_then(|file| file.take(beyond).read_to_end(&mut bytes)).map_err(unreadable)?;
+    if bytes.len() > limit {
+        let text = format!("{} has more than {limit} bytes", path.display());
+        return Err(NotAccepted::unknown("file_too_large", text));
+    }
+    Ok(bytes)
+}

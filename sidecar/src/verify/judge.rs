@@ -1,0 +1,58 @@
+use postern_attest::certificate::{self, Evidence};
+use postern_attest::event_log::EventLog;
+use postern_attest::{AppIdentity, Appraiser, Collateral, QuoteClaims, Rejection};
+
+use super::not_accepted::NotAccepted;
+use super::report::CertificateDates;
+
+/// Whoever judges, by what and as of when.
+pub(super) struct Judge {
+    pub(super) appraiser: Appraiser,
+    pub(super) collateral: Collateral,
+    pub(super) now: u64,
+}
+
+/// What is believed.
+pub(super) struct Proof {
+    pub(super) claims: QuoteClaims,
+    /// What the event log says, if there was one.
+    pub(super) app: Option<AppIdentity>,
+    /// The certificate whose key the quote vouches for, if there was one.
+    pub(super) certificate: Option<CertificateDates>,
+    /// When the first of certificate and collateral ends.
+    pub(super) valid_until: u64,
+}
+
+impl Judge {
+    pub(super) fn certificate(&self, der: &[u8]) -> Result<Proof, NotAccepted> {
+        let evidence = certificate::evidence(der)?;
+        let appraisal = self.appraiser.appraise(&evidence, &self.collateral, self.now)?;
+        let claims = self.appraiser.appraise_quote(&evidence.quote, &self.collateral, self.now)?;
+        Ok(Proof {
+            claims,
+            app: Some(appraisal.identity),
+            certificate: Some(dates(&evidence)),
+            valid_until: appraisal.valid_until,
+        })
+    }
+
+    pub(super) fn quote(&self, raw: &[u8], log: Option<&EventLog>) -> Result<Proof, NotAccepted> {
+        let claims = self.appraiser.appraise_quote(raw, &self.collateral, self.now)?;
+        let app = log.map(|log| measured(log, &claims)).transpose()?;
+        let valid_until = claims.valid_until;
+        Ok(Proof { claims, app, certificate: None, valid_until })
+    }
+}
+
+fn measured(log: &EventLog, claims: &QuoteClaims) -> Result<AppIdentity, NotAccepted> {
+    let [_, _, _, rtmr3] = claims.rtmr;
+    if log.replay_rtmr3()? != rtmr3 {
+        return Err(Rejection::EventLogNotMeasured.into());
+    }
+    Ok(log.identity()?)
+}
+
+fn dates(evidence: &Evidence) -> CertificateDates {
+    let Evidence { not_before, not_after, fingerprint, .. } = evidence;
+    CertificateDates { sha256: hex::encode(fingerprint), not_before: *not_before, not_after: *not_after }
+}

@@ -1,0 +1,131 @@
+//! The report for people.
+
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use super::report::{Report, Statement, SubjectKind, Verdict};
+
+pub(super) fn render(report: &Report) -> String {
+    let mut text = headline(report);
+    if let Some(reason) = &report.reason {
+        line(&mut text, "why", &format!("{} ({})", printable(&reason.text), reason.code));
+    }
+    line(&mut text, "judged at", &date(report.judged_at));
+    if let Some(root) = &report.root {
+        let name = if root.intel { "Intel's" } else { "NOT Intel's" };
+        line(&mut text, "root", &format!("{name}, SHA-256 {}", root.sha256));
+    }
+    statements(&mut text, "Proven", '+', &report.proven);
+    facts(&mut text, report);
+    statements(&mut text, "Not proven", '-', &report.not_proven);
+    text
+}
+
+fn headline(report: &Report) -> String {
+    let verdict = match report.verdict {
+        Verdict::Accepted => "ACCEPTED",
+        Verdict::Refused => "REFUSED",
+        Verdict::Unknown => "COULD NOT TELL",
+    };
+    let subject = &report.subject;
+    let kind = match subject.kind {
+        SubjectKind::Server => "server",
+        SubjectKind::Certificate => "certificate",
+        SubjectKind::Quote => "quote",
+    };
+    let mut text = format!("{verdict}: {kind} {}\n", printable(&subject.name));
+    if let Some(address) = subject.address {
+        line(&mut text, "address", &address.to_string());
+    }
+    for (name, value) in [("SNI", &subject.sni), ("ALPN", &subject.alpn)] {
+        if let Some(value) = value {
+            line(&mut text, name, &printable(value));
+        }
+    }
+    text
+}
+
+fn statements(text: &mut String, title: &str, mark: char, statements: &[Statement]) {
+    if !statements.is_empty() {
+        *text += &format!("\n{title}:\n");
+    }
+    for statement in statements {
+        *text += &format!("  {mark} {}\n", printable(&statement.text));
+    }
+}
+
+fn facts(text: &mut String, report: &Report) {
+    let (Some(platform), Some(registers)) = (&report.platform, &report.registers) else { return };
+    *text += "\nMeasured:\n";
+    if let Some(app) = &report.app {
+        line(text, "app id", &app.app_id);
+        line(text, "compose hash", &app.compose_hash);
+        line(text, "instance id", &app.instance_id);
+        line(text, "OS image", app.os_image_hash.as_deref().unwrap_or("not measured"));
+        line(text, "key provider", &printable(app.key_provider.as_deref().unwrap_or("none")));
+    }
+    line(text, "device id", &platform.device_id);
+    line(text, "FMSPC", &platform.fmspc);
+    line(text, "TCB status", &printable(&platform.tcb_status));
+    let advisories =
+        if platform.advisory_ids.is_empty() { "none".to_owned() } else { platform.advisory_ids.join(", ") };
+    line(text, "advisories", &printable(&advisories));
+    line(text, "evaluation", &platform.tcb_evaluation_number.to_string());
+    for (name, value) in [
+        ("MRTD", &registers.mrtd),
+        ("RTMR0", &registers.rtmr0),
+        ("RTMR1", &registers.rtmr1),
+        ("RTMR2", &registers.rtmr2),
+        ("RTMR3", &registers.rtmr3),
+        ("MRCONFIGID", &registers.mr_config_id),
+        ("MROWNER", &registers.mr_owner),
+        ("MROWNERCONFIG", &registers.mr_owner_config),
+    ] {
+        line(text, name, value);
+    }
+    line(text, "report data", report.report_data.as_deref().unwrap_or_default());
+    if let Some(certificate) = &report.certificate {
+        line(text, "certificate", &format!("SHA-256 {}", certificate.sha256));
+        line(text, "issued for", &format!("{} to {}", date(certificate.not_before), date(certificate.not_after)));
+    }
+    if let Some(until) = report.valid_until {
+        line(text, "valid until", &date(until));
+    }
+}
+
+fn line(text: &mut String, name: &str, value: &str) {
+    *text += &format!("  {name:<14} {value}\n");
+}
+
+fn date(seconds: u64) -> String {
+    let date = i64::try_from(seconds).ok().and_then(|seconds| OffsetDateTime::from_unix_timestamp(seconds).ok());
+    let date = date.and_then(|date| date.format(&Rfc3339).ok());
+    date.map_or_else(|| seconds.to_string(), |date| format!("{date} ({seconds})"))
+}
+
+/// Much of what is printed was written by whoever is judged: it must neither forge lines nor steer the terminal.
+fn printable(text: &str) -> String {
+    text.chars()
+        .flat_map(|c| {
+            let plain = c == ' ' || c.is_ascii_graphic();
+            plain.then_some(c).into_iter().chain(c.escape_default().filter(move |_| !plain))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{date, printable};
+
+    #[test]
+    fn nobody_who_is_judged_writes_to_the_terminal() {
+        assert_eq!(printable("{\"name\": \"kms\"}"), "{\"name\": \"kms\"}");
+        assert_eq!(printable("a\nACCEPTED\u{1b}[2J\u{202e}é"), "a\\nACCEPTED\\u{1b}[2J\\u{202e}\\u{e9}");
+    }
+
+    #[test]
+    fn times_are_dates_as_far_as_there_are_any() {
+        assert_eq!(date(1_751_000_000), "2025-06-27T04:53:20Z (1751000000)");
+        assert_eq!(date(u64::MAX), u64::MAX.to_string());
+    }
+}
