@@ -71,6 +71,12 @@ pub enum ConfigError {
     /// No contract can be there.
     #[error("must not be the zero address")]
     ZeroAddress,
+    /// With nothing of this, nobody could ever be admitted, or the endpoints would be asked without pause.
+    #[error("{0} must not be zero")]
+    Zero(&'static str),
+    /// What is admitted already would be refused before newcomers are.
+    #[error("view_grace must not be shorter than max_view_age")]
+    Grace,
     /// The depth is more than can be followed.
     #[error("at most {MAX_CONFIRMATIONS} confirmations can be asked for")]
     Confirmations,
@@ -117,20 +123,14 @@ impl WatchConfig {
         config.insecure_plain_rpc = section.or("insecure_plain_rpc", false);
         config.max_workloads = section.or("max_workloads", config.max_workloads);
         config.rules.confirmations = section.or("confirmations", config.rules.confirmations);
-        let mut seconds = |key, default| section.or(key, Duration::from_secs(default)).as_secs();
-        config.rules.sweep_interval = seconds("sweep_interval", config.rules.sweep_interval);
-        config.freshness.max_view_age = seconds("max_view_age", config.freshness.max_view_age);
-        config.freshness.view_grace = seconds("view_grace", config.freshness.view_grace);
+        config.rules.sweep_interval = seconds(section, "sweep_interval", config.rules.sweep_interval);
+        config.freshness.max_view_age = seconds(section, "max_view_age", config.freshness.max_view_age);
+        config.freshness.view_grace = seconds(section, "view_grace", config.freshness.view_grace);
         if kms.is_some() && config.kms.is_zero() {
             section.problem("kms_contract", ConfigError::ZeroAddress.to_string());
         }
         for (key, error) in config.mistakes().into_iter().chain(config.repeated()) {
             section.problem(key, error.to_string());
-        }
-        for key in ["poll_interval", "call_deadline"] {
-            if section.optional::<Duration>(key).is_some_and(|duration| duration.is_zero()) {
-                section.problem(key, "must not be zero");
-            }
         }
         kms.map(|_| config)
     }
@@ -150,6 +150,20 @@ impl WatchConfig {
         for url in self.endpoints.iter().filter(|url| !matches!(url.scheme(), "http" | "https")) {
             let name = transport::public_name(url);
             mistakes.push(("rpc_urls", ConfigError::Endpoint { name, source: ConnectError::Scheme }));
+        }
+        for (key, is_zero) in [
+            ("poll_interval", self.poll_interval.is_zero()),
+            ("call_deadline", self.call_deadline.is_zero()),
+            ("sweep_interval", self.rules.sweep_interval == 0),
+            ("max_view_age", self.freshness.max_view_age == 0),
+            ("max_workloads", self.max_workloads == 0),
+        ] {
+            if is_zero {
+                mistakes.push((key, ConfigError::Zero(key)));
+            }
+        }
+        if self.freshness.view_grace < self.freshness.max_view_age {
+            mistakes.push(("view_grace", ConfigError::Grace));
         }
         if !self.insecure_plain_rpc {
             let plain = self.plain_endpoints().map(|name| ("rpc_urls", ConfigError::PlainHttp { name }));
@@ -174,6 +188,16 @@ impl WatchConfig {
         let repeated = self.endpoints.iter().filter(|url| !seen.insert(place(url)));
         repeated.map(|url| ("rpc_urls", ConfigError::Repeated { name: transport::public_name(url) })).collect()
     }
+}
+
+/// Reads a duration that is kept in seconds, as the times of blocks are.
+fn seconds(section: &mut Section<'_>, key: &str, default: u64) -> u64 {
+    let duration = section.or(key, Duration::from_secs(default));
+    if duration.subsec_nanos() != 0 {
+        section.problem(key, "expected whole seconds");
+        return default;
+    }
+    duration.as_secs()
 }
 
 impl fmt::Debug for WatchConfig {
@@ -261,6 +285,28 @@ mod tests {
     fn the_zero_address_is_no_contract() {
         let found = problems("kms_contract = '0x0000000000000000000000000000000000000000'");
         assert!(found.contains("chain.kms_contract: must not be the zero address"), "{found}");
+    }
+
+    #[test]
+    fn a_part_of_a_second_does_not_become_none() {
+        let found = problems("sweep_interval = '500ms'\nmax_view_age = '1500ms'\nview_grace = '60001ms'");
+        for key in ["sweep_interval", "max_view_age", "view_grace"] {
+            assert!(found.contains(&format!("chain.{key}: expected whole seconds")), "{key} is missing in:\n{found}");
+        }
+        assert_eq!(problems("sweep_interval = '1000ms'"), "");
+    }
+
+    #[test]
+    fn numbers_with_which_nothing_works_are_all_found_at_once() {
+        let keys = ["sweep_interval", "max_view_age", "poll_interval", "call_deadline"];
+        let lines: String = keys.iter().map(|key| format!("{key} = '0s'\n")).collect();
+        let found = problems(&format!("{lines}max_workloads = 0"));
+        for key in keys.into_iter().chain(["max_workloads"]) {
+            assert!(found.contains(&format!("chain.{key}: {key} must not be zero")), "{key} is missing in:\n{found}");
+        }
+        let found = problems("max_view_age = '2m'\nview_grace = '119s'\nquorum = 1");
+        assert!(found.contains("chain.view_grace: ") && found.contains("chain.quorum: "), "{found}");
+        assert_eq!(problems("max_view_age = '2m'\nview_grace = '120s'"), "");
     }
 
     #[test]
