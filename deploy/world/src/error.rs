@@ -21,6 +21,9 @@ pub enum WorldError {
     /// A folder that was named for the state holds files of somebody else.
     #[error("{} is not empty, and what is in it is not the state of a world", .0.display())]
     NotAWorld(PathBuf),
+    /// The state folder belongs to somebody else, or others can write to it.
+    #[error("{} is not a folder of this user that nobody else can write to", .0.display())]
+    NotOurs(PathBuf),
     /// No block of free ports was found.
     #[error("no free block of ports between 10000 and 32000")]
     NoPorts,

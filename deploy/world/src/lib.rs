@@ -26,6 +26,7 @@ mod sidecar;
 mod state;
 pub mod tap;
 mod tenant;
+mod trust;
 mod world;
 
 pub use admin::Admin;

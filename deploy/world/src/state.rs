@@ -1,14 +1,14 @@
 //! The one folder that holds everything a world writes.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, Permissions};
+use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::Write as _;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::WorldError;
-use crate::leftovers;
+use crate::{leftovers, trust};
 
 /// What the names of new folders begin with.
 const PREFIX: &str = "postern-";
@@ -28,14 +28,16 @@ impl State {
     /// Opens a folder, or makes a new one in the system's folder for temporary files.
     ///
     /// Processes that an earlier, killed owner of the folder left behind are stopped, and what it wrote is deleted. Without
-    /// a folder, this goes for the processes of all killed worlds among the temporary files.
+    /// a folder, this goes for the processes of all killed worlds of this user among the temporary files.
     ///
     /// # Errors
-    /// When the folder cannot be made, another world uses it, or it holds something else than a world.
+    /// When the folder cannot be made, another world uses it, others can write to it, or it holds something else than a
+    /// world.
     pub fn open(folder: Option<&Path>) -> Result<Self, WorldError> {
         let root = match folder {
             Some(folder) => {
-                fs::create_dir_all(folder).map_err(|error| WorldError::file(folder, error))?;
+                let made = DirBuilder::new().recursive(true).mode(0o755).create(folder);
+                made.map_err(|error| WorldError::file(folder, error))?;
                 fs::canonicalize(folder).map_err(|error| WorldError::file(folder, error))?
             }
             None => {
@@ -110,21 +112,28 @@ impl State {
     }
 }
 
-/// Folders of worlds that were made without a name. Whether somebody still uses one is not known yet.
+/// Folders of this user's worlds that were made without a name. Whether somebody still uses one is not known yet.
 fn abandoned(temporary: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(temporary).into_iter().flatten().flatten();
-    let ours = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(PREFIX));
-    ours.map(|entry| entry.path()).filter(|folder| folder.join(PIDS).exists()).collect()
+    let named = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(PREFIX));
+    // Anybody can make a folder of such a name there.
+    let ours = named.map(|entry| entry.path()).filter(|folder| trust::is_own_folder(folder));
+    ours.filter(|folder| folder.join(PIDS).exists()).collect()
 }
 
 /// Makes a folder ours, and stops the processes of its last owner.
 fn take_over(root: &Path) -> Result<File, WorldError> {
+    if !trust::is_own_folder(root) {
+        return Err(WorldError::NotOurs(root.to_owned()));
+    }
     let path = root.join(LOCK);
     let is_empty = fs::read_dir(root).map_err(|error| WorldError::file(root, error))?.next().is_none();
     if !is_empty && !path.exists() {
         return Err(WorldError::NotAWorld(root.to_owned()));
     }
-    let lock = File::create(&path).map_err(|error| WorldError::file(&path, error))?;
+    let options = &mut File::options();
+    let lock = trust::open_own_file(&path, options.write(true).create(true).truncate(false));
+    let lock = lock.map_err(|error| WorldError::file(&path, error))?;
     lock.try_lock().map_err(|_| WorldError::FolderInUse(root.to_owned()))?;
     leftovers::stop(&root.join(PIDS));
     Ok(lock)
@@ -181,6 +190,7 @@ impl PidFile {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::symlink;
 
     #[test]
     fn two_worlds_never_share_a_folder() {
@@ -210,11 +220,37 @@ mod tests {
     #[test]
     fn abandoned_folders_are_found_by_name_and_content() {
         let temporary = tempfile::tempdir().unwrap();
-        for (name, file) in [("postern-a", "pids"), ("postern-b", "other"), ("else", "pids")] {
-            fs::create_dir(temporary.path().join(name)).unwrap();
-            fs::write(temporary.path().join(name).join(file), "").unwrap();
+        let folders = [
+            ("postern-a", "pids", 0o711),
+            ("postern-b", "other", 0o711),
+            ("postern-c", "pids", 0o777),
+            ("else", "pids", 0o711),
+        ];
+        for (name, file, mode) in folders {
+            let folder = temporary.path().join(name);
+            fs::create_dir(&folder).unwrap();
+            fs::write(folder.join(file), "").unwrap();
+            fs::set_permissions(folder, Permissions::from_mode(mode)).unwrap();
         }
+        symlink(temporary.path().join("else"), temporary.path().join("postern-d")).unwrap();
         assert_eq!(abandoned(temporary.path()), [temporary.path().join("postern-a")]);
+    }
+
+    #[test]
+    fn a_lock_that_leads_elsewhere_harms_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let victim = tempfile::NamedTempFile::new().unwrap();
+        fs::write(&victim, "kept").unwrap();
+        symlink(victim.path(), folder.path().join(LOCK)).unwrap();
+        assert!(matches!(State::open(Some(folder.path())), Err(WorldError::File { .. })));
+        assert_eq!(fs::read_to_string(victim).unwrap(), "kept");
+    }
+
+    #[test]
+    fn a_folder_that_others_can_write_to_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::set_permissions(folder.path(), Permissions::from_mode(0o777)).unwrap();
+        assert!(matches!(State::open(Some(folder.path())), Err(WorldError::NotOurs(_))));
     }
 
     #[test]
