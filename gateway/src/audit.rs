@@ -39,7 +39,13 @@ pub fn refused(boot: &BootInfo, not_admitted: &NotAdmitted) {
 }
 
 /// A registered instance is not allowed any more.
-pub fn revoked(boot: &BootInfo, block: Option<&Block>, not_admitted: &NotAdmitted, cut: usize, after: Duration) {
+pub fn revoked(
+    boot: &BootInfo,
+    block: Option<&Block>,
+    not_admitted: &NotAdmitted,
+    cut: usize,
+    after: Option<Duration>,
+) {
     tracing::warn!(
         target: AUDIT,
         instance = %boot.instance_id,
@@ -48,8 +54,21 @@ pub fn revoked(boot: &BootInfo, block: Option<&Block>, not_admitted: &NotAdmitte
         block = block.map(|block| block.number),
         reason = not_admitted.label(),
         sessions_cut = cut,
-        milliseconds = u64::try_from(after.as_millis()).unwrap_or(u64::MAX),
+        milliseconds = after.map(|after| u64::try_from(after.as_millis()).unwrap_or(u64::MAX)),
         "instance revoked: {not_admitted}"
+    );
+}
+
+/// The evidence of a registered instance is not believed any more.
+pub fn disbelieved(boot: &BootInfo, reason: &'static str, cut: usize) {
+    tracing::warn!(
+        target: AUDIT,
+        instance = %boot.instance_id,
+        app = %boot.app_id,
+        compose_hash = %boot.compose_hash,
+        reason,
+        sessions_cut = cut,
+        "the evidence of an instance is not believed any more"
     );
 }
 

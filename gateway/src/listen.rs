@@ -48,6 +48,7 @@ fn admit(edge: &Arc<Edge>, tasks: &Tasks, connection: Connection) {
             connection::turn_away(connection).await;
         });
     } else {
+        let _open = crate::metrics::connection();
         crate::metrics::refused(postern_gateway_core::refusal::Refusal::GatewayFull);
     }
 }

@@ -81,10 +81,12 @@ pub fn dialled(succeeded: bool, took: Duration) {
     }
 }
 
-/// Sessions were cut, so long after the change was seen.
-pub fn cut(sessions: usize, after: Duration) {
+/// Sessions were cut, so long after the change was seen, where that is known.
+pub fn cut(sessions: usize, after: Option<Duration>) {
     counter!(SESSIONS_CUT).increment(u64::try_from(sessions).unwrap_or(u64::MAX));
-    histogram!(CUT).record(after);
+    if let Some(after) = after {
+        histogram!(CUT).record(after);
+    }
 }
 
 /// An instance asked to be registered.

@@ -59,8 +59,8 @@ fn apply(members: &Members, change: &Change) {
             let Some(cut) = members.refuse(&change.boot) else { return };
             // Sessions end at once; what is measured is the way from the sight of the block to here.
             let after = change.seen.elapsed();
-            metrics::cut(cut, after);
-            audit::revoked(&change.boot, Some(&change.block), not_admitted, cut, after);
+            metrics::cut(cut, Some(after));
+            audit::revoked(&change.boot, Some(&change.block), not_admitted, cut, Some(after));
         }
         // Not knowing is no revocation: new connections are refused by the age of the view, and sessions go on.
         Err(_) => {}
@@ -100,8 +100,8 @@ fn refuse(members: &Members, boot: &BootInfo, not_admitted: &NotAdmitted) {
         return;
     }
     let Some(cut) = members.refuse(boot) else { return };
-    metrics::cut(cut, Duration::ZERO);
-    audit::revoked(boot, block(not_admitted), not_admitted, cut, Duration::ZERO);
+    metrics::cut(cut, None);
+    audit::revoked(boot, block(not_admitted), not_admitted, cut, None);
 }
 
 fn allow(members: &Members, boot: &BootInfo, admission: &Admission) {
