@@ -109,8 +109,10 @@ impl Members {
         let before = state.boots.insert(instance, Arc::clone(&boot)).filter(|before| *before != boot);
         // The route opens when the tunnel is there, not before.
         self.perform(&commands, state.endpoints.remove(&instance));
-        if before.is_some() || state.register.generation() != self.inner.snapshot.load().table.generation() {
+        if before.is_some() {
             self.publish(&state);
+        } else {
+            self.publish_changes(&state);
         }
         let entered = commands.iter().any(|command| matches!(command, Command::SetPeer { .. }));
         Ok(Joined { assignment, entered, before })
@@ -120,7 +122,7 @@ impl Members {
     pub fn unlinked(&self, instance: &InstanceId, link: Link) {
         let mut state = self.state();
         state.register.unlinked(instance, link);
-        self.publish(&state);
+        self.publish_changes(&state);
     }
 
     /// The chain refuses what an instance runs. Says how many sessions were cut; `None` when no member runs it, or it was
@@ -140,6 +142,19 @@ impl Members {
         Some(self.perform(&commands, None))
     }
 
+    /// The evidence that a member showed by this connection is not believed any more. Says what it had proved and how many
+    /// sessions were cut; `None` when it is no member by that evidence, or was refused before.
+    pub fn disbelieve(&self, instance: &InstanceId, link: Link) -> Option<(Arc<BootInfo>, usize)> {
+        let mut state = self.state();
+        let commands = state.register.disbelieve(instance, link);
+        if commands.is_empty() {
+            return None;
+        }
+        let boot = state.boots.get(instance).cloned()?;
+        self.publish(&state);
+        Some((boot, self.perform(&commands, None)))
+    }
+
     /// The chain allows what an instance runs. Says whether that let a member in again.
     pub fn allow(&self, boot: &BootInfo, block: u64, now: u64) -> bool {
         let mut state = self.state();
@@ -149,7 +164,7 @@ impl Members {
         let commands = state.register.allow(&boot.instance_id, block, now);
         let endpoint = state.endpoints.remove(&boot.instance_id);
         self.perform(&commands, endpoint);
-        self.publish(&state);
+        self.publish_changes(&state);
         !commands.is_empty()
     }
 
@@ -195,6 +210,12 @@ impl Members {
         match command {
             Command::RemovePeer { key } => self.inner.tunnel.peer(&PublicKey::from_bytes(*key))?.endpoint,
             Command::SetPeer { .. } | Command::CutSessions { .. } => None,
+        }
+    }
+
+    fn publish_changes(&self, state: &State) {
+        if state.register.generation() != self.inner.snapshot.load().table.generation() {
+            self.publish(state);
         }
     }
 

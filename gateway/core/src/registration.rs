@@ -15,6 +15,9 @@ use postern_pgwire::cancel::Slot;
 use crate::pool::AddressPool;
 use crate::table::{Instance, Standing, Table};
 
+/// How many ports an instance may offer beside its sidecar's.
+pub const MAX_PORTS: usize = 64;
+
 /// A WireGuard public key.
 pub type TunnelKey = [u8; 32];
 
@@ -87,6 +90,9 @@ pub enum RegistrationError {
     /// A port is 0.
     #[error("a port is 0")]
     Port,
+    /// It offers more ports than [`MAX_PORTS`].
+    #[error("more than {MAX_PORTS} ports are offered")]
+    Ports,
     /// The evidence does not hold any more.
     #[error("the evidence has expired")]
     EvidenceExpired,
@@ -114,6 +120,8 @@ struct Member {
     assignment: Assignment,
     standing: Standing,
     links: BTreeSet<Link>,
+    /// Where the evidence came from that is in force.
+    proven_by: Link,
     kept_until: u64,
 }
 
@@ -148,9 +156,13 @@ impl Register {
         }
         self.keys.insert(claim.key, claim.instance);
         self.slots.insert(assignment.slot, claim.instance);
-        let standing = Standing::Admitted { block: claim.block };
+        // A renewal at a later block is no change that anybody has to see.
+        let standing = match &before {
+            Some(before) if before.in_tunnel() => before.standing,
+            Some(_) | None => Standing::Admitted { block: claim.block },
+        };
         let kept_until = now.saturating_add(self.time_to_live);
-        let member = Member { claim, assignment, standing, links, kept_until };
+        let member = Member { claim, assignment, standing, links, proven_by: link, kept_until };
         if before.is_none_or(|before| before.instance() != member.instance()) {
             self.generation += 1;
         }
@@ -176,19 +188,22 @@ impl Register {
         vec![Command::CutSessions { instance: *instance }, Command::RemovePeer { key: member.claim.key }]
     }
 
+    /// The evidence that came by `link` is not believed any more: nothing new, nothing old, and no way back but another
+    /// registration. Nothing happens when newer evidence came by another connection. Publish the table first.
+    pub fn disbelieve(&mut self, instance: &InstanceId, link: Link) -> Vec<Command> {
+        let Some(member) = self.members.get_mut(instance).filter(|member| member.proven_by == link) else {
+            return Vec::new();
+        };
+        member.claim.evidence_until = 0;
+        self.refuse(instance)
+    }
+
     /// The chain allows the instance again, at this block. Publish the table last.
     ///
     /// Its evidence is remembered, so it needs no restart; once the evidence has expired it has to register anew.
     pub fn allow(&mut self, instance: &InstanceId, block: u64, now: u64) -> Vec<Command> {
         let Some(member) = self.members.get_mut(instance) else { return Vec::new() };
-        if member.in_tunnel() {
-            if member.standing != (Standing::Admitted { block }) {
-                member.standing = Standing::Admitted { block };
-                self.generation += 1;
-            }
-            return Vec::new();
-        }
-        if member.claim.evidence_until <= now {
+        if member.in_tunnel() || member.claim.evidence_until <= now {
             return Vec::new();
         }
         member.standing = Standing::Admitted { block };
@@ -228,6 +243,9 @@ impl Register {
         }
         if claim.sidecar_port == 0 || claim.ports.contains_key(&0) {
             return Err(RegistrationError::Port);
+        }
+        if claim.ports.len() > MAX_PORTS {
+            return Err(RegistrationError::Ports);
         }
         if claim.evidence_until <= now {
             return Err(RegistrationError::EvidenceExpired);

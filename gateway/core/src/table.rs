@@ -13,7 +13,7 @@ use crate::route::{Port, Route};
 /// Whether the chain allows what an instance runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
-    /// It was allowed at this block.
+    /// It was let in at this block.
     Admitted {
         /// The block's number.
         block: u64,

@@ -69,6 +69,7 @@ impl From<RegistrationError> for Problem {
             RegistrationError::KeyInUse => (409, "key_in_use"),
             RegistrationError::KeyUnusable => (400, "key_unusable"),
             RegistrationError::Port => (400, "port"),
+            RegistrationError::Ports => (400, "ports"),
             RegistrationError::EvidenceExpired => (401, "evidence_expired"),
             RegistrationError::Full => (503, "full"),
         };
