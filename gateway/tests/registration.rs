@@ -92,12 +92,7 @@ async fn the_end_of_the_connection_is_noticed_and_the_route_stays() {
     registration.register(&key().public().to_string()).await;
     assert!(members(&gateway)[0].alive);
     drop(registration);
-    let noticed = async {
-        while members(&gateway)[0].alive {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    timeout(PATIENCE, noticed).await.unwrap();
+    ended(&gateway).await;
     assert!(matches!(members(&gateway)[0].standing, Standing::Admitted { .. }));
 }
 
@@ -141,6 +136,35 @@ async fn a_revocation_during_the_registration_is_not_lost() {
     assert_eq!(reason(&answer), (403, "compose_hash_not_allowed"));
     assert_eq!(members(&gateway)[0].standing, Standing::Refused);
     assert_eq!(gateway.tunnel().peers(), []);
+    drop(registration);
+    ended(&gateway).await;
+}
+
+/// Waits until the gateway has noticed that the only member's connection ended.
+async fn ended(gateway: &Gateway) {
+    let noticed = async {
+        while members(gateway).iter().any(|member| member.alive) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    assert!(timeout(PATIENCE, noticed).await.is_ok(), "the end of the connection is not noticed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_whose_evidence_is_not_believed_any_more_is_shut_out_at_once() {
+    let (site, chain, shutdown) = (Site::new(12), Arc::new(TestChain::default()), Shutdown::new());
+    let (gateway, attestor) = site.judged_gateway(&chain, &shutdown, &[]).await;
+    let mut registration = site.connect(gateway.registration(), Some(site.keeper(&site.cvm(APP, "one")).await)).await;
+    assert_eq!(registration.register(&key().public().to_string()).await.0, 200);
+    assert_eq!(gateway.tunnel().peers().len(), 1);
+    let elsewhere = Site::new(66);
+    attestor.replace_collateral(elsewhere.attestor().collateral().as_ref().clone());
+    let shut_out = async {
+        while !gateway.tunnel().peers().is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(PATIENCE, shut_out).await.expect("nobody has to renew for that");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -189,6 +213,9 @@ async fn requests_that_make_no_sense_are_told_so() {
     assert_eq!(post(json!({ "client_public_key": own.to_string() }).to_string()).await, expect(400, "key_unusable"));
     let port = json!({ "client_public_key": key().public().to_string(), "postern": { "sidecar_port": 0 } });
     assert_eq!(post(port.to_string()).await, expect(400, "port"));
+    let ports: Vec<_> = (1..=65).map(|port| json!({ "port": port })).collect();
+    let many = json!({ "client_public_key": key().public().to_string(), "port_policy": { "ports": ports } });
+    assert_eq!(post(many.to_string()).await, expect(400, "ports"));
     assert!(members(&gateway).is_empty());
     assert_eq!(chain.followed(), 0);
 }

@@ -1,7 +1,7 @@
 //! The calls of a registration connection.
 
 use std::convert::Infallible;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
@@ -11,7 +11,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use postern_attest::Rejection;
+use postern_attest::{Appraisal, Rejection};
 use postern_attest_io::PeerRefused;
 use postern_gateway_core::registration::Link;
 use postern_identity::InstanceId;
@@ -24,7 +24,7 @@ use tokio::time::timeout;
 use super::message::RegisterCvm;
 use super::problem::Problem;
 use super::{Door, Peer};
-use crate::metrics;
+use crate::{audit, metrics};
 
 /// The longest request body, in bytes. A list of every port there is would be longer, and is no policy.
 const MAX_BODY: usize = 64 * 1024;
@@ -38,8 +38,8 @@ struct Session {
     door: Arc<Door>,
     peer: Peer,
     link: Link,
-    /// Who registered here; for whom the end of the connection means something.
-    registered: Mutex<Option<InstanceId>>,
+    /// Who asked to be registered here; for whom the end of the connection means something.
+    asked: Mutex<Option<InstanceId>>,
 }
 
 /// Serves the connection until either side ends it, or the shutdown.
@@ -48,7 +48,8 @@ pub(super) async fn serve<S: Io>(door: Arc<Door>, stream: S, peer: Peer, link: L
         Some(_) => door.deadline,
         None => door.registrar.refresh * MISSED + door.deadline,
     };
-    let session = Arc::new(Session { door, peer, link, registered: Mutex::new(None) });
+    let session = Arc::new(Session { door, peer, link, asked: Mutex::new(None) });
+    let (judge, mut changes) = (Arc::clone(&session), session.door.attestor.changes());
     let service = service_fn(move |request| {
         let session = Arc::clone(&session);
         async move { Ok::<_, Infallible>(session.answer(request).await) }
@@ -59,11 +60,14 @@ pub(super) async fn serve<S: Io>(door: Arc<Door>, stream: S, peer: Peer, link: L
         .max_buf_size(MAX_HEAD)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = shutdown.triggered() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+    let ended = loop {
+        tokio::select! {
+            ended = connection.as_mut() => break ended,
+            Ok(()) = changes.changed() => judge.judge_again().await,
+            () = shutdown.triggered() => {
+                connection.as_mut().graceful_shutdown();
+                break connection.await;
+            }
         }
     };
     if let Err(error) = ended {
@@ -96,10 +100,11 @@ impl Session {
     }
 
     async fn try_register(&self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Problem> {
-        let appraisal = self.peer.appraise(&self.door.attestor).await.map_err(|refused| unbelieved(&refused))?;
+        let appraisal = self.appraise().await.map_err(|refused| unbelieved(&refused))?;
         let request = self.read(request).await?;
+        // It may become a member even where it is refused in the end.
+        *self.asked() = Some(appraisal.identity.instance_id);
         let registered = self.door.registrar.register(&appraisal, &request, self.link).await?;
-        *self.registered.lock().unwrap_or_else(PoisonError::into_inner) = Some(appraisal.identity.instance_id);
         let mut response = json(StatusCode::OK, &registered);
         let refresh = self.door.registrar.refresh.as_secs();
         if appraisal.valid_until < unix_now().saturating_add(2 * refresh) {
@@ -107,6 +112,32 @@ impl Session {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         Ok(response)
+    }
+
+    /// Judges the evidence by today's rules. A member whose evidence they refuse is one no longer.
+    async fn appraise(&self) -> Result<Arc<Appraisal>, PeerRefused> {
+        let verdict = self.peer.appraise(&self.door.attestor).await;
+        let asked = *self.asked();
+        if let (Err(refused), Some(instance)) = (&verdict, asked)
+            && !is_passing(refused)
+            && let Some((boot, cut)) = self.door.registrar.members.disbelieve(&instance, self.link)
+        {
+            metrics::cut(cut, None);
+            audit::disbelieved(&boot, refused.label(), cut);
+        }
+        verdict
+    }
+
+    /// The rules have changed.
+    async fn judge_again(&self) {
+        let asked = self.asked().is_some();
+        if asked && let Err(refused) = self.appraise().await {
+            tracing::debug!(reason = refused.label(), "evidence does not hold by the new rules");
+        }
+    }
+
+    fn asked(&self) -> MutexGuard<'_, Option<InstanceId>> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn read(&self, request: Request<Incoming>) -> Result<RegisterCvm, Problem> {
@@ -131,21 +162,30 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        let registered = self.registered.get_mut().unwrap_or_else(PoisonError::into_inner);
-        if let Some(instance) = registered {
+        let asked = self.asked.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if let Some(instance) = asked {
             tracing::debug!(%instance, "the registration connection of an instance ended");
             self.door.registrar.members.unlinked(instance, self.link);
         }
     }
 }
 
-/// The refusal of a peer whose evidence is not believed.
-fn unbelieved(refused: &PeerRefused) -> Problem {
-    let status = match refused {
+/// Whether a refusal says nothing about the evidence, so that it may be believed a moment later.
+fn is_passing(refused: &PeerRefused) -> bool {
+    status(refused) == 503
+}
+
+fn status(refused: &PeerRefused) -> u16 {
+    match refused {
         PeerRefused::NoCertificate | PeerRefused::NoQuote => 401,
         PeerRefused::Busy | PeerRefused::Failed | PeerRefused::Rejected(Rejection::CollateralPending(_)) => 503,
         PeerRefused::Certificate(_) | PeerRefused::Rejected(_) | PeerRefused::NotExpected(_) => 403,
-    };
+    }
+}
+
+/// The refusal of a peer whose evidence is not believed.
+fn unbelieved(refused: &PeerRefused) -> Problem {
+    let status = status(refused);
     tracing::info!(target: "audit", reason = refused.label(), "evidence refused: {refused}");
     let mut problem = Problem::new(status, refused.label(), refused.public());
     if status == 401 {

@@ -92,15 +92,25 @@ impl Site {
         shutdown: &Shutdown,
         keys: &[(&str, &str)],
     ) -> Gateway {
+        self.judged_gateway(chain, shutdown, keys).await.0
+    }
+
+    /// The same, with the one who judges evidence for it.
+    pub(crate) async fn judged_gateway(
+        &self,
+        chain: &Arc<TestChain>,
+        shutdown: &Shutdown,
+        keys: &[(&str, &str)],
+    ) -> (Gateway, Arc<Attestor>) {
         let variables = keys.iter().map(|(key, value)| (format!("POSTERN_GATEWAY__{key}"), (*value).to_owned()));
         let config = Config::parse(&config(self.folder.path(), "127.0.0.1:0"), variables).unwrap();
         let agent = self.agent(&self.cvm(GATEWAY_APP, "gateway"));
         let attestor = app::judge(&config.attestation).unwrap();
         let keeper = app::identity(&agent, &config, &self.tasks).await.unwrap();
         let tunnel = app::tunnel(&agent, &keeper, &config.tunnel, &self.tasks).await.unwrap();
-        let ground = Ground { keeper, attestor, tunnel };
+        let ground = Ground { keeper, attestor: Arc::clone(&attestor), tunnel };
         let chain = Arc::clone(chain);
-        Gateway::open(&config, ground, chain, &Readiness::new(), shutdown.clone()).await.unwrap()
+        (Gateway::open(&config, ground, chain, &Readiness::new(), shutdown.clone()).await.unwrap(), attestor)
     }
 
     /// Connects to a gateway's registration door, as a CVM or as nobody.
