@@ -102,7 +102,7 @@ impl Config {
     fn read(mut document: Document) -> Result<Self, Problems> {
         // Every section is read before any of them is missed, so that all mistakes are found at once.
         let edge = edge(&mut document.section("edge"));
-        let admin = document.section("admin").or("listen", loopback(9432));
+        let admin = admin(&mut document.section("admin"));
         let limits = limits(&mut document.section("limits"));
         let (deadline, connections, drain) = registration_limits(&mut document.section("limits"));
         let registration = registration(&mut document.section("registration"), deadline, connections);
@@ -202,6 +202,10 @@ fn at_least_one(section: &mut Section<'_>, key: &str, default: usize) -> usize {
     number
 }
 
-fn loopback(port: u16) -> SocketAddr {
-    SocketAddr::from(([127, 0, 0, 1], port))
+fn admin(section: &mut Section<'_>) -> SocketAddr {
+    let listen = section.or("listen", SocketAddr::from(([127, 0, 0, 1], 9432)));
+    if !listen.ip().is_loopback() {
+        section.problem("listen", "expected a loopback address: this port asks nobody who they are");
+    }
+    listen
 }

@@ -76,6 +76,8 @@ fn all_mistakes_are_reported_at_once() {
         [edge]
         domains = []
         listne = ["0.0.0.0:5432"]
+        [admin]
+        listen = "0.0.0.0:9432"
         [registration]
         refresh = "10m"
         time_to_live = "5m"
@@ -95,6 +97,7 @@ fn all_mistakes_are_reported_at_once() {
     let places = [
         "edge.domains",
         "edge.listne",
+        "admin.listen",
         "registration.time_to_live",
         "wireguard.address",
         "wireguard.endpoint",
