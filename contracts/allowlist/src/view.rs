@@ -50,10 +50,10 @@ struct Head {
 /// How a new head follows the one before.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Link {
-    /// It descends from it, and in between only the contracts of these apps have logged anything.
+    /// It descends from it, and in between the logs concern only these apps.
     Extends(BTreeSet<AppId>),
-    /// It descends from it, and in between the KMS contract has logged something.
-    ExtendsWithKmsLogs,
+    /// It descends from it, and in between a rule for all apps may have changed.
+    ExtendsWithNewRules,
     /// It does not descend from it, or nobody knows.
     Replaces,
 }
@@ -257,7 +257,7 @@ impl View {
         let touches = |boot: &BootInfo| match link {
             // A head that claims to extend a higher one cannot be what it claims.
             Link::Extends(apps) => height <= before.block.number || apps.contains(&boot.app_id),
-            Link::ExtendsWithKmsLogs | Link::Replaces => true,
+            Link::ExtendsWithNewRules | Link::Replaces => true,
         };
         // Until the confirmed block has passed a change, each step of the head can change the answer.
         let unsettled = |subject: &Subject| before.block.number < subject.settles_at;

@@ -1,5 +1,6 @@
 //! One node, as far as we ask it.
 
+use std::iter;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,7 @@ use postern_allowlist::Block;
 use url::Url;
 
 use crate::complaints::Complaints;
+use crate::touched::Touched;
 use crate::transport::{self, ConnectError, TooLong, timed_out};
 
 /// How many addresses one query for logs may name; nodes refuse long lists.
@@ -165,9 +167,16 @@ impl Endpoint {
         if header.block.hash == hash { Ok(Some(header)) } else { Err(Fault::ForgedHeader(header.block.number)) }
     }
 
-    /// Which of `addresses` logged something from block `first` to block `last`, both included.
-    pub(crate) async fn loggers(&self, first: u64, last: &Block, addresses: &[Address]) -> Result<Vec<Address>, Fault> {
-        let mut found = Vec::new();
+    /// Whom the logs of the KMS contract and of `apps` concern, from block `first` to block `last`, both included.
+    pub(crate) async fn touched(
+        &self,
+        first: u64,
+        last: &Block,
+        kms: Address,
+        apps: &[Address],
+    ) -> Result<Touched, Fault> {
+        let mut touched = Touched::default();
+        let addresses: Vec<Address> = iter::once(&kms).chain(apps).copied().collect();
         for addresses in addresses.chunks(ADDRESSES_PER_QUERY) {
             let filter = Filter::new().address(addresses.to_vec());
             // A single block is asked for by its hash, so that a node on another branch says so instead of answering.
@@ -178,9 +187,9 @@ impl Endpoint {
             };
             let request = self.provider.client().request::<_, Vec<Log>>("eth_getLogs", (filter,));
             let logs = self.within(async { request.await.map_err(Fault::from) }).await?;
-            found.extend(logs.iter().map(|log| log.inner.address));
+            logs.iter().for_each(|log| touched.add(&log.inner, kms));
         }
-        Ok(found)
+        Ok(touched)
     }
 
     pub(crate) async fn chain_id(&self) -> Result<u64, Fault> {

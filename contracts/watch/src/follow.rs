@@ -1,6 +1,5 @@
 //! From what endpoints report to a published view.
 
-use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Instant;
@@ -8,7 +7,6 @@ use std::time::Instant;
 use alloy::primitives::Address;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use postern_allowlist::{Answer, Block, BootInfo, Decision, Freshness, HeadRefused, Link};
-use postern_identity::AppId;
 use tokio::sync::watch;
 
 use crate::ask::{Question, ask};
@@ -16,6 +14,7 @@ use crate::endpoint::{Endpoint, Header};
 use crate::lineage::{Lineage, Untraceable};
 use crate::patience::Patience;
 use crate::poll::Reports;
+use crate::touched::Touched;
 use crate::watch::{Change, Shared};
 use crate::{agree, telemetry};
 
@@ -132,14 +131,12 @@ impl Follower {
         if apps.is_empty() {
             return Ok(Link::Extends(apps));
         }
-        let contracts: Vec<Address> = [kms].into_iter().chain(apps.iter().map(|app| Address::from(app.0))).collect();
+        let contracts: Vec<Address> = apps.iter().map(|app| Address::from(app.0)).collect();
         let quorum = self.shared.config.quorum;
-        Ok(match loggers(nodes, quorum, before.number + 1, &head.block, &contracts).await {
-            Some(loggers) if !loggers.contains(&kms) => {
-                Link::Extends(loggers.into_iter().map(|address| AppId(address.into_array())).collect())
-            }
+        Ok(match touched(nodes, quorum, before.number + 1, &head.block, kms, &contracts).await {
+            Some(Touched { everybody: false, apps }) => Link::Extends(apps),
             // Without the logs of a quorum, anything may have changed.
-            Some(_) | None => Link::ExtendsWithKmsLogs,
+            Some(_) | None => Link::ExtendsWithNewRules,
         })
     }
 
@@ -245,24 +242,25 @@ impl Follower {
     }
 }
 
-/// Which contracts logged something, by the word of any endpoint; `None` unless a quorum of them answered.
-async fn loggers(
+/// Whom the logs concern, by the word of any endpoint; `None` unless a quorum of them answered.
+async fn touched(
     nodes: &[Arc<Endpoint>],
     quorum: usize,
     first: u64,
     last: &Block,
-    contracts: &[Address],
-) -> Option<BTreeSet<Address>> {
-    let mut pending: FuturesUnordered<_> = nodes.iter().map(|node| node.loggers(first, last, contracts)).collect();
-    let mut found = BTreeSet::new();
+    kms: Address,
+    apps: &[Address],
+) -> Option<Touched> {
+    let mut pending: FuturesUnordered<_> = nodes.iter().map(|node| node.touched(first, last, kms, apps)).collect();
+    let mut touched = Touched::default();
     let mut heard = 0;
     while heard < quorum {
-        if let Ok(loggers) = pending.next().await? {
-            found.extend(loggers);
+        if let Ok(word) = pending.next().await? {
+            touched.extend(word);
             heard += 1;
         }
     }
-    Some(found)
+    Some(touched)
 }
 
 const fn outcome(answer: Option<&Answer>) -> &'static str {

@@ -19,6 +19,7 @@ mod lineage;
 mod patience;
 mod poll;
 mod telemetry;
+mod touched;
 pub mod transport;
 mod watch;
 

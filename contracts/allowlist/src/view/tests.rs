@@ -117,7 +117,7 @@ fn a_log_of_the_app_asks_again_and_a_refusal_is_a_change() {
 
 #[test]
 fn a_log_of_the_kms_or_another_chain_asks_about_everything() {
-    for link in [Link::ExtendsWithKmsLogs, Link::Replaces] {
+    for link in [Link::ExtendsWithNewRules, Link::Replaces] {
         let (mut view, boot) = admitted();
         view.on_head(fork(2, 9), &link, NOW + 2).unwrap();
         assert_eq!(view.to_evaluate(NOW + 2), [boot], "{link:?}");

@@ -99,7 +99,7 @@ impl Chain {
         let descends = seen.is_some_and(|seen| at.block.hash == seen.hash);
         let link = match (descends, kms) {
             (false, _) => Link::Replaces,
-            (true, true) => Link::ExtendsWithKmsLogs,
+            (true, true) => Link::ExtendsWithNewRules,
             (true, false) => Link::Extends(apps),
         };
         (tip.block, link)

@@ -158,7 +158,7 @@ impl Model {
                 Event::Head { block, link, as_of } => {
                     let touched = before.is_some_and(|(before, _)| match link {
                         Link::Extends(apps) => block.number <= before.number || apps.contains(&boot.app_id),
-                        Link::ExtendsWithKmsLogs | Link::Replaces => true,
+                        Link::ExtendsWithNewRules | Link::Replaces => true,
                     });
                     if let Some((before, before_as_of)) = before
                         && index > position

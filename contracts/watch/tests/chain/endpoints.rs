@@ -202,3 +202,27 @@ async fn a_workload_that_spoils_its_request_costs_nobody_else_a_revocation() {
     }
     assert_eq!(watching.watch.current(&spoiler), Err(NotAdmitted::NotEvaluated));
 }
+
+#[tokio::test]
+async fn an_app_that_anybody_creates_costs_others_no_question() {
+    let chain = Chain::start().await;
+    chain.add(7).await;
+    let node = Node::start(chain.anvil.url(), Manner::Honest).await;
+    let watching = chain.watch_through(vec![node.url()], |_| ());
+    assert!(watching.evaluate(&chain.boot(7)).await.is_ok());
+
+    // From here on, a question would be seen to fail.
+    node.become_(Manner::FloodsAbout("eth_call".to_owned()));
+    for _ in 0..3 {
+        chain.create_app().await;
+        chain.anvil.mine(1).await.unwrap();
+    }
+    let last = chain.anvil.request("eth_blockNumber", json!([])).await.unwrap();
+    let last = u64::from_str_radix(last.as_str().unwrap().trim_start_matches("0x"), 16).unwrap();
+    watching.has_seen(last).await;
+    assert_eq!(status(&watching.watch, 0).failures, 0);
+
+    let image = alloy::primitives::B256::repeat_byte(9);
+    chain.tell_kms(postern_watch::abi::kms::KmsAuth::addOsImageHashCall { osImageHash: image }).await;
+    until("a rule for all is asked about", || status(&watching.watch, 0).failures > 0).await;
+}
