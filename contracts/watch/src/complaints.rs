@@ -1,4 +1,4 @@
-//! Warnings about an endpoint: each counted, and each kind logged once in a while.
+//! Warnings that would come with each poll: each kind is logged once in a while.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 /// How long a kind of complaint stays out of the log after it was there.
 const SILENCE: Duration = Duration::from_secs(60);
 
-/// The complaints about one endpoint.
+/// The complaints about one endpoint, or about what all of them show.
 #[derive(Debug, Default)]
 pub(crate) struct Complaints {
     logged: Mutex<BTreeMap<&'static str, Instant>>,

@@ -10,6 +10,7 @@ use postern_allowlist::{Answer, Block, BootInfo, Decision, Freshness, HeadRefuse
 use tokio::sync::watch;
 
 use crate::ask::{Question, ask};
+use crate::complaints::Complaints;
 use crate::endpoint::{Endpoint, Header};
 use crate::lineage::{Lineage, Untraceable};
 use crate::patience::Patience;
@@ -35,12 +36,22 @@ enum NotTaken {
     Untraceable(#[from] Untraceable),
 }
 
+impl NotTaken {
+    const fn label(&self) -> &'static str {
+        match self {
+            Self::Refused(_) => "refused",
+            Self::Untraceable(_) => "untraceable",
+        }
+    }
+}
+
 /// The one task that changes heads and answers.
 pub(crate) struct Follower {
     shared: Arc<Shared>,
     reports: watch::Receiver<Reports>,
     lineage: Lineage,
     patience: Patience,
+    complaints: Complaints,
     /// The endpoints that show the head of the view.
     nodes: Vec<Arc<Endpoint>>,
     /// When the head of the view was first seen.
@@ -55,6 +66,7 @@ impl Follower {
             reports,
             lineage: Lineage::default(),
             patience: Patience::default(),
+            complaints: Complaints::default(),
             nodes: Vec::new(),
             seen: Instant::now(),
             freshness: Freshness::Stale,
@@ -67,7 +79,9 @@ impl Follower {
             if !more_is_due {
                 self.wait().await?;
             }
-            if let Err(error) = self.take_head().await {
+            if let Err(error) = self.take_head().await
+                && self.complaints.should_log(error.label(), Instant::now())
+            {
                 tracing::warn!(%error, "a head of the chain is not taken");
             }
             more_is_due = self.evaluate().await;

@@ -10,6 +10,7 @@ use postern_watch::abi::app::AppAuth;
 use postern_watch::abi::kms::KmsAuth;
 use serde_json::json;
 
+use crate::log::Counter;
 use crate::scenery::{Chain, PATIENCE, boot, next, until, why};
 
 #[tokio::test]
@@ -197,7 +198,9 @@ async fn a_chain_that_stands_still_loses_its_authority_in_steps() {
 }
 
 #[tokio::test]
-async fn a_head_from_the_future_is_not_taken() {
+async fn a_head_from_the_future_is_not_taken_and_not_complained_about_with_each_poll() {
+    let complaints = Counter::of("a head of the chain is not taken");
+    let _logging = tracing::subscriber::set_default(complaints.clone());
     let chain = Chain::start().await;
     let watching = chain.watch();
     until("there is a head", || watching.watch.head().is_some()).await;
@@ -206,6 +209,7 @@ async fn a_head_from_the_future_is_not_taken() {
     chain.anvil.mine(1).await.unwrap();
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert_eq!(watching.watch.head(), before);
+    assert_eq!(complaints.count(), 1);
 }
 
 #[tokio::test]
