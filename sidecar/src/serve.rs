@@ -7,6 +7,7 @@ pub mod cancels;
 pub mod clients;
 pub mod preamble;
 pub mod proxy_header;
+pub mod reappraisal;
 pub mod refusal;
 pub mod run;
 pub mod server;

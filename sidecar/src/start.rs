@@ -120,7 +120,7 @@ pub fn describe_metrics() {
     );
     describe_counter!(
         "postern_sidecar_sessions_cut_total",
-        "Sessions cut because the chain no longer allows the client."
+        "Sessions cut because the chain no longer allows the peer, or its evidence is no longer believed, by reason."
     );
     describe_gauge!("postern_sidecar_sessions", "Sessions.");
     describe_gauge!("postern_sidecar_gateway_registered", "Whether each gateway has us registered.");

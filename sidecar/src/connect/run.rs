@@ -53,7 +53,8 @@ impl Connecting {
             evidence::identity(&agent, &config.common.agent, readiness, &ground.background, &ground.shutdown).await;
         let Some(keeper) = keeper else { return Ok(None) };
         let forwarder = Arc::new(Forwarder {
-            connector: Connector::new(Some(keeper), attestor, ALPN),
+            connector: Connector::new(Some(keeper), Arc::clone(&attestor), ALPN),
+            attestor,
             place: config.place.clone(),
             expected: config.expected.clone(),
             deadline: config.deadline,

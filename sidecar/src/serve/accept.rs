@@ -94,11 +94,11 @@ pub async fn connection<S: Io>(server: &Server, stream: S, arrival: Arrival, roo
     tracing::debug!(client = ?arrival.client, way = arrival.way, connection, "connection");
     match server.connection(stream, &arrival, room).await {
         Ok(Ended::Cancel) => {}
-        Ok(Ended::Session { role, end: None }) => {
-            metrics::counter!("postern_sidecar_sessions_cut_total").increment(1);
-            tracing::warn!(role, connection, "session cut: the chain no longer allows the client");
+        Ok(Ended::Session { role, end: Err(cut) }) => {
+            metrics::counter!("postern_sidecar_sessions_cut_total", "reason" => cut.label()).increment(1);
+            tracing::warn!(role, connection, "session cut: {cut}");
         }
-        Ok(Ended::Session { role, end: Some(end) }) => {
+        Ok(Ended::Session { role, end: Ok(end) }) => {
             let error = end.error.map(|error| error.to_string());
             let (to_postgres, to_client) = (end.to_upstream, end.to_client);
             tracing::info!(role, connection, to_postgres, to_client, error, "session ended");

@@ -111,6 +111,7 @@ pub(super) fn server(
     let (handshakes, sessions) = config.limits.room();
     Ok(Server {
         acceptor,
+        attestor: Arc::clone(attestor),
         clients: Clients::new(config.clients.clone(), chain),
         roles: config.role_map().map_err(|error| configuration(&error))?,
         passwords: credentials.roles.clone(),

@@ -87,6 +87,12 @@ impl Clients {
         Ok(())
     }
 
+    /// The clients that the configuration names.
+    #[must_use]
+    pub fn policy(&self) -> &PeerPolicy {
+        &self.policy
+    }
+
     /// Waits until the chain takes back what it allowed to this client; for ever where no chain is asked.
     pub async fn revoked(&self, peer: Option<&Appraisal>) {
         let (Some(chain), Some(peer)) = (&self.chain, peer) else { return std::future::pending().await };

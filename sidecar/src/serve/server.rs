@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use postern_attest_io::Acceptor;
+use postern_attest_io::{Acceptor, Attestor};
 use postern_pgwire::cancel::CancelKey;
 use postern_pgwire::roles::RoleMap;
 use postern_plumbing::secret::Secret;
@@ -30,6 +30,8 @@ const CANCEL_DEADLINE: Duration = Duration::from_secs(10);
 pub struct Server {
     /// The TLS side.
     pub acceptor: Acceptor,
+    /// The judge of evidence, who is asked again while sessions last.
+    pub attestor: Arc<Attestor>,
     /// Which clients may connect.
     pub clients: Clients,
     /// Which secret opens which role.

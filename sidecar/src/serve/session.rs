@@ -10,6 +10,7 @@ use postern_pgwire::startup::Startup;
 use postern_plumbing::Io;
 use postern_plumbing::prefixed::Prefixed;
 use postern_plumbing::relay::{self, RelayEnd};
+use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::sync::OwnedSemaphorePermit;
@@ -17,6 +18,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::arrival::Arrival;
 use super::cancels::Registered;
 use super::preamble::{Preamble, preamble};
+use super::reappraisal::Evidence;
 use super::refusal::Refusal;
 use super::server::Server;
 use crate::deadline::Deadline;
@@ -38,9 +40,31 @@ pub enum Ended {
     Session {
         /// The role it logged in as.
         role: String,
-        /// What was relayed; `None` when the session was cut because the chain took its permission back.
-        end: Option<RelayEnd>,
+        /// What was relayed, or why the session was cut.
+        end: Result<RelayEnd, Cut>,
     },
+}
+
+/// Why a session was cut that was allowed to begin.
+#[derive(Debug, Error)]
+pub enum Cut {
+    /// The chain took its permission back.
+    #[error("the chain no longer allows the client")]
+    Chain,
+    /// Judged again, the client was refused.
+    #[error("the client's evidence is no longer good enough: {0}")]
+    Evidence(PeerRefused),
+}
+
+impl Cut {
+    /// A short, stable name for metrics.
+    #[must_use]
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Chain => "chain",
+            Self::Evidence(refused) => refused.label(),
+        }
+    }
 }
 
 /// A session that is ready for queries.
@@ -78,10 +102,13 @@ impl Server {
             }
             Ok(Preamble::Tls { negotiated }) => {
                 let stream = Prefixed::new(buf.freeze(), stream);
+                let evidence = Evidence::awaited(&self.attestor);
                 let accepted = Box::pin(self.acceptor.accept(stream, deadline.left())).await.map_err(Refusal::Tls)?;
                 let named = accepted.alpn.is_some() || negotiated || arrival.negotiated;
                 let alpn = if named || !self.limits.require_alpn { Ok(()) } else { Err(Refusal::Alpn) };
-                self.secured(accepted.stream, alpn.map(|()| accepted.verdict), arrival, deadline, room).await
+                let evidence = evidence.shown(accepted.stream.get_ref().1);
+                let verdict = alpn.map(|()| accepted.verdict);
+                self.secured(accepted.stream, verdict, evidence, arrival, deadline, room).await
             }
         }
     }
@@ -94,6 +121,7 @@ impl Server {
         &self,
         mut stream: S,
         verdict: Result<Verdict, Refusal>,
+        evidence: Evidence,
         arrival: &Arrival,
         deadline: Deadline,
         room: OwnedSemaphorePermit,
@@ -102,7 +130,7 @@ impl Server {
         match deadline.limit(establish).await.unwrap_or(Err(Refusal::Deadline)) {
             Ok(Some(session)) => {
                 drop(room);
-                Ok(self.relay(stream, session).await)
+                Ok(self.relay(stream, session, evidence).await)
             }
             Ok(None) => {
                 packets::close(&mut stream).await;
@@ -210,14 +238,15 @@ impl Server {
         }
     }
 
-    async fn relay<S: Io>(&self, mut client: S, mut session: Session) -> Ended {
+    async fn relay<S: Io>(&self, mut client: S, mut session: Session, evidence: Evidence) -> Ended {
         let meter = Meter::start(["to_postgres", "to_client"]);
         tracing::debug!(role = session.role, "session established");
         let end = tokio::select! {
-            end = relay::relay(&mut client, &mut session.upstream, &meter.progress) => Some(end),
-            () = self.clients.revoked(session.peer.as_deref()) => None,
+            end = relay::relay(&mut client, &mut session.upstream, &meter.progress) => Ok(end),
+            () = self.clients.revoked(session.peer.as_deref()) => Err(Cut::Chain),
+            refused = evidence.disbelieved(session.peer.as_deref(), self.clients.policy()) => Err(Cut::Evidence(refused)),
         };
-        if end.is_none() {
+        if end.is_err() {
             // Postgres sees its connection close; the client gets TLS' own farewell, as the state of the protocol between
             // them is not known here.
             packets::close(&mut client).await;

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use postern_attest::PeerPolicy;
+use postern_attest::{Collateral, PeerPolicy};
 use postern_attest_io::Connector;
 use postern_identity::AppId;
 use postern_plumbing::net::{Endpoint, Stream};
@@ -157,10 +157,12 @@ async fn nonsense_from_the_driver_reaches_nobody() {
 
 /// Connect mode's inner part, with room for one connection that is no session.
 async fn forwarder(world: &World, sidecar: &Sidecar) -> Arc<Forwarder> {
+    let attestor = attestor();
     Arc::new(Forwarder {
         place: Place { host: "db.example".to_owned(), port: 5432, address: Some(sidecar.address) },
         expected: PeerPolicy::app(SERVER_APP),
-        connector: Connector::new(Some(world.client_identity().await), attestor(), &["postgresql"]),
+        connector: Connector::new(Some(world.client_identity().await), Arc::clone(&attestor), &["postgresql"]),
+        attestor,
         deadline: Duration::from_secs(20),
         last: Mutex::new(None),
         handshakes: Arc::new(Semaphore::new(1)),
@@ -186,4 +188,18 @@ async fn drivers_that_have_no_session_yet_have_a_limit() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     Driver::reader(connect()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_session_with_a_server_that_is_no_longer_believed_is_cut() {
+    let (world, sidecar) = World::serving("").await;
+    let (forwarder, ground) = (forwarder(&world, &sidecar).await, Ground::new());
+    let (near, far) = tokio::io::duplex(4_096);
+    forward::serve(&forwarder, far, &ground.sessions);
+    let mut driver = Driver::reader(near).await.unwrap();
+    forwarder.attestor.replace_collateral((*attestor().collateral()).clone());
+    assert_eq!(driver.query("select 1").await.unwrap(), b"select 1");
+    forwarder.attestor.replace_collateral(Collateral::default());
+    let cut = tokio::time::timeout(Duration::from_secs(20), driver.next()).await;
+    assert!(cut.expect("the session goes on").is_err());
 }

@@ -1,10 +1,11 @@
 //! Clients whose evidence is missing, wrong or not wanted, each with the words that it is told.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use postern_plumbing::clock::unix_now;
 use postern_simulator::certificate::{Attestation, CertificateRequest};
-use postern_simulator::{Cvm, Measurements, Tee};
+use postern_simulator::{Cvm, Faults, Measurements, Tee};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::pki_types::pem::PemObject;
@@ -102,6 +103,18 @@ async fn a_client_without_evidence_is_let_in_only_where_the_configuration_is_ins
     assert_eq!(words(&error).0, "28P01", "the secret is still asked for");
     let stream = tls(connect(&sidecar).await, None, &["postgresql"]).await;
     Driver::log_in(stream, &opening, READ_SECRET).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_session_is_cut_when_the_clients_platform_is_revoked() {
+    let (world, sidecar) = World::serving("").await;
+    let mut driver = Driver::reader(world.attested(&sidecar).await).await.unwrap();
+    let revoked = Tee::with_faults([7; 32], Faults { revoked_pck: true, ..Faults::default() }).unwrap();
+    let collateral = revoked.collateral_bundle_json(unix_now()).unwrap();
+    std::fs::write(world.folder.path().join("collateral.json"), collateral).unwrap();
+    let cut = tokio::time::timeout(Duration::from_secs(30), driver.next()).await;
+    assert!(cut.expect("the session goes on").is_err());
+    sidecar.assert_no_connection_is_left().await;
 }
 
 /// TLS with any certificate, as drivers do it that do not verify the server.

@@ -1,0 +1,84 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use postern_attest::{Appraiser, Collateral, PeerPolicy, TcbPolicy, TrustRoot};
+use postern_attest_io::Attestor;
+use postern_identity::AppId;
+use postern_plumbing::clock::unix_now;
+use postern_simulator::certificate::CertificateRequest;
+use postern_simulator::{Cvm, Faults, Tee};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use tokio::time::timeout;
+
+use super::Evidence;
+
+const APP: AppId = AppId([0xc1; 20]);
+const WHILE: Duration = Duration::from_secs(600);
+
+fn tee(faults: Faults) -> Tee {
+    Tee::with_faults([7; 32], faults).unwrap()
+}
+
+fn collateral(faults: Faults) -> Collateral {
+    Collateral::from_json(tee(faults).collateral_bundle_json(unix_now()).unwrap().as_bytes()).unwrap()
+}
+
+fn attestor(now: Arc<AtomicU64>) -> Arc<Attestor> {
+    let root = TrustRoot::from_der(tee(Faults::default()).root_der().to_vec()).unwrap();
+    let appraiser = Appraiser::new(root, TcbPolicy::default());
+    let clock = Arc::new(move || now.load(Ordering::Relaxed));
+    Attestor::with_clock(appraiser, collateral(Faults::default()), clock)
+}
+
+fn shown(attestor: &Arc<Attestor>) -> Evidence {
+    let cvm = Cvm::new(Arc::new(tee(Faults::default())), APP, b"{}".to_vec(), "client");
+    let request = CertificateRequest { client_auth: true, ..CertificateRequest::default() };
+    let pem = cvm.certificate(&request, unix_now()).unwrap().chain.swap_remove(0);
+    let certificate = Some(CertificateDer::from_pem_slice(pem.as_bytes()).unwrap());
+    Evidence { certificate, ..Evidence::awaited(attestor) }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_that_the_evidence_stands_ends_nothing_and_one_that_it_does_not_ends_the_session() {
+    let attestor = attestor(Arc::new(AtomicU64::new(unix_now())));
+    let evidence = shown(&attestor);
+    let peer = attestor.appraise_chain(evidence.certificate.as_slice()).await.unwrap();
+    let expected = PeerPolicy::app(APP);
+    let mut disbelieved = std::pin::pin!(evidence.disbelieved(Some(&peer), &expected));
+    attestor.replace_collateral(collateral(Faults::default()));
+    assert!(timeout(WHILE, disbelieved.as_mut()).await.is_err());
+    attestor.replace_collateral(collateral(Faults { revoked_pck: true, ..Faults::default() }));
+    let refused = timeout(WHILE, disbelieved).await.expect("the session goes on");
+    assert!(matches!(refused, postern_attest_io::PeerRefused::Rejected(_)), "{refused}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_between_handshake_and_session_is_seen() {
+    let attestor = attestor(Arc::new(AtomicU64::new(unix_now())));
+    let evidence = shown(&attestor);
+    let peer = attestor.appraise_chain(evidence.certificate.as_slice()).await.unwrap();
+    attestor.replace_collateral(Collateral::default());
+    assert!(timeout(WHILE, evidence.disbelieved(Some(&peer), &PeerPolicy::default())).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_end_of_a_verdict_leads_to_the_next_one() {
+    let now = Arc::new(AtomicU64::new(unix_now()));
+    let attestor = attestor(Arc::clone(&now));
+    let (held, late) = (shown(&attestor), shown(&attestor));
+    let mut peer = (*attestor.appraise_chain(held.certificate.as_slice()).await.unwrap()).clone();
+    peer.valid_until = 0;
+    assert!(timeout(WHILE, held.disbelieved(Some(&peer), &PeerPolicy::default())).await.is_err(), "it still stands");
+    now.store(unix_now() + 100 * 365 * 86_400, Ordering::Relaxed);
+    assert!(timeout(WHILE, late.disbelieved(Some(&peer), &PeerPolicy::default())).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_showed_nothing_has_nothing_to_lose() {
+    let attestor = attestor(Arc::new(AtomicU64::new(unix_now())));
+    let evidence = Evidence::awaited(&attestor);
+    attestor.replace_collateral(Collateral::default());
+    assert!(timeout(WHILE, evidence.disbelieved(None, &PeerPolicy::default())).await.is_err());
+}
