@@ -22,7 +22,7 @@ use crate::client::python::Python;
 use crate::client::{KeyPair, Login, Tls};
 use crate::report::{Outcome, Report, words};
 use certificates::Forgeries;
-use revocation::Revocation;
+use revocation::{Cutter, Revocation};
 
 /// How long one check may take.
 const DEADLINE: Duration = Duration::from_secs(120);
@@ -187,11 +187,15 @@ impl Scene {
         else {
             return;
         };
-        for (whose, guest, reason) in [
-            ("database", &tenant.database().guest, "access denied"),
-            ("application", &tenant.application().guest, "the compose hash is not allowed on chain"),
+        // The gateway watches the databases it leads to, and a database's sidecar watches its clients.
+        let gateway = Cutter { admin: self.world.gateway().admin(), counter: "postern_gateway_sessions_cut_total" };
+        let sidecar =
+            Cutter { admin: tenant.database().sidecar.admin(), counter: "postern_sidecar_sessions_cut_total" };
+        for (whose, guest, cutter, reason) in [
+            ("database", &tenant.database().guest, gateway, "access denied"),
+            ("application", &tenant.application().guest, sidecar, "the compose hash is not allowed on chain"),
         ] {
-            let revocation = Revocation { world: &self.world, registrar: tenant.registrar(), guest };
+            let revocation = Revocation { world: &self.world, registrar: tenant.registrar(), guest, cutter };
             let check = revocation.cuts_the_live_session(&self.python, &connected);
             report.check(&format!("{whose} removed from chain: the live session is cut"), DEADLINE, check).await;
             let reasons = [reason];

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use postern_plumbing::tasks::Task;
-use postern_world::{ChainClient, Guest, Registrar, Tenant, World};
+use postern_world::{Admin, ChainClient, Guest, Registrar, Tenant, World};
 use serde_json::{Value, json};
 
 use crate::client::Login;
@@ -14,12 +14,44 @@ use crate::client::python::Python;
 use crate::report::{Outcome, seconds, words};
 
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How soon after the block a live session is cut.
+const PROMISE: Duration = Duration::from_secs(1);
+/// What the check tolerates: every part runs on this one machine, which may be busy.
+const TOLERATED: Duration = Duration::from_secs(2);
 
-/// Whose compose hash is removed, and by whom.
+/// Whose compose hash is removed, by whom, and who has to notice.
 pub(super) struct Revocation<'a> {
     pub(super) world: &'a World,
     pub(super) registrar: &'a Registrar,
     pub(super) guest: &'a Guest,
+    pub(super) cutter: Cutter,
+}
+
+/// The program that has to cut the session, and the counter with which it says that it did.
+pub(super) struct Cutter {
+    pub(super) admin: Admin,
+    pub(super) counter: &'static str,
+}
+
+impl Cutter {
+    async fn cuts(&self) -> Result<f64, String> {
+        self.admin.metric(self.counter, "").await
+    }
+
+    /// Waits until it says that it has cut exactly one session more than `before`.
+    async fn cut_one(&self, before: f64) -> Result<(), String> {
+        let told = Instant::now();
+        loop {
+            let grown = self.cuts().await? - before;
+            if (grown - 1.0).abs() < f64::EPSILON {
+                return Ok(());
+            }
+            if grown > 1.0 || told.elapsed() > TOLERATED {
+                return Err(format!("the session ended for another reason: {} grew by {grown}, not 1", self.counter));
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
 }
 
 impl Revocation<'_> {
@@ -28,6 +60,7 @@ impl Revocation<'_> {
     pub(super) async fn cuts_the_live_session(&self, python: &Python, login: &Login) -> Outcome {
         let mut session = python.start("hold", login, json!({"seconds": 60})).await?;
         session.next().await?;
+        let before = self.cutter.cuts().await?;
         let blocks = Blocks::watch(self.world.chain());
         let block = self.registrar.remove_compose_hash(self.guest).await.map_err(words)?;
         session.next().await?;
@@ -39,8 +72,9 @@ impl Revocation<'_> {
         let seen = blocks.seen(block).ok_or_else(|| format!("block {block} was never seen"))?;
         let error = answer.get("error").and_then(Value::as_str).unwrap_or_default();
         let error = error.lines().next().unwrap_or_default();
-        let milliseconds = cut.saturating_duration_since(seen).as_millis();
-        Ok(format!("{milliseconds} ms from the block to the cut; the driver saw `{error}`"))
+        self.cutter.cut_one(before).await?;
+        let figure = in_time(cut.saturating_duration_since(seen))?;
+        Ok(format!("{figure}; {} grew by 1; the driver saw `{error}`", self.cutter.counter))
     }
 
     /// Adds the compose hash again and connects until it works, with nothing restarted.
@@ -62,6 +96,16 @@ impl Revocation<'_> {
     fn pids(&self) -> Vec<Option<u32>> {
         let of = |tenant: &Tenant| [tenant.database().sidecar.pid(), tenant.application().sidecar.pid()];
         self.world.tenants().iter().flat_map(of).collect()
+    }
+}
+
+/// Puts the time from the block to the cut into words, and fails when it was too long.
+fn in_time(took: Duration) -> Outcome {
+    let figure = format!("{} ms from the block to the cut (promised: {} ms", took.as_millis(), PROMISE.as_millis());
+    if took <= TOLERATED {
+        Ok(format!("{figure})"))
+    } else {
+        Err(format!("{figure}, tolerated on a busy machine: {} ms)", TOLERATED.as_millis()))
     }
 }
 
@@ -90,5 +134,46 @@ impl Blocks {
     fn seen(&self, block: u64) -> Option<Instant> {
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         seen.range(block..).map(|(_, instant)| *instant).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    #[test]
+    fn a_late_cut_fails() {
+        assert_eq!(
+            in_time(Duration::from_millis(300)).unwrap(),
+            "300 ms from the block to the cut (promised: 1000 ms)"
+        );
+        in_time(TOLERATED).unwrap();
+        in_time(TOLERATED + Duration::from_millis(1)).unwrap_err();
+    }
+
+    /// A program that has cut so many sessions.
+    async fn cutter(cuts: u32) -> (Cutter, Task<()>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let admin = Admin(listener.local_addr().unwrap());
+        let body = format!("cut_total {cuts}\n");
+        let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len());
+        let serve = Task::spawn("metrics", async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                assert!(stream.read(&mut [0; 4096]).await.unwrap() > 0);
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            }
+        });
+        (Cutter { admin, counter: "cut_total" }, serve)
+    }
+
+    #[tokio::test]
+    async fn a_session_that_ended_for_another_reason_fails() {
+        let (cutter, _serve) = cutter(3).await;
+        cutter.cut_one(2.0).await.unwrap();
+        cutter.cut_one(1.0).await.unwrap_err();
+        cutter.cut_one(3.0).await.unwrap_err();
     }
 }
