@@ -1,7 +1,6 @@
 //! The whole gateway: put together, run, and brought to an end.
 
 mod background;
-mod collateral;
 mod start;
 
 use std::net::SocketAddr;
@@ -15,7 +14,7 @@ use postern_plumbing::tasks::{Drained, Tasks};
 use postern_wireguard::Tunnel;
 use tokio::net::TcpListener;
 
-pub use self::start::{Ground, StartError, identity, judge, load_root, tunnel};
+pub use self::start::{Ground, StartError, identity, judge, tunnel};
 use crate::chain::Chain;
 use crate::config::Config;
 use crate::edge::Edge;

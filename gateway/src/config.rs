@@ -1,6 +1,5 @@
-//! The configuration: `gateway.toml`, read and understood without touching anything it names.
+//! The configuration: `gateway.toml`, read and understood without touching anything it names but the root of trust.
 
-mod attestation;
 #[cfg(test)]
 mod tests;
 mod tunnel;
@@ -10,6 +9,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
+use postern_attest_io::{AgentSettings, AttestationSettings};
 use postern_gateway_core::hello;
 use postern_gateway_core::host::HostName;
 use postern_gateway_core::route::Domain;
@@ -18,7 +18,6 @@ use postern_plumbing::config::{Document, Problems, Section, Text};
 use postern_plumbing::telemetry::LogFormat;
 use postern_watch::WatchConfig;
 
-pub use self::attestation::{Agent, Attestation, RootSource};
 pub use self::tunnel::TunnelSettings;
 use crate::edge::Limits;
 
@@ -39,9 +38,9 @@ pub struct Config {
     /// How instances register.
     pub registration: Registration,
     /// The guest agent.
-    pub agent: Agent,
+    pub agent: AgentSettings,
     /// Whose evidence is believed.
-    pub attestation: Attestation,
+    pub attestation: AttestationSettings,
     /// The tunnel.
     pub tunnel: TunnelSettings,
     /// The chain.
@@ -106,8 +105,8 @@ impl Config {
         let limits = limits(&mut document.section("limits"));
         let (deadline, connections, drain) = registration_limits(&mut document.section("limits"));
         let registration = registration(&mut document.section("registration"), deadline, connections);
-        let agent = attestation::agent(&mut document.section("agent"));
-        let attestation = attestation::attestation(&mut document.section("attestation"));
+        let agent = AgentSettings::from_section(&mut document.section("agent"));
+        let attestation = AttestationSettings::from_section(&mut document.section("attestation"));
         let tunnel = tunnel::tunnel(&mut document.section("wireguard"));
         let chain = WatchConfig::from_section(&mut document.section("chain"));
         let log = log(&mut document.section("log"));

@@ -144,7 +144,7 @@ async fn prepare(
     tasks: &Tasks,
 ) -> Result<Ground, StartError> {
     let check = readiness.register("guest agent");
-    let agent = patiently(&check, async || Ok(config.agent.client()?)).await?;
+    let agent = patiently(&check, async || Ok(config.agent.agent()?)).await?;
     let keeper = patiently(&check, async || app::identity(&agent, config, tasks).await).await?;
     let tunnel = patiently(&check, async || app::tunnel(&agent, &keeper, &config.tunnel, tasks).await).await?;
     check.ready();

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use postern_plumbing::config::{FromValue, Given, Refused, Section};
 
-pub use self::common::{Agent, Attestation, Common, Log};
+pub use self::common::{Common, Log};
 pub use self::connect::ConnectConfig;
 pub use self::roles::RoleConfig;
 pub use self::serve::ServeConfig;

@@ -6,6 +6,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use postern_attest_io::collateral_file;
 use postern_plumbing::config::Problems;
 use postern_plumbing::{exit, telemetry};
 use postern_sidecar::cli::{Arguments, Command, Mode};
@@ -13,7 +14,7 @@ use postern_sidecar::config::{Common, ConnectConfig, DEFAULT, ServeConfig};
 use postern_sidecar::start::{self, StartError};
 use postern_sidecar::tools::ToolError;
 use postern_sidecar::verify::{self, Verify};
-use postern_sidecar::{connect, evidence, serve, tools};
+use postern_sidecar::{connect, serve, tools};
 use tokio::runtime::Runtime;
 
 fn main() -> ExitCode {
@@ -66,7 +67,7 @@ fn load<T>(
     if !mode.check {
         return Ok(Some(config));
     }
-    evidence::collateral(&common(&config).attestation.collateral)
+    collateral_file::read(&common(&config).attestation.collateral)
         .map_err(|mistake| complain(&mistake, exit::CONFIG))?;
     print("the configuration is in order\n");
     Ok(None)

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use postern_allowlist::Freshness;
-use postern_attest_io::IdentityKeeper;
+use postern_attest_io::{IdentityKeeper, collateral_file};
 use postern_plumbing::admin::{Readiness, ReadinessCheck};
 use postern_plumbing::clock::unix_now;
 use postern_plumbing::tasks::{Task, maintenance};
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::{Ground, collateral};
+use super::Ground;
 use crate::audit;
 use crate::chain::{self, Chain};
 use crate::config::Config;
@@ -43,7 +43,7 @@ impl Background {
             expiry(Arc::clone(&chain), edge.members.clone()),
             meter(edge.sessions.clone()),
             chain_readiness(chain, readiness.register("chain"), config.chain.freshness.max_view_age),
-            collateral::keep_current(Arc::clone(&ground.attestor), config.attestation.collateral.clone()),
+            collateral_file::follow(Arc::clone(&ground.attestor), config.attestation.collateral.clone()),
             identity_readiness(Arc::clone(&ground.keeper), readiness.register("identity")),
         ];
         Self { tasks }

@@ -2,12 +2,15 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use postern_attest::{Appraiser, Collateral, CollateralError, TrustRoot, TrustRootError};
+use postern_attest::CollateralError;
 use postern_attest_io::agent::AgentError;
-use postern_attest_io::{Acceptor, Attestor, ClientRule, GuestAgent, IdentityError, IdentityKeeper};
+use postern_attest_io::collateral_file::CollateralFileError;
+use postern_attest_io::{
+    Acceptor, AttestationSettings, Attestor, ClientRule, GuestAgent, IdentityError, IdentityKeeper,
+};
 use postern_gateway_core::pool::{AddressPool, PoolError};
 use postern_gateway_core::registration::Register;
 use postern_plumbing::exit;
@@ -16,7 +19,7 @@ use postern_wireguard::{PrivateKey, Tunnel, TunnelConfig, TunnelError};
 use tokio::sync::Semaphore;
 
 use crate::chain::Chain;
-use crate::config::{Agent, Attestation, Config, RootSource, TunnelSettings};
+use crate::config::{Config, TunnelSettings};
 use crate::edge::Edge;
 use crate::members::Members;
 use crate::metrics;
@@ -39,14 +42,6 @@ pub enum StartError {
         path: PathBuf,
         /// What the system said.
         source: io::Error,
-    },
-    /// The configured root of trust is none.
-    #[error("{}: {source}", path.display())]
-    Root {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        source: TrustRootError,
     },
     /// The configured collateral is none.
     #[error("{}: {source}", path.display())]
@@ -83,12 +78,23 @@ impl StartError {
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::File { .. } | Self::Root { .. } | Self::Collateral { .. } | Self::Pool(_) | Self::Watch(_) => {
-                exit::CONFIG
-            }
+            Self::File { .. } | Self::Collateral { .. } | Self::Pool(_) | Self::Watch(_) => exit::CONFIG,
             Self::Agent(_) | Self::Identity(_) | Self::Tunnel(_) | Self::Bind { .. } | Self::Socket(_) => {
                 exit::UNAVAILABLE
             }
+        }
+    }
+}
+
+impl From<CollateralFileError> for StartError {
+    fn from(error: CollateralFileError) -> Self {
+        match error {
+            CollateralFileError::Unreadable { path, source } => Self::File { path, source },
+            CollateralFileError::TooLarge { path, bytes } => {
+                let source = CollateralError::TooLarge(usize::try_from(bytes).unwrap_or(usize::MAX));
+                Self::Collateral { path, source }
+            }
+            CollateralFileError::Wrong { path, source } => Self::Collateral { path, source },
         }
     }
 }
@@ -104,36 +110,15 @@ pub struct Ground {
     pub tunnel: Tunnel,
 }
 
-/// Reads the root of trust.
-///
-/// # Errors
-/// When its file cannot be read or is no certificate.
-pub fn load_root(source: &RootSource) -> Result<TrustRoot, StartError> {
-    let path = match source {
-        RootSource::Intel => return Ok(TrustRoot::intel()),
-        RootSource::File(path) => path,
-    };
-    let bytes = read(path)?;
-    let root = if bytes.starts_with(b"-----BEGIN") { TrustRoot::from_pem(&bytes) } else { TrustRoot::from_der(bytes) };
-    root.map_err(|source| StartError::Root { path: path.clone(), source })
-}
-
 /// Makes the judge of evidence from what the configuration names.
 ///
 /// # Errors
 /// When a file cannot be read or understood.
-pub fn judge(attestation: &Attestation) -> Result<Arc<Attestor>, StartError> {
-    let root = load_root(&attestation.root)?;
-    if !root.is_intel() {
+pub fn judge(attestation: &AttestationSettings) -> Result<Arc<Attestor>, StartError> {
+    if !attestation.root.is_intel() {
         metrics::insecure("attestation.root");
     }
-    let collateral = collateral(&attestation.collateral)?;
-    Ok(Attestor::new(Appraiser::new(root, attestation.policy.clone()), collateral))
-}
-
-/// Reads collateral from its file.
-pub(super) fn collateral(path: &Path) -> Result<Collateral, StartError> {
-    Collateral::from_json(&read(path)?).map_err(|source| StartError::Collateral { path: path.to_path_buf(), source })
+    Ok(attestation.attestor()?)
 }
 
 /// Proves to the guest agent's hardware who we are, and keeps the certificate that says so fresh.
@@ -165,19 +150,6 @@ pub async fn tunnel(
         mtu: settings.mtu,
     };
     Ok(Tunnel::start(config, settings.datapath, tasks).await?)
-}
-
-impl Agent {
-    /// The client of the guest agent.
-    ///
-    /// # Errors
-    /// When none is configured and none is found.
-    pub fn client(&self) -> Result<GuestAgent, AgentError> {
-        match &self.endpoint {
-            Some(endpoint) => Ok(GuestAgent::new(endpoint.clone(), self.timeout)),
-            None => GuestAgent::discover(self.timeout),
-        }
-    }
 }
 
 /// Puts together what stands behind the doors.
@@ -226,8 +198,4 @@ fn about(config: &Config, ground: &Ground, clients: &[SocketAddr]) -> About {
         address: config.tunnel.address,
         endpoint: config.tunnel.endpoint,
     }
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, StartError> {
-    std::fs::read(path).map_err(|source| StartError::File { path: path.to_path_buf(), source })
 }

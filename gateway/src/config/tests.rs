@@ -1,3 +1,6 @@
+use postern_attest::TrustRoot;
+use postern_simulator::Tee;
+
 use super::*;
 
 /// What has no default, and nothing else.
@@ -33,7 +36,7 @@ fn a_configuration_of_what_has_no_default_is_enough() {
     assert_eq!(config.domain.bases()[0].as_str(), "postern.test");
     assert_eq!(config.listen, ["0.0.0.0:5432".parse().unwrap()]);
     assert!(config.admin.ip().is_loopback());
-    assert_eq!(config.attestation.root, RootSource::Intel);
+    assert!(config.attestation.root.is_intel());
     assert_eq!(config.registration.apps, None);
     assert_eq!(config.chain.quorum, 1);
 }
@@ -81,6 +84,8 @@ fn all_mistakes_are_reported_at_once() {
         [registration]
         refresh = "10m"
         time_to_live = "5m"
+        [attestation]
+        root = "/does/not/exist"
         [wireguard]
         network = "10.0.0.0/24"
         address = "10.0.1.1"
@@ -101,6 +106,7 @@ fn all_mistakes_are_reported_at_once() {
         "registration.time_to_live",
         "wireguard.address",
         "wireguard.endpoint",
+        "attestation.root",
         "attestation.collateral",
         "chain.quorum",
         "chain.kms_contract",
@@ -115,14 +121,18 @@ fn all_mistakes_are_reported_at_once() {
 
 #[test]
 fn the_environment_overrides_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("root.pem");
+    let tee = Tee::new([1; 32]).unwrap();
+    std::fs::write(&root, tee.root_pem()).unwrap();
     let variables = [
         ("POSTERN_GATEWAY__LIMITS__OPENING", "250ms"),
         ("POSTERN_GATEWAY__EDGE__LISTEN", r#"["127.0.0.1:0"]"#),
-        ("POSTERN_GATEWAY__ATTESTATION__ROOT", "/etc/postern/root.pem"),
+        ("POSTERN_GATEWAY__ATTESTATION__ROOT", root.to_str().unwrap()),
     ];
     let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
     let config = Config::parse(LEAST, variables).unwrap();
     assert_eq!(config.limits.opening, Duration::from_millis(250));
     assert_eq!(config.listen, ["127.0.0.1:0".parse().unwrap()]);
-    assert_eq!(config.attestation.root, RootSource::File("/etc/postern/root.pem".into()));
+    assert_eq!(config.attestation.root, TrustRoot::from_pem(tee.root_pem().as_bytes()).unwrap());
 }

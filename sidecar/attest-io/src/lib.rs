@@ -3,17 +3,21 @@
 //! [`GuestAgent`] asks the guest agent for quotes and keys. [`Identity`] is our own certificate, which [`IdentityKeeper`]
 //! renews. [`Attestor`] judges the certificates of others, with `postern_attest` as the judge, by the signed policy that
 //! [`PolicyKeeper`] keeps in force and the time that [`HighWater`] keeps from running backwards; [`collateral`] is where it
-//! has its facts about platforms from. [`Acceptor`] and [`Connector`] are the two ends of a session.
+//! has its facts about platforms from, and [`collateral_file`] where somebody else puts them. [`Acceptor`] and
+//! [`Connector`] are the two ends of a session. [`AgentSettings`] and [`AttestationSettings`] are what a configuration says of
+//! all this.
 
 pub mod agent;
 mod attestor;
 pub mod collateral;
+pub mod collateral_file;
 mod durable;
 mod high_water;
 mod identity;
 mod keeper;
 mod policy;
 mod refusal;
+mod settings;
 mod tls;
 
 pub use agent::GuestAgent;
@@ -23,4 +27,5 @@ pub use identity::{Identity, IdentityError};
 pub use keeper::IdentityKeeper;
 pub use policy::{PolicyFiles, PolicyKeeper, PolicyLoadError, Reloaded};
 pub use refusal::PeerRefused;
+pub use settings::{AgentSettings, AttestationSettings};
 pub use tls::{Accepted, Acceptor, Attested, ClientRule, ConnectRefused, Connector, TlsRefused};

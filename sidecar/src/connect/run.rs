@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use postern_attest_io::Connector;
+use postern_attest_io::{Connector, collateral_file};
 use postern_plumbing::accept::Fatal;
 use postern_plumbing::net::{Endpoint, Listener};
 use postern_plumbing::tasks::Task;
@@ -45,12 +45,11 @@ impl Connecting {
         let endpoint = config.listen.clone();
         let listener = Listener::bind(&endpoint).await.map_err(|source| StartError::Bind { endpoint, source })?;
         let attestation = &config.common.attestation;
-        let attestor = evidence::attestor(attestation).map_err(StartError::Configuration)?;
-        let following = evidence::follow_collateral(Arc::clone(&attestor), attestation.collateral.clone());
-        let agent = evidence::agent(&config.common.agent)?;
+        let attestor = attestation.attestor().map_err(|error| StartError::Configuration(error.to_string()))?;
+        let following = collateral_file::follow(Arc::clone(&attestor), attestation.collateral.clone());
+        let agent = config.common.agent.agent()?;
         let readiness = ground.readiness.register("identity");
-        let keeper =
-            evidence::identity(&agent, &config.common.agent, readiness, &ground.background, &ground.shutdown).await;
+        let keeper = evidence::identity(&agent, &config.common, readiness, &ground.background, &ground.shutdown).await;
         let Some(keeper) = keeper else { return Ok(None) };
         let forwarder = Arc::new(Forwarder {
             connector: Connector::new(Some(keeper), Arc::clone(&attestor), ALPN),

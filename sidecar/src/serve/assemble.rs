@@ -57,7 +57,7 @@ pub(super) async fn credentials(config: &ServeConfig, agent: &GuestAgent, ground
         roles.insert(name.clone(), evidence::patiently("role's password", &readiness, shutdown, ask).await?);
     }
     let tunnel_check = readiness.clone();
-    let keeper = evidence::identity(agent, &config.common.agent, readiness, &ground.background, shutdown).await?;
+    let keeper = evidence::identity(agent, &config.common, readiness, &ground.background, shutdown).await?;
     let tunnel = if config.wireguard.random_key {
         PrivateKey::generate()
     } else {

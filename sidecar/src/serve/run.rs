@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use postern_attest_io::collateral_file;
 use postern_plumbing::accept::Fatal;
 use postern_plumbing::tasks::{Task, maintenance};
 use postern_plumbing::telemetry::Metrics;
@@ -13,7 +14,6 @@ use tokio::sync::mpsc;
 use super::server::Server;
 use super::{accept, assemble};
 use crate::config::ServeConfig;
-use crate::evidence;
 use crate::postgres::supervise::{Condition, Watched};
 use crate::start::{Ground, StartError, bind};
 
@@ -52,9 +52,9 @@ impl Serving {
             listeners.push(bind(*address).await?);
         }
         let attestation = &config.common.attestation;
-        let attestor = evidence::attestor(attestation).map_err(StartError::Configuration)?;
-        let following = evidence::follow_collateral(Arc::clone(&attestor), attestation.collateral.clone());
-        let agent = evidence::agent(&config.common.agent)?;
+        let attestor = attestation.attestor().map_err(|error| StartError::Configuration(error.to_string()))?;
+        let following = collateral_file::follow(Arc::clone(&attestor), attestation.collateral.clone());
+        let agent = config.common.agent.agent()?;
         let Some(credentials) = assemble::credentials(config, &agent, ground).await else { return Ok(None) };
 
         let (supervisor, postgres) = assemble::supervisor(config, &credentials, ground);
