@@ -184,7 +184,7 @@ impl Taps {
         &self.public
     }
 
-    /// Between the gateway and the sidecars.
+    /// Between the gateway and the sidecars, where everything is inside the tunnel's own encryption.
     #[must_use]
     pub fn tunnel(&self) -> &UdpTap {
         &self.tunnel
