@@ -20,6 +20,10 @@ use crate::postgres::privileges::is_plain_name;
 use crate::serve::server::Limits;
 use crate::tunnel::registration::Gateway;
 
+/// Whatever the superuser is called: a role's password is derived from its name, and that of a role called `superuser` would
+/// be the superuser's.
+const NOT_FOR_CLIENTS: [&str; 2] = ["superuser", "postgres"];
+
 /// Everything that can be configured in serve mode.
 #[derive(Clone, Debug)]
 pub struct ServeConfig {
@@ -165,8 +169,10 @@ fn judge_roles(root: &mut Section<'_>, roles: &[RoleConfig], superuser: &str) {
     if !root.has("roles") {
         root.problem("roles", "missing; expected at least one [[roles]] with a name and secret_files");
     }
-    if roles.iter().any(|role| role.role.name == superuser) {
-        root.problem("roles", format!("`{superuser}` is the superuser and is not for clients"));
+    for name in roles.iter().map(|role| role.role.name.as_str()) {
+        if name == superuser || NOT_FOR_CLIENTS.contains(&name) {
+            root.problem("roles", format!("`{name}` is the superuser's name and is not for clients"));
+        }
     }
     // A role whose secrets cannot be read has been reported.
     let complete = roles.iter().all(|role| !role.role.secrets.is_empty());

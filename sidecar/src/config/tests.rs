@@ -172,11 +172,24 @@ fn roles_that_contradict_each_other_are_a_mistake() {
     let secrets = Secrets::new();
     let again = secrets.least() + &secrets.least().replace("[attestation]\ncollateral = \"/c.json\"\n", "");
     assert!(serve_problems(&again).contains("defined twice"));
-    let superuser = secrets.least().replace("teesql_read\"", "postgres\"");
-    assert!(serve_problems(&superuser).contains("not for clients"));
     let unknown = secrets.least() + "opens = [\"nobody\"]\n";
     assert!(serve_problems(&unknown).contains("nobody"));
     assert!(serve_problems("[attestation]\ncollateral = \"/c\"\n").contains("[[roles]]"));
+}
+
+#[test]
+fn the_superusers_names_are_not_for_clients() {
+    let secrets = Secrets::new();
+    for superuser in ["", "[postgres]\nsuperuser = \"root\"\n"] {
+        for name in ["superuser", "postgres", "root"] {
+            let text = superuser.to_owned() + &secrets.least().replace("teesql_read\"", &format!("{name}\""));
+            if name == "root" && superuser.is_empty() {
+                serve(&text);
+            } else {
+                assert!(serve_problems(&text).contains("not for clients"), "{superuser}{name}");
+            }
+        }
+    }
 }
 
 #[test]
