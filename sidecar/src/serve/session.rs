@@ -190,7 +190,8 @@ impl Server {
             self.throttle.succeeded(arrival.source());
             return Ok(role);
         }
-        tokio::time::sleep(self.throttle.failed(arrival.source(), startup.user())).await;
+        let named = self.passwords.keys().find(|role| role.as_bytes() == startup.user());
+        tokio::time::sleep(self.throttle.failed(arrival.source(), named.map(String::as_str))).await;
         Err(Refusal::Credentials { user: String::from_utf8_lossy(startup.user()).into_owned() })
     }
 

@@ -25,7 +25,8 @@ pub struct Throttle {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Key {
     Source(IpAddr),
-    Role(Vec<u8>),
+    Role(String),
+    UnknownRole,
 }
 
 #[derive(Debug)]
@@ -35,14 +36,16 @@ struct Failures {
 }
 
 impl Throttle {
-    /// Records a failure and returns how long its answer is to be held back. `role` is whatever the client called itself.
-    pub fn failed(&self, source: Option<IpAddr>, role: &[u8]) -> Duration {
+    /// Records a failure and returns how long its answer is to be held back. `role` is the configured role that the client
+    /// named; all names that are none count as one, so that nobody chooses what is remembered.
+    pub fn failed(&self, source: Option<IpAddr>, role: Option<&str>) -> Duration {
         let now = Instant::now();
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         if failures.len() >= REMEMBERED {
             failures.retain(|_, failures| now.duration_since(failures.last) < FORGET);
         }
-        let keys = [source.map(Key::Source), Some(Key::Role(role.to_vec()))];
+        let role = role.map_or(Key::UnknownRole, |role| Key::Role(role.to_owned()));
+        let keys = [source.map(Key::Source), Some(role)];
         keys.into_iter().flatten().map(|key| record(&mut failures, key, now)).max().unwrap_or(FIRST)
     }
 
@@ -82,33 +85,44 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn delays_double_up_to_a_limit_and_are_forgotten() {
         let throttle = Throttle::default();
-        let delays: Vec<_> = (0..40).map(|_| throttle.failed(source(1), b"a")).collect();
+        let delays: Vec<_> = (0..40).map(|_| throttle.failed(source(1), Some("a"))).collect();
         assert_eq!(delays[..3], [FIRST, FIRST * 2, FIRST * 4]);
         assert_eq!(delays[39], LONGEST);
         tokio::time::advance(FORGET).await;
-        assert_eq!(throttle.failed(source(1), b"a"), FIRST);
+        assert_eq!(throttle.failed(source(1), Some("a")), FIRST);
     }
 
     #[tokio::test(start_paused = true)]
     async fn sources_and_roles_count_apart() {
         let throttle = Throttle::default();
-        throttle.failed(source(1), b"a");
-        assert_eq!(throttle.failed(source(2), b"b"), FIRST);
-        assert_eq!(throttle.failed(source(1), b"c"), FIRST * 2, "same source, another role");
-        assert_eq!(throttle.failed(source(3), b"a"), FIRST * 2, "same role, another source");
+        throttle.failed(source(1), Some("a"));
+        assert_eq!(throttle.failed(source(2), Some("b")), FIRST);
+        assert_eq!(throttle.failed(source(1), Some("c")), FIRST * 2, "same source, another role");
+        assert_eq!(throttle.failed(source(3), Some("a")), FIRST * 2, "same role, another source");
         throttle.succeeded(source(1));
-        assert_eq!(throttle.failed(source(1), b"d"), FIRST);
+        assert_eq!(throttle.failed(source(1), Some("d")), FIRST);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn all_unknown_names_count_as_one() {
+        let throttle = Throttle::default();
+        assert_eq!(throttle.failed(source(1), None), FIRST);
+        assert_eq!(throttle.failed(source(2), None), FIRST * 2);
+        assert_eq!(throttle.failed(source(3), Some("a")), FIRST);
+        assert_eq!(throttle.failures.lock().unwrap().len(), 5, "three sources, one role and the unknown ones");
     }
 
     #[tokio::test(start_paused = true)]
     async fn memory_is_bounded() {
         let throttle = Throttle::default();
-        for number in 0..(REMEMBERED as u64 * 2) {
-            throttle.failed(None, &number.to_be_bytes());
+        let source = |number: usize| Some(IpAddr::V4(Ipv4Addr::from(u32::try_from(number).unwrap())));
+        for number in 0..(REMEMBERED * 2) {
+            throttle.failed(source(number), None);
         }
         assert_eq!(throttle.failures.lock().unwrap().len(), REMEMBERED);
-        assert_eq!(throttle.failed(None, b"unseen"), LONGEST);
+        let unseen = source(REMEMBERED * 3);
+        assert_eq!(throttle.failed(unseen, Some("a")), LONGEST);
         tokio::time::advance(FORGET + Duration::from_secs(1)).await;
-        assert_eq!(throttle.failed(None, b"unseen"), FIRST);
+        assert_eq!(throttle.failed(unseen, Some("a")), FIRST);
     }
 }
