@@ -1,6 +1,8 @@
 //! One connection in serve mode, from its first byte to its last.
 
+use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::BytesMut;
 use postern_attest::Appraisal;
@@ -27,6 +29,9 @@ use crate::opening::{self, Request};
 use crate::packets;
 use crate::postgres::login::{LoginFailed, log_in};
 use crate::postgres::supervise::Condition;
+
+/// How long Postgres may take to accept a connection and let us in, so that one that hangs is told from a slow client.
+const POSTGRES: Duration = Duration::from_secs(5);
 
 /// What a client's certificate proved: nothing where evidence is optional.
 pub type Verdict = Result<Option<Arc<Appraisal>>, PeerRefused>;
@@ -210,9 +215,13 @@ impl Server {
             Condition::Ready | Condition::Away => {}
         }
         let password = self.passwords.get(role).map(|password| password.expose().as_bytes()).unwrap_or_default();
-        let mut upstream = self.socket.connect().await.map_err(Refusal::PostgresAway)?;
+        let answering = Deadline::after(POSTGRES);
+        let silent = |_| Refusal::PostgresAway(io::ErrorKind::TimedOut.into());
+        let connected = answering.limit(self.socket.connect()).await.map_err(silent)?;
+        let mut upstream = connected.map_err(Refusal::PostgresAway)?;
         let mut buf = BytesMut::new();
-        let logged_in = log_in(&mut upstream, &mut buf, startup.raw(), password).await;
+        let logging_in = log_in(&mut upstream, &mut buf, startup.raw(), password);
+        let logged_in = answering.limit(logging_in).await.map_err(silent)?;
         let greeting = logged_in.map_err(|failed| {
             self.doubt_postgres(&failed);
             Refusal::PostgresLogin(failed)

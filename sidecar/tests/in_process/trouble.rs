@@ -18,9 +18,9 @@ async fn each_trouble_with_postgres_has_its_code_and_passes_with_it() {
         (Manner::Trust, "08006"),
         (Manner::Cleartext, "08006"),
         (Manner::NoDatabase, "28000"),
-        (Manner::Stall, "57014"),
+        (Manner::Stall, "57P03"),
     ] {
-        let (world, sidecar) = World::serving("[limits]\nhandshake = \"2s\"\n").await;
+        let (world, sidecar) = World::serving("").await;
         world.postgres.set(manner);
         let error = Driver::reader(world.attested(&sidecar).await).await.unwrap_err();
         assert_eq!(words(&error).0, code, "{manner:?}: {error:?}");
