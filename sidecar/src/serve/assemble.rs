@@ -138,12 +138,16 @@ fn chain(config: &ServeConfig, ground: &Ground) -> Result<Option<Watch>, postern
 
 async fn report_freshness(watch: Watch, check: ReadinessCheck) {
     loop {
-        match watch.freshness() {
-            Freshness::Fresh => check.ready(),
-            Freshness::Grace => check.not_ready("the view of the chain is old; clients that were allowed before go on"),
-            Freshness::Stale => check.not_ready("the view of the chain is too old"),
-        }
+        report(watch.freshness(), &check);
         tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// In its grace period a view still serves those who were allowed before: to be taken out of service would cut them off.
+fn report(freshness: Freshness, check: &ReadinessCheck) {
+    match freshness {
+        Freshness::Fresh | Freshness::Grace => check.ready(),
+        Freshness::Stale => check.not_ready("the view of the chain is too old"),
     }
 }
 
@@ -182,4 +186,22 @@ pub(super) fn links(
         maintenance("gateway link", move || Arc::clone(&link).run())
     };
     config.gateways.iter().map(start).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use postern_allowlist::Freshness;
+    use postern_plumbing::admin::Readiness;
+
+    use super::report;
+
+    #[test]
+    fn a_view_of_the_chain_is_ready_until_it_is_stale() {
+        let readiness = Readiness::default();
+        let check = readiness.register("chain");
+        for (freshness, ready) in [(Freshness::Fresh, true), (Freshness::Grace, true), (Freshness::Stale, false)] {
+            report(freshness, &check);
+            assert_eq!(readiness.is_ready(), ready, "{freshness:?}");
+        }
+    }
 }
