@@ -115,7 +115,9 @@ async fn session(
         negotiated: opening.negotiated(),
     };
     let header = dialled.proxy_header.then_some(&header);
-    let opened = timeout(edge.limits.connect, introduce(&mut upstream, header, opening)).await;
+    let introduced = timeout(edge.limits.connect, introduce(&mut upstream, header, opening));
+    // A client whose instance was revoked at this moment is told so, rather than cut off without a word.
+    let opened = session.uncut(introduced).await?;
     if !matches!(opened, Ok(Ok(()))) {
         return Err(Refusal::Unreachable);
     }

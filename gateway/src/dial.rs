@@ -54,11 +54,7 @@ async fn attempt(edge: &Edge, id: ConnectionId, candidate: &Candidate) -> Result
     let session = edge.sessions.open(candidate.instance.app, candidate.instance.id)?;
     // From here on a revocation cuts the session; one that came just before is seen by this look.
     edge.still_admitted(candidate)?;
-    let connected = tokio::select! {
-        connected = connect(edge, candidate) => connected,
-        () = session.cut() => return Err(Refusal::NotAdmitted),
-    };
-    match connected {
+    match session.uncut(connect(edge, candidate)).await? {
         Ok(stream) => Ok(Dialled { session, stream, proxy_header: candidate.proxy_header }),
         Err(error) => {
             let instance = candidate.instance.id;

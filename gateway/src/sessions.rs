@@ -131,6 +131,18 @@ impl Session {
         self.cut.cancelled().await;
     }
 
+    /// Does something unless the session has been cut, and until it is.
+    ///
+    /// # Errors
+    /// [`Refusal::NotAdmitted`] when it was cut.
+    pub async fn uncut<T>(&self, work: impl Future<Output = T>) -> Result<T, Refusal> {
+        tokio::select! {
+            biased;
+            () = self.cut() => Err(Refusal::NotAdmitted),
+            done = work => Ok(done),
+        }
+    }
+
     /// What it has moved.
     #[must_use]
     pub fn progress(&self) -> &Progress {
@@ -181,6 +193,16 @@ mod tests {
         first.cut().await;
         second.cut().await;
         assert!(!other.cut.is_cancelled());
+    }
+
+    #[tokio::test]
+    async fn nothing_is_begun_for_a_session_that_was_cut() {
+        let sessions = Sessions::new(10);
+        let session = sessions.open(APP, ONE).unwrap();
+        assert_eq!(session.uncut(async { 1 }).await, Ok(1));
+        let (waiting, cut) = tokio::join!(session.uncut(std::future::pending::<()>()), async { sessions.cut(&ONE) });
+        assert_eq!((waiting, cut), (Err(Refusal::NotAdmitted), 1));
+        assert_eq!(session.uncut(async { 2 }).await, Err(Refusal::NotAdmitted));
     }
 
     #[test]
