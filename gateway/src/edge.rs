@@ -9,6 +9,7 @@ use postern_gateway_core::table::{Candidate, Instance, Standing};
 use postern_wireguard::Tunnel;
 use tokio::sync::Semaphore;
 
+use crate::cancel::Cancels;
 use crate::chain::{self, Chain};
 use crate::members::{Members, Snapshot};
 use crate::sessions::Sessions;
@@ -50,7 +51,7 @@ pub struct Edge {
     /// One permit per connection that is told that there is no place.
     pub standing_room: Arc<Semaphore>,
     /// One permit per cancel request under way.
-    pub cancels: Arc<Semaphore>,
+    pub cancels: Cancels,
 }
 
 impl Edge {
@@ -65,9 +66,8 @@ impl Edge {
         chain: Arc<dyn Chain>,
     ) -> Self {
         const STANDING_ROOM: usize = 64;
-        const CANCELS: usize = 256;
         let places = Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS)));
-        let (standing_room, cancels) = (Arc::new(Semaphore::new(STANDING_ROOM)), Arc::new(Semaphore::new(CANCELS)));
+        let (standing_room, cancels) = (Arc::new(Semaphore::new(STANDING_ROOM)), Cancels::default());
         Self { domain, limits, members, sessions, tunnel, chain, places, standing_room, cancels }
     }
 
