@@ -7,6 +7,7 @@ mod admission;
 mod http;
 mod message;
 mod problem;
+mod write_deadline;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -41,7 +42,8 @@ pub struct Door {
     pub attestor: Arc<Attestor>,
     /// Who registers.
     pub registrar: Registrar,
-    /// For the TLS handshake, and for each request of somebody without believable evidence.
+    /// For the TLS handshake, for a write that makes no progress, and for all of what somebody without believable evidence
+    /// has to say.
     pub deadline: Duration,
     /// One permit per connection.
     pub places: Arc<Semaphore>,

@@ -19,10 +19,11 @@ use postern_plumbing::Io;
 use postern_plumbing::clock::unix_now;
 use postern_plumbing::shutdown::Shutdown;
 use serde::Serialize;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::message::RegisterCvm;
 use super::problem::Problem;
+use super::write_deadline::WriteDeadline;
 use super::{Door, Peer};
 use crate::{audit, metrics};
 
@@ -44,6 +45,7 @@ struct Session {
 
 /// Serves the connection until either side ends it, or the shutdown.
 pub(super) async fn serve<S: Io>(door: Arc<Door>, stream: S, peer: Peer, link: Link, shutdown: Shutdown) {
+    let (deadline, believed) = (door.deadline, peer.refused.is_none());
     let patience = match peer.refused {
         Some(_) => door.deadline,
         None => door.registrar.refresh * MISSED + door.deadline,
@@ -52,17 +54,19 @@ pub(super) async fn serve<S: Io>(door: Arc<Door>, stream: S, peer: Peer, link: L
     let (judge, mut changes) = (Arc::clone(&session), session.door.attestor.changes());
     let service = service_fn(move |request| {
         let session = Arc::clone(&session);
-        async move { Ok::<_, Infallible>(session.answer(request).await) }
+        async move { Ok::<_, Infallible>(session.respond(request).await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(patience)
         .max_buf_size(MAX_HEAD)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(WriteDeadline::new(stream, deadline)), service);
     let mut connection = std::pin::pin!(connection);
+    let mut over = std::pin::pin!(sleep(deadline));
     let ended = loop {
         tokio::select! {
             ended = connection.as_mut() => break ended,
+            () = over.as_mut(), if !believed => break Ok(()),
             Ok(()) = changes.changed() => judge.judge_again().await,
             () = shutdown.triggered() => {
                 connection.as_mut().graceful_shutdown();
@@ -76,6 +80,15 @@ pub(super) async fn serve<S: Io>(door: Arc<Door>, stream: S, peer: Peer, link: L
 }
 
 impl Session {
+    /// Whoever is not believed is answered once.
+    async fn respond(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        let mut response = self.answer(request).await;
+        if self.peer.refused.is_some() {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+
     async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
         let path = request.uri().path().strip_prefix("/prpc/").unwrap_or_default();
         // Older guests name the service by its former name.
