@@ -86,10 +86,12 @@ impl Members {
         self.inner.snapshot.load_full()
     }
 
-    /// Whether a member proved exactly this.
-    #[must_use]
-    pub fn knows(&self, boot: &BootInfo) -> bool {
-        self.snapshot().boot(&boot.instance_id).is_some_and(|known| **known == *boot)
+    /// Does something, unless a member proved exactly this. Meanwhile nobody becomes a member.
+    pub fn unless_known(&self, boot: &BootInfo, act: impl FnOnce()) {
+        let state = self.state();
+        if state.boots.get(&boot.instance_id).is_none_or(|known| **known != *boot) {
+            act();
+        }
     }
 
     /// Makes an instance a member or renews its membership.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use gateway::app::Gateway;
+use postern_allowlist::NotAdmitted;
 use postern_gateway_core::table::{Instance, Standing};
 use postern_identity::AppId;
 use postern_plumbing::shutdown::Shutdown;
@@ -140,6 +141,17 @@ async fn a_revocation_during_the_registration_is_not_lost() {
     ended(&gateway).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_workload_that_the_chain_has_forgotten_meanwhile_is_asked_about_again() {
+    let (site, chain, shutdown) = (Site::new(13), Arc::new(TestChain::default()), Shutdown::new());
+    let gateway = site.gateway(&chain, &shutdown).await;
+    let mut registration = site.connect(gateway.registration(), Some(site.keeper(&site.cvm(APP, "one")).await)).await;
+    // As when another registration of the same instance fails at this moment.
+    *chain.second_thoughts.lock().unwrap() = Some(NotAdmitted::NotEvaluated);
+    assert_eq!(registration.register(&key().public().to_string()).await.0, 200);
+    assert_eq!(chain.followed(), 1);
+}
+
 /// Waits until the gateway has noticed that the only member's connection ended.
 async fn ended(gateway: &Gateway) {
     let noticed = async {
@@ -190,6 +202,11 @@ async fn anybody_may_ask_what_this_gateway_is() {
     let gateway = site.gateway(&chain, &shutdown).await;
     let (status, info) = site.connect(gateway.registration(), None).await.post("/prpc/Info?json", "{}").await;
     assert_eq!((status, &info["base_domain"]), (200, &json!("postern.test")));
+    let mut nobody = site.connect(gateway.registration(), None).await;
+    assert_eq!(nobody.post("/prpc/Info?json", "{}").await.0, 200);
+    let answered = Instant::now();
+    nobody.closed().await;
+    assert!(answered.elapsed().as_secs() < 5, "whoever is not believed is answered once");
     let mut other = site.connect(gateway.registration(), None).await;
     assert_eq!(reason(&other.post("/prpc/AcmeInfo?json", "{}").await), (404, "no_such_call"));
 }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use postern_allowlist::{Admission, BootInfo};
+use postern_allowlist::{Admission, BootInfo, NotAdmitted};
 use postern_attest::Appraisal;
 use postern_gateway_core::registration::{Assignment, Claim, Link};
 use postern_identity::AppId;
@@ -76,6 +76,7 @@ impl Registrar {
         let boot = self.boot(appraisal)?;
         let admission = self.admit(&boot).await?;
         let assignment = self.join(appraisal, request, link, &boot, &admission)?;
+        self.follow(&boot).await?;
         Ok(self.registered(assignment))
     }
 
@@ -103,9 +104,7 @@ impl Registrar {
         evaluated.map_err(|not_admitted| {
             audit::refused(boot, &not_admitted);
             // A member that was refused is followed further: it comes back by itself when it is allowed again.
-            if !self.members.knows(boot) {
-                self.chain.forget(boot);
-            }
+            self.members.unless_known(boot, || self.chain.forget(boot));
             Problem::from(&not_admitted)
         })
     }
@@ -131,12 +130,9 @@ impl Registrar {
             block: admission.block.number,
             evidence_until: appraisal.valid_until,
         };
-        let known = self.members.knows(boot);
         let joined = self.members.register(claim, Arc::clone(boot), link, unix_now()).inspect_err(|error| {
             tracing::warn!(instance = %boot.instance_id, app = %boot.app_id, %error, "registration refused");
-            if !known {
-                self.chain.forget(boot);
-            }
+            self.members.unless_known(boot, || self.chain.forget(boot));
         })?;
         if let Some(before) = &joined.before {
             self.chain.forget(before);
@@ -149,6 +145,16 @@ impl Registrar {
             metrics::registration("renewed");
         }
         Ok(joined.assignment)
+    }
+
+    /// Another registration of the same instance may have failed since the chain was asked, and had it forgotten.
+    async fn follow(&self, boot: &Arc<BootInfo>) -> Result<(), Problem> {
+        if self.chain.current(boot) != Err(NotAdmitted::NotEvaluated) {
+            return Ok(());
+        }
+        let admitted = self.admit(boot).await;
+        self.look_again(boot)?;
+        admitted.map(drop)
     }
 
     /// A revocation that came between the answer of the chain and the registration found no member to refuse.

@@ -75,8 +75,10 @@ impl Chain for TestChain {
     fn evaluate(&self, boot: BootInfo, _deadline: Duration) -> Answer<'_> {
         let verdict = self.default.lock().unwrap().clone();
         let verdict = self.verdicts.lock().unwrap().entry(boot.clone()).or_insert(verdict).clone();
-        if let Some(not_admitted) = self.second_thoughts.lock().unwrap().take() {
-            self.say(&boot, Err(not_admitted));
+        match self.second_thoughts.lock().unwrap().take() {
+            Some(NotAdmitted::NotEvaluated) => self.forget(&boot),
+            Some(not_admitted) => self.say(&boot, Err(not_admitted)),
+            None => {}
         }
         Box::pin(async move { verdict })
     }
