@@ -12,7 +12,7 @@ pub(crate) async fn of<F: Future>(future: F) -> (F::Output, Duration) {
 }
 
 /// The CPU time that all threads of this process have spent so far.
-fn spent() -> Duration {
+pub(crate) fn spent() -> Duration {
     Duration::try_from(clock_gettime(ClockId::ProcessCPUTime)).unwrap_or_default()
 }
 

@@ -57,7 +57,8 @@ fn report(plan: &Plan, costs: &processor::Costs, load: &under_load::Outcome) -> 
         format!(
             "CPU is that of the whole process, so of both sides: the mean of {batch}, in {rounds} interleaved rounds."
         ),
-        "Plain mutual TLS has P-256 certificates directly under a CA, and our groups and suites; neither has tickets."
+        "Plain mutual TLS has P-256 certificates directly under a CA, and our groups and suites; neither has tickets. It \
+         verifies both certificates in each handshake, where RA-TLS remembers its verdicts."
             .to_owned(),
         "The simulator's quotes are shorter than real ones; what the difference adds to the flight is computed."
             .to_owned(),

@@ -2,6 +2,7 @@
 
 mod cpu;
 mod handshake;
+mod machine;
 mod report;
 mod spread;
 

@@ -19,7 +19,7 @@ use super::live::ask;
 /// A peer that nobody has seen before.
 pub(super) struct Stranger {
     connector: Connector,
-    /// One of the machine's own addresses, since servers may limit what one address costs them.
+    /// One of the machine's own addresses, since servers limit what one address may cost them.
     address: Ipv4Addr,
 }
 

@@ -20,11 +20,11 @@ pub(super) const RESPONSE: usize = 512;
 pub(super) async fn serve(listener: TcpListener, acceptor: Acceptor, tasks: Tasks) -> Result<(), Fatal> {
     let acceptor = Arc::new(acceptor);
     loop {
-        let (stream, _) = accept(&listener).await?;
+        let (stream, from) = accept(&listener).await?;
         let acceptor = Arc::clone(&acceptor);
         tasks.spawn("session", async move {
             // Whoever is refused sees the end of the session, and is counted where it began.
-            let Ok(accepted) = acceptor.accept(stream, DEADLINE).await else { return };
+            let Ok(accepted) = acceptor.accept_from(stream, from.ip(), DEADLINE).await else { return };
             let Ok(session) = accepted.admit() else { return };
             answer(session).await;
         });

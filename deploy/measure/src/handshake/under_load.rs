@@ -18,6 +18,7 @@ use super::crowd::{Crowd, Stranger, arrive};
 use super::guest::{ALPN, CLIENT, Guest, Platform, SERVER};
 use super::live::converse;
 use super::service::serve;
+use crate::machine::Watch;
 use crate::report::Row;
 use crate::spread::{Spread, micros, percentile};
 
@@ -36,6 +37,8 @@ pub(super) struct Outcome {
     strangers: Vec<f64>,
     /// Served strangers a second.
     rate: Vec<f64>,
+    /// What others took of the machine's processors, in percent.
+    others: Vec<f64>,
     troubles: Vec<String>,
 }
 
@@ -48,7 +51,9 @@ pub(super) fn measure(plan: &Plan) -> anyhow::Result<Outcome> {
     for round in 0..plan.loaded_rounds {
         let strangers = runtime.block_on(Stranger::issue(&stage.guest, &stage.of_clients, plan.strangers))?;
         let alone = stage.alone(plan.arriving() / 2)?;
+        let watch = Watch::start();
         let (live, crowd) = stage.among(strangers, plan.rate, round)?;
+        outcome.others.extend(watch.others());
         outcome.record(&alone, &live, &crowd);
     }
     Ok(outcome)
@@ -143,6 +148,7 @@ impl Outcome {
             },
             row("strangers, from arrival to first response, p99 µs", &self.strangers),
             row("strangers served a second", &self.rate),
+            row("meanwhile, other programs on this machine, % of its CPUs", &self.others),
         ]
     }
 
