@@ -70,6 +70,24 @@ async fn connections_that_are_not_introduced_are_closed() {
 }
 
 #[tokio::test]
+async fn connections_that_wait_for_their_introduction_have_a_limit() {
+    let world = World::new().await;
+    let mut gateway = gateway(&world, ANYWHERE).await;
+    let limits = "[limits]\nhandshakes = 1\n";
+    let sidecar = world.serve(&(config(gateway.address, GATEWAY_APP) + limits)).await;
+    gateway.registered(1).await;
+    let mut silent = gateway.connect().await;
+    silent.write_all(&[0x0d]).await.unwrap();
+    while sidecar.ground.sessions.count() == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let mut one_more = gateway.connect().await;
+    let end = tokio::time::timeout(Duration::from_secs(2), one_more.read(&mut [0; 1])).await;
+    drop(end.expect("it is closed before the first one's time is up"));
+    assert_eq!(sidecar.ground.sessions.count(), 1);
+}
+
+#[tokio::test]
 async fn a_gateway_that_hangs_up_or_restarts_is_rejoined_at_once_and_sessions_survive_a_hang_up() {
     let world = World::new().await;
     let mut first = gateway(&world, ANYWHERE).await;
