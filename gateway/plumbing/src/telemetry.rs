@@ -14,6 +14,10 @@ use tracing_subscriber::{Layer, Registry, fmt};
 /// What is logged when the configured filter cannot be read.
 const FALLBACK_FILTER: &str = "info";
 
+/// What is logged unless the configuration says otherwise. boringtun calls every unanswered handshake an error; what matters
+/// of it is in the metrics.
+pub const DEFAULT_FILTER: &str = "info,boringtun=off";
+
 /// How often samples are folded into their histograms. Until then each of them takes memory, scraped or not.
 const UPKEEP: Duration = Duration::from_secs(5);
 

@@ -109,6 +109,23 @@ impl Attestor {
         self.judge_chain(certs, Some(source)).await
     }
 
+    /// Judges the peer of a live session again, by the certificate that it showed when the session began.
+    ///
+    /// That certificate's own end no longer counts: its dates bound handshakes, and a session may outlast them for as long as
+    /// the evidence holds by today's collateral and policy. So the verdict is not remembered, lest a new handshake find it.
+    ///
+    /// # Errors
+    /// As [`Self::appraise_chain`].
+    pub async fn reappraise(self: &Arc<Self>, leaf: &CertificateDer<'_>) -> Result<Arc<Appraisal>, PeerRefused> {
+        let mut evidence = certificate::evidence(leaf)?;
+        evidence.not_after = u64::MAX;
+        let evidence = Arc::new(evidence);
+        let _place = Place::take(&self.waiting).ok_or(PeerRefused::Busy)?;
+        let attestor = Arc::clone(self);
+        let (appraisal, _) = self.on_own_thread(move || attestor.verdict(&evidence)).await?;
+        self.welcome(appraisal)
+    }
+
     /// Gives each source another share of cold appraisals.
     pub fn limit_sources(&self, limit: SourceLimit) {
         self.sources.limit(limit);
@@ -233,22 +250,36 @@ impl Attestor {
     /// Judges evidence on a thread of its own, once it is this one's turn.
     async fn appraise_cold(self: &Arc<Self>, evidence: &Arc<Evidence>) -> Result<Arc<Appraisal>, PeerRefused> {
         let _place = Place::take(&self.waiting).ok_or(PeerRefused::Busy)?;
-        let permit = Arc::clone(&self.cold).acquire_owned().await.map_err(|_| PeerRefused::Failed)?;
-        // Another handshake of the same peer may have been first.
-        if let Some(known) = self.cache.get(&evidence.fingerprint, (self.clock)()) {
-            return Ok(known);
-        }
         let (attestor, evidence) = (Arc::clone(self), Arc::clone(evidence));
+        self.on_own_thread(move || {
+            // Another handshake of the same peer may have been first.
+            if let Some(known) = attestor.cache.get(&evidence.fingerprint, (attestor.clock)()) {
+                return Ok(known);
+            }
+            let (appraisal, generation) = attestor.verdict(&evidence)?;
+            attestor.cache.insert(generation, &appraisal, (attestor.clock)());
+            Ok(appraisal)
+        })
+        .await
+    }
+
+    /// Runs a cold appraisal away from the threads that move bytes, when there is room for it.
+    async fn on_own_thread<T: Send + 'static>(
+        &self,
+        appraise: impl FnOnce() -> Result<T, PeerRefused> + Send + 'static,
+    ) -> Result<T, PeerRefused> {
+        let permit = Arc::clone(&self.cold).acquire_owned().await.map_err(|_| PeerRefused::Failed)?;
         let cold = tokio::task::spawn_blocking(move || {
-            let verdict = attestor.appraise_now(&evidence);
+            let verdict = appraise();
             drop(permit);
             verdict
         });
         cold.await.map_err(|_| PeerRefused::Failed)?
     }
 
-    /// Rules that change meanwhile are applied before the verdict is told: whoever asked learns of changes only from then on.
-    fn appraise_now(&self, evidence: &Evidence) -> Result<Arc<Appraisal>, PeerRefused> {
+    /// A verdict, and the generation of rules by which it was reached. Rules that change meanwhile are applied before the
+    /// verdict is told: whoever asked learns of changes only from then on.
+    fn verdict(&self, evidence: &Evidence) -> Result<(Arc<Appraisal>, u64), PeerRefused> {
         let started = Instant::now();
         loop {
             let generation = self.cache.generation();
@@ -258,9 +289,7 @@ impl Attestor {
                 continue;
             }
             metrics::histogram!("attest_appraisal_seconds").record(started.elapsed().as_secs_f64());
-            let appraisal = Arc::new(verdict?);
-            self.cache.insert(generation, &appraisal, now);
-            return Ok(appraisal);
+            return Ok((Arc::new(verdict?), generation));
         }
     }
 }

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use postern_attest_io::{AgentSettings, AttestationSettings};
 use postern_identity::{AppId, ComposeHash};
 use postern_plumbing::config::{Document, Section, Text};
-use postern_plumbing::telemetry::LogFormat;
+use postern_plumbing::telemetry::{DEFAULT_FILTER, LogFormat};
 
 /// What both modes need.
 #[derive(Clone, Debug)]
@@ -37,8 +37,10 @@ impl Common {
     /// Reads the sections; mistakes are recorded in the document.
     pub fn read(document: &mut Document) -> Option<Self> {
         let mut section = document.section("log");
-        let log =
-            Log { format: section.or("format", LogFormat::Auto), filter: section.or("filter", "info".to_owned()) };
+        let log = Log {
+            format: section.or("format", LogFormat::Auto),
+            filter: section.or("filter", DEFAULT_FILTER.to_owned()),
+        };
         let admin = admin(&mut document.section("admin"));
         let mut section = document.section("agent");
         let agent = AgentSettings::from_section(&mut section);

@@ -42,7 +42,7 @@ impl Evidence {
 
     /// Waits until the peer is no longer believed, or is no longer one of those that are `expected`; for ever where its
     /// evidence opened nothing. Each change of collateral and policy and the end of the verdict's validity lead to a new
-    /// verdict. An appraisal that cannot be made now is no refusal.
+    /// verdict. An appraisal that cannot be made now is no refusal, and the end of the certificate alone ends no session.
     pub async fn disbelieved(mut self, peer: Option<&Appraisal>, expected: &PeerPolicy) -> PeerRefused {
         let (Some(certificate), Some(peer)) = (self.certificate, peer) else { return std::future::pending().await };
         let mut valid_until = peer.valid_until;
@@ -69,7 +69,7 @@ async fn believed(
     expected: &PeerPolicy,
 ) -> Result<Arc<Appraisal>, PeerRefused> {
     loop {
-        match attestor.appraise_chain(std::slice::from_ref(certificate)).await {
+        match attestor.reappraise(certificate).await {
             Ok(peer) => return expected.check(&peer).map(|()| peer).map_err(PeerRefused::from),
             Err(PeerRefused::Busy | PeerRefused::Failed | PeerRefused::Rejected(Rejection::CollateralPending(_))) => {
                 sleep(RETRY).await

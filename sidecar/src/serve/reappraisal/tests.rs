@@ -34,7 +34,8 @@ fn attestor(now: Arc<AtomicU64>) -> Arc<Attestor> {
 
 fn shown(attestor: &Arc<Attestor>) -> Evidence {
     let cvm = Cvm::new(Arc::new(tee(Faults::default())), APP, b"{}".to_vec(), "client");
-    let request = CertificateRequest { client_auth: true, ..CertificateRequest::default() };
+    let not_after = Some(unix_now() + 86_400);
+    let request = CertificateRequest { client_auth: true, not_after, ..CertificateRequest::default() };
     let pem = cvm.certificate(&request, unix_now()).unwrap().chain.swap_remove(0);
     let certificate = Some(CertificateDer::from_pem_slice(pem.as_bytes()).unwrap());
     Evidence { certificate, ..Evidence::awaited(attestor) }
@@ -81,4 +82,23 @@ async fn who_showed_nothing_has_nothing_to_lose() {
     let evidence = Evidence::awaited(&attestor);
     attestor.replace_collateral(Collateral::default());
     assert!(timeout(WHILE, evidence.disbelieved(None, &PeerPolicy::default())).await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_outlasts_the_certificate_that_opened_it() {
+    let now = Arc::new(AtomicU64::new(unix_now()));
+    let attestor = attestor(Arc::clone(&now));
+    let evidence = shown(&attestor);
+    let mut peer = (*attestor.appraise_chain(evidence.certificate.as_slice()).await.unwrap()).clone();
+    peer.valid_until = 0;
+    now.store(certificate_end(&evidence) + 1, Ordering::Relaxed);
+    let again = attestor.appraise_chain(evidence.certificate.as_slice()).await;
+    assert!(again.is_err(), "it opens no session any more");
+    assert!(timeout(WHILE, evidence.disbelieved(Some(&peer), &PeerPolicy::default())).await.is_err());
+}
+
+/// When the shown certificate ends, which has to be before the collateral does.
+fn certificate_end(evidence: &Evidence) -> u64 {
+    let leaf = evidence.certificate.as_ref().unwrap();
+    postern_attest::certificate::evidence(leaf).unwrap().not_after
 }
