@@ -15,7 +15,7 @@ use postern_gateway_core::host::HostName;
 use postern_gateway_core::route::Domain;
 use postern_identity::AppId;
 use postern_plumbing::config::{Document, Problems, Section, Text};
-use postern_plumbing::telemetry::{DEFAULT_FILTER, LogFormat};
+use postern_plumbing::telemetry::{LogFilter, LogFormat};
 use postern_watch::WatchConfig;
 
 pub use self::tunnel::TunnelSettings;
@@ -78,7 +78,7 @@ pub struct Log {
     /// How lines look.
     pub format: LogFormat,
     /// What is logged.
-    pub filter: String,
+    pub filter: LogFilter,
 }
 
 impl Config {
@@ -182,7 +182,7 @@ fn registration_limits(section: &mut Section<'_>) -> (Duration, usize, Duration)
 }
 
 fn log(section: &mut Section<'_>) -> Log {
-    Log { format: section.or("format", LogFormat::Auto), filter: section.or("filter", DEFAULT_FILTER.to_owned()) }
+    Log { format: section.or("format", LogFormat::Auto), filter: section.or("filter", LogFilter::default()) }
 }
 
 fn positive(section: &mut Section<'_>, key: &str, default: Duration) -> Duration {

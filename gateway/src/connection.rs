@@ -155,8 +155,15 @@ async fn carry(connection: &mut Connection, upstream: &mut TunnelStream, session
 /// Tells the client, counts, and closes so that the client can read what it was told.
 async fn refuse(mut connection: Connection, refusal: Refusal, speaking: Speaking) {
     metrics::refused(refusal);
-    let client = connection.client;
-    tracing::debug!(connection = %connection.id, %client, reason = refusal.label(), "{}", refusal.public());
+    let (client, reason) = (connection.client, refusal.label());
+    if refusal == Refusal::ClientGone {
+        // Health checks connect and go.
+        tracing::debug!(connection = %connection.id, %client, reason, "{}", refusal.public());
+    } else {
+        // Who it was is nobody's business in an ordinary log.
+        tracing::info!(connection = %connection.id, reason, "connection refused: {}", refusal.public());
+        tracing::debug!(connection = %connection.id, %client, "the refused client");
+    }
     let wire = refusal.wire(speaking);
     let farewell = farewell(&mut connection.stream, &wire);
     // Whoever does not read its refusal loses it.

@@ -94,7 +94,7 @@ fn check(config: &Config) -> ExitCode {
 }
 
 fn run(config: &Config) -> ExitCode {
-    let telemetry = telemetry::init(config.log.format, &config.log.filter);
+    let telemetry = telemetry::init(config.log.format, config.log.filter.as_str());
     metrics::describe();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,

@@ -39,7 +39,7 @@ fn serve_mode(mode: &Mode) -> Result<(), u8> {
     let Some(config) = load(mode, |mode| ServeConfig::load(mode.config.as_deref()), |config| &config.common)? else {
         return Ok(());
     };
-    let metrics = telemetry::init(config.common.log.format, &config.common.log.filter);
+    let metrics = telemetry::init(config.common.log.format, config.common.log.filter.as_str());
     start::describe_metrics();
     in_operation(serve::run::run(config, metrics))
 }
@@ -48,7 +48,7 @@ fn connect_mode(mode: &Mode) -> Result<(), u8> {
     let Some(config) = load(mode, |mode| ConnectConfig::load(mode.config.as_deref()), |config| &config.common)? else {
         return Ok(());
     };
-    let metrics = telemetry::init(config.common.log.format, &config.common.log.filter);
+    let metrics = telemetry::init(config.common.log.format, config.common.log.filter.as_str());
     start::describe_metrics();
     in_operation(connect::run::run(config, metrics))
 }

@@ -16,7 +16,7 @@ const FALLBACK_FILTER: &str = "info";
 
 /// What is logged unless the configuration says otherwise. boringtun calls every unanswered handshake an error; what matters
 /// of it is in the metrics.
-pub const DEFAULT_FILTER: &str = "info,boringtun=off";
+const DEFAULT_FILTER: &str = "info,boringtun=off";
 
 /// How often samples are folded into their histograms. Until then each of them takes memory, scraped or not.
 const UPKEEP: Duration = Duration::from_secs(5);
@@ -60,6 +60,37 @@ impl FromStr for LogFormat {
             "json" => Ok(Self::Json),
             _ => Err(UnknownLogFormat),
         }
+    }
+}
+
+/// Which events are logged: a level, or levels per module, such as `info,gateway=debug`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogFilter(String);
+
+/// A text is no log filter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("expected a level, or levels per module, such as `info,gateway=debug`")]
+pub struct NotALogFilter;
+
+impl LogFilter {
+    /// The filter as it was written.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Default for LogFilter {
+    fn default() -> Self {
+        Self(DEFAULT_FILTER.to_owned())
+    }
+}
+
+impl FromStr for LogFilter {
+    type Err = NotALogFilter;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        EnvFilter::try_new(text).map(|_| Self(text.to_owned())).map_err(|_| NotALogFilter)
     }
 }
 

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use postern_attest_io::{AgentSettings, AttestationSettings};
 use postern_identity::{AppId, ComposeHash};
 use postern_plumbing::config::{Document, Section, Text};
-use postern_plumbing::telemetry::{DEFAULT_FILTER, LogFormat};
+use postern_plumbing::telemetry::{LogFilter, LogFormat};
 
 /// What both modes need.
 #[derive(Clone, Debug)]
@@ -30,17 +30,15 @@ pub struct Log {
     /// How lines look.
     pub format: LogFormat,
     /// What is logged.
-    pub filter: String,
+    pub filter: LogFilter,
 }
 
 impl Common {
     /// Reads the sections; mistakes are recorded in the document.
     pub fn read(document: &mut Document) -> Option<Self> {
         let mut section = document.section("log");
-        let log = Log {
-            format: section.or("format", LogFormat::Auto),
-            filter: section.or("filter", DEFAULT_FILTER.to_owned()),
-        };
+        let log =
+            Log { format: section.or("format", LogFormat::Auto), filter: section.or("filter", LogFilter::default()) };
         let admin = admin(&mut document.section("admin"));
         let mut section = document.section("agent");
         let agent = AgentSettings::from_section(&mut section);

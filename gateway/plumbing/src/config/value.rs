@@ -10,7 +10,7 @@ use toml::Value;
 
 use crate::net::Endpoint;
 use crate::secret::Secret;
-use crate::telemetry::LogFormat;
+use crate::telemetry::{LogFilter, LogFormat};
 
 /// A type that a key's value can be read as.
 pub trait FromValue: Sized {
@@ -158,6 +158,7 @@ parsed_texts! {
     IpAddr: "an IP address, such as \"10.0.0.1\"",
     Endpoint: "an IP address with a port, such as \"127.0.0.1:5432\", or \"unix:\" and a path",
     LogFormat: "\"auto\", \"human\" or \"json\"",
+    LogFilter: "a level, or levels per module, such as \"info,gateway=debug\"",
 }
 
 impl FromValue for bool {

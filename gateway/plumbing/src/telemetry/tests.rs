@@ -72,3 +72,11 @@ fn metrics_are_rendered_and_a_second_start_changes_nothing() {
         assert!(metrics.render().contains("telemetry_test_total{kind=\"one\"} 3"));
     }
 }
+
+#[test]
+fn a_filter_that_cannot_be_read_is_refused_and_the_default_can_be() {
+    assert!("!!=x[[".parse::<LogFilter>().is_err());
+    for text in ["debug", "info,gateway=debug", LogFilter::default().as_str()] {
+        assert_eq!(text.parse::<LogFilter>().unwrap().as_str(), text);
+    }
+}
