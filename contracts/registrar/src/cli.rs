@@ -13,7 +13,7 @@ pub(crate) use compose::{Compose, GatewayApp, hash_file};
 
 /// Deploy Postern's contracts, register apps, and say what may run.
 ///
-/// An app is a contract: its address is the app id in host names, <app-id>s.<domain>. The owner of the app allows compose
+/// An app is a contract: its address is the app id in host names, `<app-id>s.<domain>`. The owner of the app allows compose
 /// hashes, each the SHA-256 of the raw bytes of an app-compose.json, and devices; the owner of the KMS contract allows OS
 /// images. A CVM whose app, compose, device and image are all allowed is admitted by gateways within seconds of the
 /// block, and one that is no longer allowed is cut off within a second.
@@ -73,27 +73,27 @@ pub(crate) struct Options {
     #[arg(long, global = true)]
     pub(crate) json: bool,
 
-    /// The JSON-RPC endpoint [rpc_url].
+    /// The JSON-RPC endpoint (key rpc_url).
     #[arg(long = "rpc", visible_alias = "rpc-url", global = true, value_name = "URL")]
     pub(crate) rpc_url: Option<Url>,
 
-    /// The number that the chain must have [chain_id].
+    /// The number that the chain must have (key chain_id).
     #[arg(long, global = true, value_name = "NUMBER")]
     pub(crate) chain_id: Option<u64>,
 
-    /// The KMS contract [kms_contract].
+    /// The KMS contract (key kms_contract).
     #[arg(long, global = true, value_name = "ADDRESS")]
     pub(crate) kms: Option<Address>,
 
-    /// The file with the key that signs [key_file].
+    /// The file with the key that signs (key key_file).
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) key_file: Option<PathBuf>,
 
-    /// How many blocks deep a transaction must be, its own included [confirmations].
+    /// How many blocks deep a transaction must be, its own included (key confirmations).
     #[arg(long, global = true, value_name = "BLOCKS", value_parser = clap::value_parser!(u64).range(1..=1000))]
     pub(crate) wait: Option<u64>,
 
-    /// The block from which logs are read [logs.from_block].
+    /// The block from which logs are read (key logs.from_block).
     #[arg(long, global = true, value_name = "NUMBER")]
     pub(crate) from_block: Option<u64>,
 }
