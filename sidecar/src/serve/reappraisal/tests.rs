@@ -92,9 +92,10 @@ async fn a_session_outlasts_the_certificate_that_opened_it() {
     let mut peer = (*attestor.appraise_chain(evidence.certificate.as_slice()).await.unwrap()).clone();
     peer.valid_until = 0;
     now.store(certificate_end(&evidence) + 1, Ordering::Relaxed);
-    let again = attestor.appraise_chain(evidence.certificate.as_slice()).await;
-    assert!(again.is_err(), "it opens no session any more");
+    let leaf = evidence.certificate.clone();
+    assert!(attestor.appraise_chain(leaf.as_slice()).await.is_err(), "it opens no session any more");
     assert!(timeout(WHILE, evidence.disbelieved(Some(&peer), &PeerPolicy::default())).await.is_err());
+    assert!(attestor.appraise_chain(leaf.as_slice()).await.is_err(), "nor does what the old session was granted");
 }
 
 /// When the shown certificate ends, which has to be before the collateral does.
