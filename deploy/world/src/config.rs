@@ -70,6 +70,7 @@ address = "{registration}"
 app_id = "{gateway}"
 
 [wireguard]
+datapath = "netstack"
 listen = "127.0.0.1:0"
 "#,
             socket_folder = self.socket_folder.display(),

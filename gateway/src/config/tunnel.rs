@@ -35,14 +35,7 @@ pub(super) fn tunnel(section: &mut Section<'_>) -> Option<TunnelSettings> {
     if !(least..=9_216).contains(&mtu) {
         section.problem("mtu", format!("expected {least} to 9216"));
     }
-    let datapath = match section.or("datapath", "auto".to_owned()).as_str() {
-        "auto" => Datapath::Auto,
-        "netstack" => Datapath::Netstack,
-        _ => {
-            section.problem("datapath", "expected \"auto\" or \"netstack\"");
-            Datapath::Auto
-        }
-    };
+    let datapath = section.or("datapath", Text(Datapath::Auto)).into_inner();
     let listen = section.or("listen", SocketAddr::from(([0, 0, 0, 0], 51820)));
     let endpoint = section.required::<SocketAddr>("endpoint");
     if endpoint.is_some_and(|endpoint| endpoint.ip().is_unspecified()) {

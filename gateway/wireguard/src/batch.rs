@@ -2,6 +2,9 @@
 
 use std::ops::Range;
 
+/// As much as one system call carries: 64 packets, and no more than 62 KiB before encryption.
+const FULL: (usize, usize) = (64, 62 * 1024);
+
 /// Packets in the order in which they were added. Clearing it keeps the memory.
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
@@ -26,6 +29,11 @@ impl Batch {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.ends.is_empty()
+    }
+
+    /// Whether the packets are to be sent before another one of `mtu` bytes is added.
+    pub(crate) fn is_full(&self, mtu: u16) -> bool {
+        self.len() >= FULL.0 || self.size() + usize::from(mtu) > FULL.1
     }
 
     /// How many packets there are.

@@ -1,6 +1,8 @@
 //! What a tunnel is told, and what it tells about its peers.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -26,12 +28,43 @@ pub struct TunnelConfig {
 /// How inner packets become connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Datapath {
-    /// The best one that can be had here. At present that is always [`Datapath::Netstack`].
+    /// [`Datapath::Tun`] where this process may have an interface, and [`Datapath::Netstack`] elsewhere.
     #[default]
     Auto,
+    /// A network interface, with TCP in the kernel. Needs Linux and CAP_NET_ADMIN, and no two ends of tunnels to each other
+    /// on one machine: the kernel delivers between its own addresses without asking any tunnel.
+    Tun,
     /// TCP in this process. Needs no privileges.
     Netstack,
 }
+
+impl fmt::Display for Datapath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::Tun => "tun",
+            Self::Netstack => "netstack",
+        })
+    }
+}
+
+impl FromStr for Datapath {
+    type Err = UnknownDatapath;
+
+    fn from_str(text: &str) -> Result<Self, UnknownDatapath> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "tun" => Ok(Self::Tun),
+            "netstack" => Ok(Self::Netstack),
+            _ => Err(UnknownDatapath),
+        }
+    }
+}
+
+/// A text that names no [`Datapath`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("expected \"auto\", \"tun\" or \"netstack\"")]
+pub struct UnknownDatapath;
 
 /// The timing of inner TCP connections, and how many there may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

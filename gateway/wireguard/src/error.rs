@@ -14,6 +14,15 @@ pub enum TunnelError {
         /// What the system said.
         source: io::Error,
     },
+    /// The network interface could not be had.
+    #[error("cannot have a network interface for the tunnel: {0}")]
+    Interface(#[source] io::Error),
+    /// A thread could not be started.
+    #[error("cannot start a thread for the tunnel: {0}")]
+    Thread(#[source] io::Error),
+    /// The datapath does not exist on this system.
+    #[error("the datapath \"tun\" needs Linux")]
+    NeedsLinux,
     /// The inner address cannot be an end of a connection.
     #[error("the inner address must be a unicast address")]
     Address,
@@ -81,4 +90,7 @@ pub enum ListenError {
     /// The tunnel has stopped.
     #[error("the tunnel has stopped")]
     Stopped,
+    /// The system does not let us.
+    #[error("cannot listen in the tunnel: {0}")]
+    System(io::ErrorKind),
 }

@@ -9,6 +9,7 @@ mod peers;
 mod session;
 mod table;
 mod udp;
+mod work;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, RwLock};
@@ -27,10 +28,9 @@ use crate::meters::Meters;
 
 pub(crate) use self::session::OVERHEAD;
 pub(crate) use self::table::Peer;
-pub(crate) use self::udp::LARGEST;
 
 /// How often [`Link::tick`] wants to be called.
-pub(crate) const TICK: Duration = Duration::from_millis(250);
+const TICK: Duration = Duration::from_millis(250);
 
 /// Handshake messages a second above which their senders have to show that they own their address (WireGuard paper,
 /// section 5.3). A handshake costs some 150 microseconds.
@@ -78,7 +78,7 @@ impl Inbound {
 }
 
 impl Link {
-    /// Binds the socket. Must be called within a runtime.
+    /// Binds the socket. Must be called within the runtime that reads it.
     pub(crate) fn bind(private: PrivateKey, listen: SocketAddr) -> std::io::Result<Self> {
         let (secret, key) = (private.to_x25519(), private.public());
         Ok(Self {
@@ -103,12 +103,12 @@ impl Link {
     }
 
     /// Waits until there is something to [`Link::receive`].
-    pub(crate) async fn readable(&self) -> std::io::Result<()> {
+    async fn readable(&self) -> std::io::Result<()> {
         self.udp.readable().await
     }
 
     /// Waits until datagrams had to wait for the socket and are gone.
-    pub(crate) async fn drain(&self) -> std::io::Result<()> {
+    async fn drain(&self) -> std::io::Result<()> {
         self.udp.drain().await
     }
 
@@ -117,8 +117,13 @@ impl Link {
         self.udp.is_congested()
     }
 
+    /// Waits until more may be made for the socket.
+    pub(crate) async fn uncongested(&self) {
+        self.udp.uncongested().await;
+    }
+
     /// Receives what is there, answers what the protocol asks for, and adds the packets to `inbound`.
-    pub(crate) fn receive(&self, buffer: &mut [u8], inbound: &mut Inbound, now: Instant) -> std::io::Result<()> {
+    fn receive(&self, buffer: &mut [u8], inbound: &mut Inbound, now: Instant) -> std::io::Result<()> {
         let received = self.udp.try_receive(buffer)?;
         let datagrams = buffer.get(..received.len).unwrap_or_default();
         self.meters.received_bytes.increment(received.len as u64);
@@ -153,7 +158,7 @@ impl Link {
     }
 
     /// Drives the timers of every session.
-    pub(crate) fn tick(&self, now: Instant) {
+    fn tick(&self, now: Instant) {
         self.limiter.reset_count();
         let peers: Vec<_> = read(&self.table).peers().map(Arc::clone).collect();
         let mut out = Batch::default();

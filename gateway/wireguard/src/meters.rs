@@ -2,6 +2,8 @@
 
 use metrics::{Counter, Gauge, counter, gauge};
 
+use crate::error::ConnectError;
+
 /// Handles that are looked up once, as some are touched for every batch of packets.
 pub(crate) struct Meters {
     pub(crate) received_bytes: Counter,
@@ -31,6 +33,19 @@ impl Meters {
     /// Counts packets that went nowhere, and why.
     pub(crate) fn dropped(&self, reason: &'static str, packets: usize) {
         counter!("postern_tunnel_dropped_packets_total", "reason" => reason).increment(packets as u64);
+    }
+
+    /// Counts a connection that this end wanted.
+    pub(crate) fn connected<T>(&self, outcome: &Result<T, ConnectError>) {
+        let label = match outcome {
+            Ok(_) => "open",
+            Err(ConnectError::Refused) => "refused",
+            Err(ConnectError::TimedOut) => "timed_out",
+            Err(ConnectError::Exhausted) => "exhausted",
+            Err(ConnectError::Address | ConnectError::NoRoute | ConnectError::NoEndpoint) => "unreachable",
+            Err(ConnectError::Removed) => "removed",
+        };
+        self.connection("out", label);
     }
 
     /// Counts a connection that was made, or was not, and by which side.

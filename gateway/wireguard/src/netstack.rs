@@ -16,7 +16,7 @@ mod dial;
 mod flow;
 mod listener;
 mod ports;
-mod segment;
+
 mod sequence;
 mod stream;
 mod table;

@@ -9,7 +9,7 @@ use postern_identity::AppId;
 use postern_pgwire::roles::{RoleMap, RoleMapError};
 use postern_plumbing::config::{Document, Problems, Section, Text};
 use postern_watch::WatchConfig;
-use postern_wireguard::DEFAULT_MTU;
+use postern_wireguard::{DEFAULT_MTU, Datapath};
 use url::Url;
 
 use super::common::{Common, peers};
@@ -73,6 +73,8 @@ pub struct WireGuardConfig {
     pub mtu: u16,
     /// The port inside the tunnel on which sessions arrive.
     pub port: u16,
+    /// How packets become connections.
+    pub datapath: Datapath,
     /// Whether the key is drawn anew at each start instead of derived.
     pub random_key: bool,
 }
@@ -221,7 +223,8 @@ fn wireguard(section: &mut Section<'_>, gateways: &[Gateway]) -> WireGuardConfig
             false
         }
     };
-    WireGuardConfig { listen, mtu, port, random_key }
+    let datapath = section.or("datapath", Text(Datapath::Auto)).into_inner();
+    WireGuardConfig { listen, mtu, port, datapath, random_key }
 }
 
 fn limits(section: &mut Section<'_>, require_alpn: bool) -> (Limits, Duration) {

@@ -174,6 +174,7 @@ pub(super) fn links(
                 listen: config.wireguard.listen,
                 mtu: config.wireguard.mtu,
                 port: config.wireguard.port,
+                datapath: config.wireguard.datapath,
             },
             sink: Sink {
                 server: Arc::clone(server),

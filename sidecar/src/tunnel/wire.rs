@@ -31,6 +31,8 @@ pub struct WireGuard {
     pub mtu: u16,
     /// The port inside the tunnel on which sessions arrive.
     pub port: u16,
+    /// How packets become connections.
+    pub datapath: Datapath,
 }
 
 /// Why the tunnel could not be set up.
@@ -85,7 +87,7 @@ impl Wire {
             address: response.wg.client_ip,
             mtu: config.mtu,
         };
-        let tunnel = Tunnel::start(tunnel, Datapath::Auto, &sink.maintenance).await?;
+        let tunnel = Tunnel::start(tunnel, config.datapath, &sink.maintenance).await?;
         let listener = tunnel.listen(config.port)?;
         let Sink { server, sessions, shutdown, .. } = sink.clone();
         let listening = Task::spawn("tunnel listener", accept::tunnel(server, listener, slot, sessions, shutdown));

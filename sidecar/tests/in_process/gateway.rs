@@ -66,7 +66,7 @@ impl Gateway {
             address: INSIDE,
             mtu: 1_420,
         };
-        let tunnel = Tunnel::start(config, Datapath::Auto, &Tasks::new()).await.unwrap();
+        let tunnel = Tunnel::start(config, Datapath::Netstack, &Tasks::new()).await.unwrap();
         let (registrations, counted) = watch::channel(0);
         let state = Arc::new(State {
             acceptor: Acceptor::new(keeper, attestor(), &[], ClientRule::Required),

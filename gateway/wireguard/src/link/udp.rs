@@ -11,6 +11,7 @@ mod system;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
@@ -49,6 +50,8 @@ pub(crate) struct Udp {
     /// Whether there is a backlog; it goes first.
     backlogged: AtomicBool,
     wake: Notify,
+    /// Woken when there is room for more.
+    room: Notify,
 }
 
 impl Udp {
@@ -65,6 +68,7 @@ impl Udp {
             backlog: Mutex::default(),
             backlogged: AtomicBool::new(false),
             wake: Notify::new(),
+            room: Notify::new(),
         })
     }
 
@@ -115,6 +119,18 @@ impl Udp {
         self.backlogged.load(Ordering::Acquire) && lock(&self.backlog).is_high()
     }
 
+    /// Waits until so little waits for the socket that more may be made for it.
+    pub(crate) async fn uncongested(&self) {
+        loop {
+            let mut room = pin!(self.room.notified());
+            room.as_mut().enable();
+            if !self.is_congested() {
+                return;
+            }
+            room.await;
+        }
+    }
+
     /// Waits for a backlog and sends it; returns when it is gone.
     pub(crate) async fn drain(&self) -> io::Result<()> {
         self.wake.notified().await;
@@ -123,11 +139,17 @@ impl Udp {
             let mut backlog = lock(&self.backlog);
             let Some((to, run)) = backlog.first() else {
                 self.backlogged.store(false, Ordering::Release);
+                self.room.notify_waiters();
                 return Ok(());
             };
             match self.transmit(to, &run) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Ok(()) | Err(_) => backlog.forget_first(),
+                Ok(()) | Err(_) => {
+                    backlog.forget_first();
+                    if !backlog.is_high() {
+                        self.room.notify_waiters();
+                    }
+                }
             }
         }
     }

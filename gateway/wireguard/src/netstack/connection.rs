@@ -138,7 +138,7 @@ impl Connection {
             self.cut(Ending::TimedOut);
         }
         loop {
-            if Wire::is_full(out, self.terms.mtu) {
+            if out.is_full(self.terms.mtu) {
                 return true;
             }
             let (before, count) = (self.tcp().state(), out.len());

@@ -8,12 +8,12 @@ use smoltcp::iface::SocketSet;
 use super::Netstack;
 use super::connection::Connection;
 use super::flow::{Flow, FlowKey};
-use super::segment::Segment;
 use super::table::Found;
 use super::wire::Wire;
 use crate::batch::Batch;
 use crate::link::{self, Inbound};
 use crate::lock::lock;
+use crate::segment::Segment;
 
 impl Netstack {
     /// Works packets off, each with its connection.

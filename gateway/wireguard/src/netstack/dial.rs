@@ -22,15 +22,7 @@ impl Netstack {
         deadline: Duration,
     ) -> Result<Stream, ConnectError> {
         let outcome = self.try_connect(remote, deadline).await;
-        let label = match &outcome {
-            Ok(_) => "open",
-            Err(ConnectError::Refused) => "refused",
-            Err(ConnectError::TimedOut) => "timed_out",
-            Err(ConnectError::Exhausted) => "exhausted",
-            Err(ConnectError::Address | ConnectError::NoRoute | ConnectError::NoEndpoint) => "unreachable",
-            Err(ConnectError::Removed) => "removed",
-        };
-        self.link.meters.connection("out", label);
+        self.link.meters.connected(&outcome);
         outcome
     }
 

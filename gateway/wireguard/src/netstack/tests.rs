@@ -63,8 +63,8 @@ async fn a_connection_that_a_panic_broke_ends_and_the_others_go_on() {
 async fn a_panic_stays_with_what_caused_it() {
     let stack = stack(1);
     let went_on = AtomicBool::new(false);
-    assert!(stack.contain(|| panic!("a packet that smoltcp does not like")).is_none());
-    assert_eq!(stack.contain(|| went_on.store(true, Ordering::Relaxed)), Some(()));
+    assert!(stack.link.contain(|| panic!("a packet that smoltcp does not like")).is_none());
+    assert_eq!(stack.link.contain(|| went_on.store(true, Ordering::Relaxed)), Some(()));
     assert!(went_on.into_inner());
 }
 
@@ -90,7 +90,7 @@ async fn a_connection_at_rest_answers_the_far_end_s_fin_again_and_nothing_else()
     let arrives = |control, ack, peer: &Arc<link::Peer>| {
         let before = sent();
         let mut inbound = Inbound::default();
-        inbound.push(peer, &segment::tests::packet(to, near.local_addr(), control, ack));
+        inbound.push(peer, &crate::segment::tests::packet(to, near.local_addr(), control, ack));
         client.deliver(&inbound, clock::now());
         sent() - before
     };
@@ -113,7 +113,7 @@ async fn a_packet_of_another_peer_does_not_reach_a_connection() {
     let challenged = |peer: &Arc<link::Peer>| {
         let before = sent();
         let mut inbound = Inbound::default();
-        inbound.push(peer, &segment::tests::packet(to, near.local_addr(), TcpControl::Syn, true));
+        inbound.push(peer, &crate::segment::tests::packet(to, near.local_addr(), TcpControl::Syn, true));
         client.deliver(&inbound, clock::now());
         sent() > before
     };

@@ -5,22 +5,11 @@ use smoltcp::time::Instant;
 
 use crate::batch::Batch;
 
-/// A batch is as much as one system call carries: 64 packets, and no more than 62 KiB before encryption.
-const MOST_PACKETS: usize = 64;
-const MOST_BYTES: usize = 62 * 1024;
-
 /// One look at the device.
 pub(super) struct Wire<'a> {
     pub(super) mtu: u16,
     pub(super) inbound: Option<&'a [u8]>,
     pub(super) outbound: &'a mut Batch,
-}
-
-impl Wire<'_> {
-    /// Whether the batch is to be sent before more is put into it.
-    pub(super) fn is_full(outbound: &Batch, mtu: u16) -> bool {
-        outbound.len() >= MOST_PACKETS || outbound.size() + usize::from(mtu) > MOST_BYTES
-    }
 }
 
 impl Device for Wire<'_> {
@@ -40,7 +29,7 @@ impl Device for Wire<'_> {
     }
 
     fn transmit(&mut self, _now: Instant) -> Option<Outbound<'_>> {
-        (!Self::is_full(self.outbound, self.mtu)).then_some(Outbound(self.outbound))
+        (!self.outbound.is_full(self.mtu)).then_some(Outbound(self.outbound))
     }
 
     fn capabilities(&self) -> DeviceCapabilities {

@@ -39,7 +39,7 @@ impl End {
     pub(crate) async fn start(&self) -> Tunnel {
         let config =
             TunnelConfig { private_key: self.key.clone(), listen: self.listen, address: self.address, mtu: self.mtu };
-        Tunnel::start_with(config, Datapath::Auto, self.tcp, &Tasks::new()).await.unwrap()
+        Tunnel::start_with(config, Datapath::Netstack, self.tcp, &Tasks::new()).await.unwrap()
     }
 }
 

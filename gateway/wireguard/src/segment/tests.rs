@@ -5,12 +5,7 @@ use smoltcp::wire::{IpRepr, TcpControl, TcpRepr, TcpSeqNumber};
 use super::*;
 
 /// A segment with right checksums.
-pub(in crate::netstack) fn packet(
-    source: SocketAddr,
-    destination: SocketAddr,
-    control: TcpControl,
-    ack: bool,
-) -> Vec<u8> {
+pub(crate) fn packet(source: SocketAddr, destination: SocketAddr, control: TcpControl, ack: bool) -> Vec<u8> {
     let tcp = TcpRepr {
         src_port: source.port(),
         dst_port: destination.port(),
@@ -50,7 +45,7 @@ fn both_families_and_the_flags_are_read() {
             (TcpControl::None, true, false, false, false),
         ] {
             let segment = Segment::parse(&packet(source, destination, control, ack)).unwrap();
-            let expected = Segment { source, destination, opens, closes, resets };
+            let expected = Segment { source, destination, opens, closes, asks: true, resets };
             assert_eq!(segment, expected);
         }
     }

@@ -6,19 +6,21 @@ use smoltcp::wire::{IpProtocol, Ipv4Packet, Ipv6Packet, TcpPacket};
 
 /// The ends of a TCP segment, and the flags that start and end a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Segment {
-    pub(super) source: SocketAddr,
-    pub(super) destination: SocketAddr,
+pub(crate) struct Segment {
+    pub(crate) source: SocketAddr,
+    pub(crate) destination: SocketAddr,
     /// SYN without ACK: the wish for a new connection.
-    pub(super) opens: bool,
-    pub(super) closes: bool,
-    pub(super) resets: bool,
+    pub(crate) opens: bool,
+    pub(crate) closes: bool,
+    /// Whether the far end owes an answer to it: it carries data, or opens or closes.
+    pub(crate) asks: bool,
+    pub(crate) resets: bool,
 }
 
 impl Segment {
     /// Reads the headers of a packet; none when it is not a whole TCP segment over IPv4 or IPv6. Fragments and IPv6
     /// extension headers are not: inside a tunnel with an MTU of its own nobody has a reason to send them.
-    pub(super) fn parse(packet: &[u8]) -> Option<Self> {
+    pub(crate) fn parse(packet: &[u8]) -> Option<Self> {
         match packet.first()? >> 4 {
             4 => {
                 let ip = Ipv4Packet::new_checked(packet).ok()?;
@@ -41,10 +43,11 @@ impl Segment {
             destination: SocketAddr::new(destination, tcp.dst_port()),
             opens: tcp.syn() && !tcp.ack() && !tcp.rst() && !tcp.fin(),
             closes: tcp.fin(),
+            asks: tcp.syn() || tcp.fin() || !tcp.payload().is_empty(),
             resets: tcp.rst(),
         })
     }
 }
 
 #[cfg(test)]
-pub(super) mod tests;
+pub(crate) mod tests;

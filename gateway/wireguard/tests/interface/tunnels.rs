@@ -1,0 +1,261 @@
+//! What a caller sees of connections whose TCP is the kernel's.
+
+use std::io::ErrorKind;
+
+use postern_plumbing::tasks::Tasks;
+use postern_wireguard::{ConnectError, Datapath, Tunnel, TunnelStream};
+use sha2::{Digest as _, Sha256};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use crate::namespaces::{LONG, Machine, PORT, Pair, isolated, machines};
+
+const TUN: [Datapath; 2] = [Datapath::Tun, Datapath::Tun];
+
+/// Answers every connection to [`PORT`] with what it sends.
+fn echo(machine: &Machine, tunnel: &Tunnel) {
+    let tunnel = tunnel.clone();
+    let listening = machine.run(async move { tunnel.listen(PORT).unwrap() }).wait();
+    machine.run(async move {
+        let connections = Tasks::new();
+        loop {
+            let (stream, _) = listening.accept().await;
+            connections.spawn("echo", async move {
+                let (mut read, mut write) = tokio::io::split(stream);
+                if tokio::io::copy(&mut read, &mut write).await.is_ok() {
+                    // The client may be gone by now.
+                    drop(write.shutdown().await);
+                }
+            });
+        }
+    });
+}
+
+/// A connection of the pair, each end to be used on its own machine.
+fn connection(pair: &Pair) -> (TunnelStream, TunnelStream) {
+    let (server, client, to) = (pair.server.clone(), pair.client.clone(), pair.at());
+    let listener = pair.far.run(async move { server.listen(PORT).unwrap() }).wait();
+    let far = pair.far.run(async move { listener.accept().await.0 });
+    let near = pair.near.run(async move { client.connect(to, LONG).await.unwrap() }).wait();
+    let far = far.wait();
+    assert_eq!((near.peer_addr(), far.peer_addr()), (far.local_addr(), near.local_addr()));
+    assert_eq!((near.peer_key(), far.peer_key()), (pair.server.public_key(), pair.client.public_key()));
+    (near, far)
+}
+
+async fn digest(mut from: impl AsyncRead + Unpin) -> Vec<u8> {
+    let (mut buffer, mut hash) = (vec![0; 64 * 1024], Sha256::new());
+    loop {
+        match from.read(&mut buffer).await.unwrap() {
+            0 => return hash.finalize().to_vec(),
+            count => hash.update(&buffer[..count]),
+        }
+    }
+}
+
+/// Sends some megabytes there and back, and says whether they are the same.
+async fn round_trip(client: Tunnel, to: std::net::SocketAddr, megabytes: usize) -> bool {
+    let stream = client.connect(to, LONG).await.unwrap();
+    let (read, mut write) = tokio::io::split(stream);
+    let send = async move {
+        // Of a length that no segment has.
+        let block: Vec<u8> = (0..1_000_003_u32).map(|n| n.wrapping_mul(2_654_435_761).to_be_bytes()[0]).collect();
+        let mut hash = Sha256::new();
+        for _ in 0..megabytes {
+            write.write_all(&block).await.unwrap();
+            hash.update(&block);
+        }
+        write.shutdown().await.unwrap();
+        hash.finalize().to_vec()
+    };
+    let (sent, received) = tokio::join!(send, digest(read));
+    sent == received
+}
+
+fn bytes_come_back_unchanged(pair: Pair) {
+    echo(&pair.far, &pair.server);
+    let (client, to) = (pair.client.clone(), pair.at());
+    assert!(pair.near.run(round_trip(client, to, 30)).wait());
+    let client = pair.client.clone();
+    let many = pair.near.run(async move {
+        let talks = (0..16).map(|_| round_trip(client.clone(), to, 2));
+        futures_util::future::join_all(talks).await.into_iter().all(|same| same)
+    });
+    assert!(many.wait());
+}
+
+#[test]
+fn bytes_come_back_unchanged_through_two_interfaces() {
+    isolated("tunnels::bytes_come_back_unchanged_through_two_interfaces", &[], || {
+        let pair = Pair::new(TUN);
+        assert_eq!((pair.client.datapath(), pair.server.datapath()), (Datapath::Tun, Datapath::Tun));
+        bytes_come_back_unchanged(pair);
+    });
+}
+
+/// Mean bytes of what the kernel took from us and gave to us at a time, on the machine's interface.
+fn mean_sizes(machine: &Machine) -> (u64, u64) {
+    let read = machine.run(async { std::fs::read_to_string("/proc/thread-self/net/dev").unwrap() }).wait();
+    let line = read.lines().find_map(|line| line.trim().strip_prefix("postern0:")).unwrap();
+    let numbers: Vec<u64> = line.split_whitespace().map(|number| number.parse().unwrap()).collect();
+    (numbers[0] / numbers[1], numbers[8] / numbers[9])
+}
+
+#[test]
+fn the_kernel_gives_and_takes_many_segments_at_a_time() {
+    isolated("tunnels::the_kernel_gives_and_takes_many_segments_at_a_time", &[], || {
+        let pair = Pair::new(TUN);
+        let (near, far) = connection(&pair);
+        let received = pair.far.run(digest(far));
+        let sent = pair.near.run(async move {
+            let mut near = near;
+            for _ in 0..400 {
+                near.write_all(&[7; 64 * 1024]).await.unwrap();
+            }
+            near.shutdown().await.unwrap();
+        });
+        sent.wait();
+        received.wait();
+        let (_, given) = mean_sizes(&pair.near);
+        let (taken, _) = mean_sizes(&pair.far);
+        let several = 4 * u64::from(postern_wireguard::DEFAULT_MTU);
+        assert!(given > several && taken > several, "{given} bytes a read, {taken} bytes a write");
+    });
+}
+
+#[test]
+fn inner_addresses_may_be_ipv6() {
+    isolated("tunnels::inner_addresses_may_be_ipv6", &[], || {
+        bytes_come_back_unchanged(Pair::with_addresses(TUN, ["fd00::1", "fd00::2"]));
+    });
+}
+
+#[test]
+fn an_interface_and_a_netstack_understand_each_other() {
+    isolated("tunnels::an_interface_and_a_netstack_understand_each_other", &[], || {
+        bytes_come_back_unchanged(Pair::new([Datapath::Netstack, Datapath::Tun]));
+    });
+}
+
+#[test]
+fn either_end_may_shut_down_first_and_read_on() {
+    isolated("tunnels::either_end_may_shut_down_first_and_read_on", &[], || {
+        let pair = Pair::new(TUN);
+        let (mut near, mut far) = connection(&pair);
+        let near = pair.near.run(async move {
+            near.write_all(b"that is all").await.unwrap();
+            near.shutdown().await.unwrap();
+            assert_eq!(near.write(b"x").await.unwrap_err().kind(), ErrorKind::BrokenPipe);
+            digest(near).await
+        });
+        let far = pair.far.run(async move {
+            let mut got = Vec::new();
+            far.read_to_end(&mut got).await.unwrap();
+            assert_eq!(got, b"that is all");
+            far.write_all(&[3; 200_000]).await.unwrap();
+            far.shutdown().await.unwrap();
+        });
+        far.wait();
+        assert_eq!(near.wait(), Sha256::digest([3; 200_000]).to_vec());
+    });
+}
+
+#[test]
+fn a_stream_that_is_dropped_is_reset_and_not_ended() {
+    isolated("tunnels::a_stream_that_is_dropped_is_reset_and_not_ended", &[], || {
+        let pair = Pair::new(TUN);
+        let (near, mut far) = connection(&pair);
+        drop(near);
+        let read = pair.far.run(async move { far.read(&mut [0; 1]).await });
+        assert_eq!(read.wait().unwrap_err().kind(), ErrorKind::ConnectionReset);
+    });
+}
+
+#[test]
+fn a_port_that_nobody_listens_on_refuses_and_an_address_of_nobody_has_no_route() {
+    isolated("tunnels::a_port_that_nobody_listens_on_refuses_and_an_address_of_nobody_has_no_route", &[], || {
+        let pair = Pair::new(TUN);
+        let (client, to) = (pair.client.clone(), pair.at());
+        let refused = pair.near.run(async move { client.connect(to, LONG).await.err() });
+        assert_eq!(refused.wait(), Some(ConnectError::Refused));
+        let client = pair.client.clone();
+        let lost = pair.near.run(async move { client.connect("10.7.0.3:5433".parse().unwrap(), LONG).await.err() });
+        assert_eq!(lost.wait(), Some(ConnectError::NoRoute));
+    });
+}
+
+#[test]
+fn removing_a_peer_cuts_its_connections_at_both_ends() {
+    isolated("tunnels::removing_a_peer_cuts_its_connections_at_both_ends", &[], || {
+        let pair = Pair::new(TUN);
+        let (mut near, mut far) = connection(&pair);
+        let near = pair.near.run(async move {
+            let error = near.read(&mut [0; 1]).await.unwrap_err().kind();
+            (error, near.write(b"x").await.unwrap_err().kind())
+        });
+        let far = pair.far.run(async move { far.read(&mut [0; 1]).await.unwrap_err().kind() });
+        assert!(pair.client.remove_peer(&pair.server.public_key()));
+        assert_eq!(near.wait(), (ErrorKind::ConnectionAborted, ErrorKind::ConnectionAborted));
+        assert_eq!(far.wait(), ErrorKind::ConnectionReset, "the far end is told");
+
+        let (client, to) = (pair.client.clone(), pair.at());
+        let gone = pair.near.run(async move { client.connect(to, LONG).await.err() });
+        assert_eq!(gone.wait(), Some(ConnectError::NoRoute));
+        pair.introduce();
+        echo(&pair.far, &pair.server);
+        assert!(pair.near.run(round_trip(pair.client.clone(), to, 1)).wait(), "a peer can come back");
+    });
+}
+
+#[test]
+fn stopping_a_tunnel_fails_its_streams_and_takes_its_interface_away() {
+    isolated("tunnels::stopping_a_tunnel_fails_its_streams_and_takes_its_interface_away", &[], || {
+        let pair = Pair::new(TUN);
+        let (mut near, _far) = connection(&pair);
+        pair.client.stop();
+        let read = pair.near.run(async move { near.read(&mut [0; 1]).await.unwrap_err().kind() });
+        assert_eq!(read.wait(), ErrorKind::ConnectionAborted);
+        let Pair { client, near, .. } = pair;
+        let (address, gone) = (client.address(), near.run(async move { drop(client) }));
+        gone.wait();
+        // The threads need a moment to let go of it. An address that is nobody's cannot be bound.
+        let left = near.run(async move {
+            while tokio::net::TcpListener::bind((address, 0)).await.is_ok() {
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            }
+        });
+        left.wait();
+    });
+}
+
+#[test]
+fn what_arrives_outside_the_tunnel_reaches_no_port_in_it() {
+    isolated("tunnels::what_arrives_outside_the_tunnel_reaches_no_port_in_it", &[], || {
+        let (near, far) = machines();
+        let server = far.tunnel("10.7.0.2".parse().unwrap(), Datapath::Tun);
+        echo(&far, &server);
+        near.ip("route add 10.7.0.2 via 192.0.2.2");
+        let connected = near.run(async { TcpStream::connect("10.7.0.2:5433").await.map(drop).map_err(|e| e.kind()) });
+        assert_eq!(connected.wait(), Err(ErrorKind::ConnectionRefused));
+    });
+}
+
+#[test]
+fn without_the_privilege_there_is_no_interface_and_auto_does_without() {
+    let powerless = ["setpriv", "--bounding-set=-net_admin"];
+    isolated("tunnels::without_the_privilege_there_is_no_interface_and_auto_does_without", &powerless, || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let config = || postern_wireguard::TunnelConfig {
+                private_key: postern_wireguard::PrivateKey::generate(),
+                listen: "127.0.0.1:0".parse().unwrap(),
+                address: "10.7.0.1".parse().unwrap(),
+                mtu: 1420,
+            };
+            let refused = Tunnel::start(config(), Datapath::Tun, &Tasks::new()).await.unwrap_err();
+            assert!(refused.to_string().starts_with("cannot have a network interface"), "{refused}");
+            let tunnel = Tunnel::start(config(), Datapath::Auto, &Tasks::new()).await.unwrap();
+            assert_eq!(tunnel.datapath(), Datapath::Netstack);
+        });
+    });
+}
