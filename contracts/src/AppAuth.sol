@@ -3,13 +3,14 @@ pragma solidity 0.8.37;
 
 import {Governed} from "./Governed.sol";
 import {IAppAuthBasicManagement} from "./IAppAuthBasicManagement.sol";
+import {IAppAuthBatches} from "./IAppAuthBatches.sol";
 
 /// @title One application's allowlist
 /// @notice Which compose files may run as this application, and on which machines. The application's id is the address
 /// of this contract's proxy.
 /// @dev ABI and storage layout are those of dstack's application contract. The operating system image and the
-/// registration are KmsAuth's concern: ask there for the whole verdict.
-contract AppAuth is Governed, IAppAuthBasicManagement {
+/// registration are KmsAuth's concern: ask there for the whole verdict. Beyond dstack's, there are batches and a pause.
+contract AppAuth is Governed, IAppAuthBasicManagement, IAppAuthBatches {
     /// @notice The compose hashes that may run.
     mapping(bytes32 composeHash => bool allowed) public allowedComposeHashes;
 
@@ -75,28 +76,50 @@ contract AppAuth is Governed, IAppAuthBasicManagement {
 
     /// @inheritdoc IAppAuthBasicManagement
     function addComposeHash(bytes32 composeHash) external onlyOwner {
-        require(composeHash != bytes32(0), "invalid compose hash");
         _addComposeHash(composeHash);
+    }
+
+    /// @inheritdoc IAppAuthBatches
+    function addComposeHashes(bytes32[] calldata composeHashes) external onlyOwner {
+        for (uint256 i = 0; i < composeHashes.length; i++) {
+            _addComposeHash(composeHashes[i]);
+        }
     }
 
     /// @inheritdoc IAppAuthBasicManagement
     function removeComposeHash(bytes32 composeHash) external onlyOwner {
-        allowedComposeHashes[composeHash] = false;
-        emit ComposeHashRemoved(composeHash);
-        _policyChanged("compose-hash", composeHash, false);
+        _removeComposeHash(composeHash);
+    }
+
+    /// @inheritdoc IAppAuthBatches
+    function removeComposeHashes(bytes32[] calldata composeHashes) external onlyOwner {
+        for (uint256 i = 0; i < composeHashes.length; i++) {
+            _removeComposeHash(composeHashes[i]);
+        }
     }
 
     /// @inheritdoc IAppAuthBasicManagement
     function addDevice(bytes32 deviceId) external onlyOwner {
-        require(deviceId != bytes32(0), "invalid device ID");
         _addDevice(deviceId);
+    }
+
+    /// @inheritdoc IAppAuthBatches
+    function addDevices(bytes32[] calldata deviceIds) external onlyOwner {
+        for (uint256 i = 0; i < deviceIds.length; i++) {
+            _addDevice(deviceIds[i]);
+        }
     }
 
     /// @inheritdoc IAppAuthBasicManagement
     function removeDevice(bytes32 deviceId) external onlyOwner {
-        allowedDeviceIds[deviceId] = false;
-        emit DeviceRemoved(deviceId);
-        _policyChanged("device", deviceId, false);
+        _removeDevice(deviceId);
+    }
+
+    /// @inheritdoc IAppAuthBatches
+    function removeDevices(bytes32[] calldata deviceIds) external onlyOwner {
+        for (uint256 i = 0; i < deviceIds.length; i++) {
+            _removeDevice(deviceIds[i]);
+        }
     }
 
     /// @notice Sets whether the machine does not matter.
@@ -122,6 +145,7 @@ contract AppAuth is Governed, IAppAuthBasicManagement {
     /// @return isAllowed True only if every rule is met.
     /// @return reason Why not, in one sentence; empty when allowed.
     function isAppAllowed(AppBootInfo calldata bootInfo) external view returns (bool isAllowed, string memory reason) {
+        if (paused()) return (false, "App is paused");
         if (requireTcbUpToDate && !_isUpToDate(bootInfo.tcbStatus)) return (false, "TCB status is not up to date");
         if (!allowedComposeHashes[bootInfo.composeHash]) return (false, "Compose hash not allowed");
         if (!allowAnyDevice && !allowedDeviceIds[bootInfo.deviceId]) return (false, "Device not allowed");
@@ -136,7 +160,8 @@ contract AppAuth is Governed, IAppAuthBasicManagement {
 
     /// @inheritdoc Governed
     function supportsInterface(bytes4 interfaceId) public view override returns (bool) {
-        return interfaceId == type(IAppAuthBasicManagement).interfaceId || super.supportsInterface(interfaceId);
+        return interfaceId == type(IAppAuthBasicManagement).interfaceId
+            || interfaceId == type(IAppAuthBatches).interfaceId || super.supportsInterface(interfaceId);
     }
 
     /// @dev Refuses even the owner once upgrades are disabled.
@@ -164,15 +189,29 @@ contract AppAuth is Governed, IAppAuthBasicManagement {
     }
 
     function _addComposeHash(bytes32 composeHash) private {
+        require(composeHash != bytes32(0), "invalid compose hash");
         allowedComposeHashes[composeHash] = true;
         emit ComposeHashAdded(composeHash);
         _policyChanged("compose-hash", composeHash, true);
     }
 
+    function _removeComposeHash(bytes32 composeHash) private {
+        allowedComposeHashes[composeHash] = false;
+        emit ComposeHashRemoved(composeHash);
+        _policyChanged("compose-hash", composeHash, false);
+    }
+
     function _addDevice(bytes32 deviceId) private {
+        require(deviceId != bytes32(0), "invalid device ID");
         allowedDeviceIds[deviceId] = true;
         emit DeviceAdded(deviceId);
         _policyChanged("device", deviceId, true);
+    }
+
+    function _removeDevice(bytes32 deviceId) private {
+        allowedDeviceIds[deviceId] = false;
+        emit DeviceRemoved(deviceId);
+        _policyChanged("device", deviceId, false);
     }
 
     function _setAllowAnyDevice(bool anyDevice) private {

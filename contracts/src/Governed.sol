@@ -3,16 +3,23 @@ pragma solidity 0.8.37;
 
 import {Ownable2StepUpgradeable} from "@openzeppelin/contracts-upgradeable/access/Ownable2StepUpgradeable.sol";
 import {UUPSUpgradeable} from "@openzeppelin/contracts-upgradeable/proxy/utils/UUPSUpgradeable.sol";
+import {PausableUpgradeable} from "@openzeppelin/contracts-upgradeable/utils/PausableUpgradeable.sol";
 import {ERC165Upgradeable} from "@openzeppelin/contracts-upgradeable/utils/introspection/ERC165Upgradeable.sol";
 import {IERC165} from "@openzeppelin/contracts/utils/introspection/IERC165.sol";
 import {IAppAuth} from "./IAppAuth.sol";
 
 /// @title Governance shared by both contracts
-/// @notice One owner, handed over in two steps; upgrades by the owner alone; one audit event for every change of
-/// policy.
+/// @notice One owner, handed over in two steps; upgrades by the owner alone; a pause, in which every question is
+/// answered with no; one audit event for every change of policy.
 /// @dev Must hold no storage variable: the slots of the inheriting contracts are public interface, read by storage
 /// proofs, and start at zero. OpenZeppelin keeps its own state under ERC-7201 names.
-abstract contract Governed is Ownable2StepUpgradeable, UUPSUpgradeable, ERC165Upgradeable, IAppAuth {
+abstract contract Governed is
+    Ownable2StepUpgradeable,
+    UUPSUpgradeable,
+    PausableUpgradeable,
+    ERC165Upgradeable,
+    IAppAuth
+{
     /// @dev The only TCB status that counts as healthy.
     bytes32 private constant UP_TO_DATE = keccak256("UpToDate");
 
@@ -27,6 +34,19 @@ abstract contract Governed is Ownable2StepUpgradeable, UUPSUpgradeable, ERC165Up
     /// @dev The implementation behind a proxy is never to be initialised itself.
     constructor() {
         _disableInitializers();
+    }
+
+    /// @notice Refuses everybody until `unpause`. It changes no rule: rules can be changed meanwhile, and all of them
+    /// are in force again afterwards.
+    function pause() external onlyOwner {
+        _pause();
+        _policyChanged("paused", bytes32(0), true);
+    }
+
+    /// @notice Ends the pause.
+    function unpause() external onlyOwner {
+        _unpause();
+        _policyChanged("paused", bytes32(0), false);
     }
 
     /// @inheritdoc ERC165Upgradeable

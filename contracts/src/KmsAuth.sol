@@ -4,12 +4,14 @@ pragma solidity 0.8.37;
 import {ERC1967Proxy} from "@openzeppelin/contracts/proxy/ERC1967/ERC1967Proxy.sol";
 import {Governed} from "./Governed.sol";
 import {IAppAuth} from "./IAppAuth.sol";
+import {IKmsAuthManagement} from "./IKmsAuthManagement.sol";
 
 /// @title The registry of applications and the deployment's own allowlists
 /// @notice The one address to ask whether a guest may run: it checks the registration and the operating system image,
 /// then asks the application's own contract. It also says which key management servers may run.
-/// @dev ABI and storage layout are those of dstack's KMS contract.
-contract KmsAuth is Governed {
+/// @dev ABI and storage layout are those of dstack's KMS contract. Beyond them, there are deregistration, batches and a
+/// pause.
+contract KmsAuth is Governed, IKmsAuthManagement {
     /// @notice How guests recognise the key management service.
     struct KmsInfo {
         /// @notice The root public key of application keys, on curve secp256k1.
@@ -28,7 +30,7 @@ contract KmsAuth is Governed {
     /// @notice The application id of the trusted gateway, in the form that guests compare.
     string public gatewayAppId;
 
-    /// @notice The applications known here. Registration is open to all and final, and confers nothing by itself.
+    /// @notice The applications known here. Registration is open to all and confers nothing by itself.
     mapping(address appId => bool registered) public registeredApps;
 
     /// @notice The aggregated measurements that a key management server may have.
@@ -43,8 +45,11 @@ contract KmsAuth is Governed {
     /// @notice The application contract that `deployAndRegisterApp` puts behind new proxies; zero turns it off.
     address public appImplementation;
 
+    /// @inheritdoc IKmsAuthManagement
+    mapping(address appId => bool deregistered) public deregisteredApps;
+
     /// @dev Room for later variables, which must be added after all others and taken from here.
-    uint256[50] private __gap;
+    uint256[49] private __gap;
 
     /// @notice An application became known.
     /// @param appId The application's id.
@@ -135,11 +140,24 @@ contract KmsAuth is Governed {
     }
 
     /// @notice Makes an application known. Anybody may, for any address: the owner's image list and the application's
-    /// own contract still decide. There is no way back.
+    /// own contract still decide. Only the owner may for one that was deregistered.
     /// @param appId The application's id; not zero.
     function registerApp(address appId) external {
         require(appId != address(0), "Invalid app ID");
+        if (deregisteredApps[appId]) {
+            require(msg.sender == owner(), "App was deregistered");
+            deregisteredApps[appId] = false;
+        }
         _registerApp(appId);
+    }
+
+    /// @inheritdoc IKmsAuthManagement
+    function deregisterApp(address appId) external onlyOwner {
+        require(appId != address(0), "Invalid app ID");
+        registeredApps[appId] = false;
+        deregisteredApps[appId] = true;
+        emit AppDeregistered(appId);
+        _policyChanged("registered-app", _word(appId), false);
     }
 
     /// @notice Creates an application and registers it, with no demand on the platform's standing.
@@ -217,17 +235,27 @@ contract KmsAuth is Governed {
     /// @notice Allows an operating system image, for applications and key management servers alike.
     /// @param osImageHash The image's hash.
     function addOsImageHash(bytes32 osImageHash) external onlyOwner {
-        allowedOsImages[osImageHash] = true;
-        emit OsImageHashAdded(osImageHash);
-        _policyChanged("os-image", osImageHash, true);
+        _addOsImageHash(osImageHash);
+    }
+
+    /// @inheritdoc IKmsAuthManagement
+    function addOsImageHashes(bytes32[] calldata osImageHashes) external onlyOwner {
+        for (uint256 i = 0; i < osImageHashes.length; i++) {
+            _addOsImageHash(osImageHashes[i]);
+        }
     }
 
     /// @notice Forbids an operating system image until it is added again.
     /// @param osImageHash The image's hash.
     function removeOsImageHash(bytes32 osImageHash) external onlyOwner {
-        allowedOsImages[osImageHash] = false;
-        emit OsImageHashRemoved(osImageHash);
-        _policyChanged("os-image", osImageHash, false);
+        _removeOsImageHash(osImageHash);
+    }
+
+    /// @inheritdoc IKmsAuthManagement
+    function removeOsImageHashes(bytes32[] calldata osImageHashes) external onlyOwner {
+        for (uint256 i = 0; i < osImageHashes.length; i++) {
+            _removeOsImageHash(osImageHashes[i]);
+        }
     }
 
     /// @notice Says whether the described guest may run as key management server.
@@ -235,6 +263,7 @@ contract KmsAuth is Governed {
     /// @return isAllowed True only if every rule is met.
     /// @return reason Why not, in one sentence; empty when allowed.
     function isKmsAllowed(AppBootInfo calldata bootInfo) external view returns (bool isAllowed, string memory reason) {
+        if (paused()) return (false, "KMS is paused");
         if (!_isUpToDate(bootInfo.tcbStatus)) return (false, "TCB status is not up to date");
         if (!allowedOsImages[bootInfo.osImageHash]) return (false, "OS image is not allowed");
         if (!kmsAllowedAggregatedMrs[bootInfo.mrAggregated]) return (false, "Aggregated MR not allowed");
@@ -248,10 +277,16 @@ contract KmsAuth is Governed {
     /// @return isAllowed True only if every rule is met.
     /// @return reason Why not, in one sentence; empty when allowed.
     function isAppAllowed(AppBootInfo calldata bootInfo) external view returns (bool isAllowed, string memory reason) {
+        if (paused()) return (false, "KMS is paused");
         if (!registeredApps[bootInfo.appId]) return (false, "App not registered");
         if (!allowedOsImages[bootInfo.osImageHash]) return (false, "OS image is not allowed");
         if (bootInfo.appId.code.length == 0) return (false, "App not deployed or invalid address");
         return IAppAuth(bootInfo.appId).isAppAllowed(bootInfo);
+    }
+
+    /// @inheritdoc Governed
+    function supportsInterface(bytes4 interfaceId) public view override returns (bool) {
+        return interfaceId == type(IKmsAuthManagement).interfaceId || super.supportsInterface(interfaceId);
     }
 
     function _deployAndRegister(
@@ -283,6 +318,18 @@ contract KmsAuth is Governed {
         registeredApps[appId] = true;
         emit AppRegistered(appId);
         _policyChanged("registered-app", _word(appId), true);
+    }
+
+    function _addOsImageHash(bytes32 osImageHash) private {
+        allowedOsImages[osImageHash] = true;
+        emit OsImageHashAdded(osImageHash);
+        _policyChanged("os-image", osImageHash, true);
+    }
+
+    function _removeOsImageHash(bytes32 osImageHash) private {
+        allowedOsImages[osImageHash] = false;
+        emit OsImageHashRemoved(osImageHash);
+        _policyChanged("os-image", osImageHash, false);
     }
 
     function _setAppImplementation(address implementation) private {

@@ -218,6 +218,27 @@ contract AppAuthTest is Fixture {
         VM.assertFalse(app.allowedDeviceIds(left) || app.allowedDeviceIds(right), "device");
     }
 
+    /// @dev Nor is a call that ends early filled up with zeros.
+    function testFuzz_shortCallsAreRefused(bytes32 listed, uint8 length) public {
+        bytes memory part = new bytes(uint256(length) % 32);
+        for (uint256 i = 0; i < part.length; i++) {
+            part[i] = listed[i];
+        }
+        bytes4[4] memory selectors = [
+            AppAuth.addComposeHash.selector,
+            AppAuth.removeComposeHash.selector,
+            AppAuth.addDevice.selector,
+            AppAuth.removeDevice.selector
+        ];
+        for (uint256 i = 0; i < selectors.length; i++) {
+            VM.prank(TENANT);
+            (bool done,) = address(app).call(abi.encodePacked(selectors[i], part));
+            VM.assertFalse(done, "a short call went through");
+        }
+        (bool asked,) = address(app).call(abi.encodePacked(IAppAuth.isAppAllowed.selector, part));
+        VM.assertFalse(asked, "a short question was answered");
+    }
+
     function testFuzz_removalIsFinalUntilAddedAgain(bytes32 hash, uint8 additions, uint8 removals) public {
         VM.assume(hash != 0);
         IAppAuth.AppBootInfo memory info = boot();

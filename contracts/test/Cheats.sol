@@ -29,6 +29,8 @@ interface Cheats {
     function load(address account, bytes32 slot) external view returns (bytes32);
     function prank(address sender) external;
     function recordLogs() external;
+    function store(address account, bytes32 slot, bytes32 value) external;
+    function warp(uint256 timestamp) external;
 }
 
 Cheats constant VM = Cheats(address(uint160(uint256(keccak256("hevm cheat code")))));

@@ -7,6 +7,9 @@ import {UUPSUpgradeable} from "@openzeppelin/contracts-upgradeable/proxy/utils/U
 import {ERC1967Proxy} from "@openzeppelin/contracts/proxy/ERC1967/ERC1967Proxy.sol";
 import {ERC1967Utils} from "@openzeppelin/contracts/proxy/ERC1967/ERC1967Utils.sol";
 import {AppAuth} from "../src/AppAuth.sol";
+import {Governed} from "../src/Governed.sol";
+import {IAppAuthBatches} from "../src/IAppAuthBatches.sol";
+import {IKmsAuthManagement} from "../src/IKmsAuthManagement.sol";
 import {KmsAuth} from "../src/KmsAuth.sol";
 import {VM} from "./Cheats.sol";
 import {Fixture} from "./Fixture.sol";
@@ -27,7 +30,9 @@ contract LaterKmsAuth is KmsAuth {
 contract GovernedTest is Fixture {
     function testFuzz_onlyTheOwnerGovernsAnApp(address caller, bytes32 value, bool set) public {
         VM.assume(caller != TENANT);
-        bytes[] memory calls = new bytes[](10);
+        bytes[] memory calls = new bytes[](16);
+        bytes32[] memory values = new bytes32[](1);
+        values[0] = value | bytes32(uint256(1));
         calls[0] = abi.encodeCall(AppAuth.addComposeHash, (value | bytes32(uint256(1))));
         calls[1] = abi.encodeCall(AppAuth.removeComposeHash, (COMPOSE));
         calls[2] = abi.encodeCall(AppAuth.addDevice, (value | bytes32(uint256(1))));
@@ -38,13 +43,21 @@ contract GovernedTest is Fixture {
         calls[7] = abi.encodeCall(UUPSUpgradeable.upgradeToAndCall, (address(appImplementation), ""));
         calls[8] = abi.encodeCall(OwnableUpgradeable.renounceOwnership, ());
         calls[9] = abi.encodeWithSignature("transferOwnership(address)", caller);
+        calls[10] = abi.encodeCall(IAppAuthBatches.addComposeHashes, (values));
+        calls[11] = abi.encodeCall(IAppAuthBatches.removeComposeHashes, (values));
+        calls[12] = abi.encodeCall(IAppAuthBatches.addDevices, (values));
+        calls[13] = abi.encodeCall(IAppAuthBatches.removeDevices, (values));
+        calls[14] = abi.encodeCall(Governed.pause, ());
+        calls[15] = abi.encodeCall(Governed.unpause, ());
         refusesAll(address(app), caller, calls);
         assertAllowed(kms, boot());
     }
 
     function testFuzz_onlyTheOwnerGovernsTheRegistry(address caller, bytes32 value) public {
         VM.assume(caller != OPERATOR);
-        bytes[] memory calls = new bytes[](14);
+        bytes[] memory calls = new bytes[](19);
+        bytes32[] memory values = new bytes32[](1);
+        values[0] = value;
         calls[0] = abi.encodeCall(KmsAuth.addOsImageHash, (value));
         calls[1] = abi.encodeCall(KmsAuth.removeOsImageHash, (IMAGE));
         calls[2] = abi.encodeCall(KmsAuth.addKmsDevice, (value));
@@ -59,6 +72,11 @@ contract GovernedTest is Fixture {
         calls[11] = abi.encodeCall(UUPSUpgradeable.upgradeToAndCall, (address(appImplementation), ""));
         calls[12] = abi.encodeCall(OwnableUpgradeable.renounceOwnership, ());
         calls[13] = abi.encodeWithSignature("transferOwnership(address)", caller);
+        calls[14] = abi.encodeCall(IKmsAuthManagement.deregisterApp, (address(app)));
+        calls[15] = abi.encodeCall(IKmsAuthManagement.addOsImageHashes, (values));
+        calls[16] = abi.encodeCall(IKmsAuthManagement.removeOsImageHashes, (values));
+        calls[17] = abi.encodeCall(Governed.pause, ());
+        calls[18] = abi.encodeCall(Governed.unpause, ());
         refusesAll(address(kms), caller, calls);
         assertAllowed(kms, boot());
     }

@@ -4,6 +4,9 @@ pragma solidity 0.8.37;
 import {Ownable2StepUpgradeable} from "@openzeppelin/contracts-upgradeable/access/Ownable2StepUpgradeable.sol";
 import {UUPSUpgradeable} from "@openzeppelin/contracts-upgradeable/proxy/utils/UUPSUpgradeable.sol";
 import {AppAuth} from "../src/AppAuth.sol";
+import {Governed} from "../src/Governed.sol";
+import {IAppAuthBatches} from "../src/IAppAuthBatches.sol";
+import {IKmsAuthManagement} from "../src/IKmsAuthManagement.sol";
 import {KmsAuth} from "../src/KmsAuth.sol";
 import {VM} from "./Cheats.sol";
 
@@ -30,6 +33,8 @@ contract Handler {
     mapping(address contract_ => address) public owner;
     mapping(address contract_ => address) public pendingOwner;
     mapping(address app => bool) public registered;
+    mapping(address app => bool) public barred;
+    mapping(address contract_ => bool) public paused;
     mapping(bytes32 image => bool) public images;
     mapping(address app => Policy) private _policies;
 
@@ -65,8 +70,54 @@ contract Handler {
 
     function register(uint256 actor, uint256 app) external {
         address appId = apps[app % apps.length];
-        attempt(anybody(actor), address(kms), abi.encodeCall(KmsAuth.registerApp, (appId)), true);
+        address sender = ownerOrAnybody(actor, address(kms));
+        bool expected = !barred[appId] || sender == owner[address(kms)];
+        attempt(sender, address(kms), abi.encodeCall(KmsAuth.registerApp, (appId)), expected);
+        if (!expected) return;
         registered[appId] = true;
+        barred[appId] = false;
+    }
+
+    function deregister(uint256 actor, uint256 app) external {
+        address appId = apps[app % apps.length];
+        if (attemptAsOwner(actor, address(kms), abi.encodeCall(IKmsAuthManagement.deregisterApp, (appId)))) {
+            registered[appId] = false;
+            barred[appId] = true;
+        }
+    }
+
+    function setPaused(uint256 actor, uint256 target, bool pause) external {
+        address contract_ = governed(target);
+        address sender = ownerOrAnybody(actor, contract_);
+        bool expected = sender == owner[contract_] && paused[contract_] != pause;
+        attempt(
+            sender,
+            contract_,
+            pause ? abi.encodeCall(Governed.pause, ()) : abi.encodeCall(Governed.unpause, ()),
+            expected
+        );
+        if (expected) paused[contract_] = pause;
+    }
+
+    function setAllComposeHashes(uint256 actor, uint256 app, bool allowed) external {
+        address target = deployed(app);
+        bytes memory call = allowed
+            ? abi.encodeCall(IAppAuthBatches.addComposeHashes, (hashes))
+            : abi.encodeCall(IAppAuthBatches.removeComposeHashes, (hashes));
+        if (!attemptAsOwner(actor, target, call)) return;
+        for (uint256 i = 0; i < hashes.length; i++) {
+            _policies[target].composeHashes[hashes[i]] = allowed;
+        }
+    }
+
+    function setAllImages(uint256 actor, bool allowed) external {
+        bytes memory call = allowed
+            ? abi.encodeCall(IKmsAuthManagement.addOsImageHashes, (hashes))
+            : abi.encodeCall(IKmsAuthManagement.removeOsImageHashes, (hashes));
+        if (!attemptAsOwner(actor, address(kms), call)) return;
+        for (uint256 i = 0; i < hashes.length; i++) {
+            images[hashes[i]] = allowed;
+        }
     }
 
     function setImage(uint256 actor, uint256 hash, bool allowed) external {

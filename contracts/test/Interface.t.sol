@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
+import {PausableUpgradeable} from "@openzeppelin/contracts-upgradeable/utils/PausableUpgradeable.sol";
 import {IERC165} from "@openzeppelin/contracts/utils/introspection/IERC165.sol";
 import {AppAuth} from "../src/AppAuth.sol";
 import {Governed} from "../src/Governed.sol";
 import {IAppAuth} from "../src/IAppAuth.sol";
 import {IAppAuthBasicManagement} from "../src/IAppAuthBasicManagement.sol";
+import {IAppAuthBatches} from "../src/IAppAuthBatches.sol";
+import {IKmsAuthManagement} from "../src/IKmsAuthManagement.sol";
 import {KmsAuth} from "../src/KmsAuth.sol";
 import {VM} from "./Cheats.sol";
 import {Fixture} from "./Fixture.sol";
@@ -53,6 +56,62 @@ contract InterfaceTest is Fixture {
         selector(kms.removeOsImageHash.selector, 0x9425bac6, "removeOsImageHash");
     }
 
+    /// @dev Additions keep out of dstack's interfaces and have ids of their own, by which tools tell the two apart.
+    function testSelectorsOfTheAdditions() public view {
+        selector(app.addComposeHashes.selector, 0xfc5229e8, "addComposeHashes");
+        selector(app.removeComposeHashes.selector, 0x4e1d51f3, "removeComposeHashes");
+        selector(app.addDevices.selector, 0x2978005d, "addDevices");
+        selector(app.removeDevices.selector, 0xd2f59fa9, "removeDevices");
+        selector(kms.addOsImageHashes.selector, 0x2919cc05, "addOsImageHashes");
+        selector(kms.removeOsImageHashes.selector, 0x52bdc0aa, "removeOsImageHashes");
+        selector(kms.deregisterApp.selector, 0x89997ea2, "deregisterApp");
+        selector(kms.deregisteredApps.selector, 0x12886df4, "deregisteredApps");
+        selector(kms.pause.selector, 0x8456cb59, "pause");
+        selector(kms.unpause.selector, 0x3f4ba83a, "unpause");
+        selector(kms.paused.selector, 0x5c975abb, "paused");
+        VM.assertTrue(app.supportsInterface(type(IAppAuthBatches).interfaceId), "IAppAuthBatches");
+        VM.assertTrue(kms.supportsInterface(type(IKmsAuthManagement).interfaceId), "IKmsAuthManagement");
+        VM.assertEq(bytes32(type(IAppAuthBatches).interfaceId), bytes32(bytes4(0x49c2e7ef)), "id of IAppAuthBatches");
+        VM.assertEq(
+            bytes32(type(IKmsAuthManagement).interfaceId), bytes32(bytes4(0xe0b51ff9)), "id of IKmsAuthManagement"
+        );
+    }
+
+    /// @dev What both contracts have of OpenZeppelin's, as dstack's do.
+    function testSelectorsOfGovernance() public view {
+        selector(app.owner.selector, 0x8da5cb5b, "owner");
+        selector(app.pendingOwner.selector, 0xe30c3978, "pendingOwner");
+        selector(app.transferOwnership.selector, 0xf2fde38b, "transferOwnership");
+        selector(app.acceptOwnership.selector, 0x79ba5097, "acceptOwnership");
+        selector(app.renounceOwnership.selector, 0x715018a6, "renounceOwnership");
+        selector(app.upgradeToAndCall.selector, 0x4f1ef286, "upgradeToAndCall");
+        selector(app.proxiableUUID.selector, 0x52d1902d, "proxiableUUID");
+        selector(app.supportsInterface.selector, 0x01ffc9a7, "supportsInterface");
+    }
+
+    /// @dev Every refusal that dstack's contracts know, in the order in which they look, word for word.
+    function testReasons() public {
+        IAppAuth.AppBootInfo memory info = boot();
+        info.appId = STRANGER;
+        info.osImageHash = OTHER;
+        info.tcbStatus = "OutOfDate";
+        info.composeHash = OTHER;
+        info.deviceId = OTHER;
+        assertRefused(kms, info, "App not registered");
+        kms.registerApp(STRANGER);
+        assertRefused(kms, info, "OS image is not allowed");
+        info.osImageHash = IMAGE;
+        assertRefused(kms, info, "App not deployed or invalid address");
+        info.appId = address(app);
+        assertRefused(kms, info, "TCB status is not up to date");
+        info.tcbStatus = "UpToDate";
+        assertRefused(kms, info, "Compose hash not allowed");
+        info.composeHash = COMPOSE;
+        assertRefused(kms, info, "Device not allowed");
+        info.deviceId = DEVICE;
+        assertAllowed(kms, info);
+    }
+
     /// @dev Overloads have no `.selector`, so the calls go out by number and must reach the right function.
     function testOverloadsAnswerToTheirSelectors() public {
         bytes memory answer =
@@ -87,11 +146,17 @@ contract InterfaceTest is Fixture {
             AppAuth.RequireTcbUpToDateSet.selector, 0xafae60561b2481a349b45b3a47357f70eef6ae67e5b6e1749d74de7f19a25aa1
         );
         topic(AppAuth.UpgradesDisabled.selector, 0x0e5daa943fcd7e7182d0e893d180695c2ea9f6f1b4a1c5432faf14cf17b774e8);
+        topic(PausableUpgradeable.Paused.selector, 0x62e78cea01bee320cd4e420270b5ea74000d11b0c9f74754ebdbfc544b05a258);
+        topic(PausableUpgradeable.Unpaused.selector, 0x5db9ee0a495bf2e6ff9c91a7834c1ba4fdd244a5e8aa4e537bd38aeae4b073aa);
         topic(Governed.PolicyChanged.selector, 0x341d3bc64e32172fc5bcf27b0f7f69dc5adc19af64b7aa1dee361e5883c32375);
     }
 
     function testTopicsOfKmsAuth() public pure {
         topic(KmsAuth.AppRegistered.selector, 0x0d540ad8f39e07d19909687352b9fa017405d93c91a6760981fbae9cf28bfef7);
+        topic(
+            IKmsAuthManagement.AppDeregistered.selector,
+            0x865e1db30d10f9d8bdffad468797a5843340f23c8816ae8994835e2a010f6e70
+        );
         topic(KmsAuth.KmsInfoSet.selector, 0x77cdad119a452bbd96c45635758fc4af8a6bde3deaccf3fada634ddf9a162706);
         topic(KmsAuth.KmsAggregatedMrAdded.selector, 0x68615a0b92795750b3d180ff73429e1291d225e449eee954a567b91104fd9837);
         topic(
@@ -167,6 +232,20 @@ contract InterfaceTest is Fixture {
         flag(address(kms), entry(DEVICE, 7), 1, "kmsAllowedDeviceIds");
         flag(address(kms), entry(IMAGE, 8), 1, "allowedOsImages");
         flag(address(kms), bytes32(uint256(9)), uint160(address(appImplementation)), "appImplementation");
+        VM.prank(OPERATOR);
+        kms.deregisterApp(address(app));
+        flag(address(kms), entry(word(address(app)), 5), 0, "no longer in registeredApps");
+        flag(address(kms), entry(word(address(app)), 10), 1, "deregisteredApps");
+    }
+
+    /// @dev A proof that a guest is allowed needs this one too, at both contracts: ERC-7201
+    /// "openzeppelin.storage.Pausable".
+    function testSlotOfThePause() public {
+        bytes32 slot = 0xcd5ed15c6e187e77e9aee88184c21f4f2182ab5827cb3b7e07fbedcd63f03300;
+        flag(address(app), slot, 0, "not paused");
+        VM.prank(TENANT);
+        app.pause();
+        flag(address(app), slot, 1, "paused");
     }
 
     function selector(bytes4 actual, bytes4 expected, string memory name) private pure {

@@ -50,6 +50,8 @@ fn known(error: &KmsAuthErrors) -> String {
             format!("{:#x} is not a contract that can stand behind a proxy", error.implementation)
         }
         KmsAuthErrors::ERC1967NonPayable(_) => "the call takes no money".to_owned(),
+        KmsAuthErrors::EnforcedPause(_) => "it is paused already".to_owned(),
+        KmsAuthErrors::ExpectedPause(_) => "it is not paused".to_owned(),
         KmsAuthErrors::FailedCall(_) => "a call that it made failed".to_owned(),
         KmsAuthErrors::UUPSUnauthorizedCallContext(_) => "this must be called through the proxy".to_owned(),
         KmsAuthErrors::UUPSUnsupportedProxiableUUID(_) => "the new code is not made for this proxy".to_owned(),
