@@ -1,5 +1,7 @@
 //! Reading the chain.
 
+use std::cell::RefCell;
+
 use alloy::contract::Error as ContractError;
 use alloy::network::ReceiptResponse as _;
 use alloy::primitives::{Address, B256};
@@ -10,16 +12,20 @@ use postern_watch::abi::app::AppAuth::{self, AppAuthInstance};
 use postern_watch::abi::kms::KmsAuth::{self, KmsAuthInstance};
 use postern_watch::transport;
 
+use crate::abi::TimelockedOwner;
 use crate::failure::Failure;
+use crate::plan::Plan;
 use crate::revert;
 use crate::settings::Settings;
 
 /// A connection to the chain that was asked for. Every request has a deadline.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Chain {
     pub(crate) settings: Settings,
     pub(crate) provider: DynProvider,
     pub(crate) chain_id: u64,
+    /// What would have been sent, where nothing is sent.
+    pub(crate) plans: RefCell<Vec<Plan>>,
 }
 
 impl Chain {
@@ -29,7 +35,7 @@ impl Chain {
         let chain_id = provider.get_chain_id().await.map_err(|error| failed("asking for the chain's number", error))?;
         match settings.chain_id {
             Some(expected) if expected != chain_id => Err(wrong_chain(expected, chain_id)),
-            _ => Ok(Self { settings, provider: provider.erased(), chain_id }),
+            _ => Ok(Self { settings, provider: provider.erased(), chain_id, plans: RefCell::default() }),
         }
     }
 
@@ -55,7 +61,32 @@ impl Chain {
         self.provider.get_block_number().await.map_err(|error| failed("asking for the head", error))
     }
 
-    async fn must_be_a_contract(&self, address: Address) -> Result<(), Failure> {
+    /// Who governs a contract.
+    pub(crate) async fn owner(&self, contract: Address) -> Result<Address, Failure> {
+        let owner = AppAuth::new(contract, self.provider.clone()).owner().call().await;
+        owner.map_err(|error| call_failed("asking for the owner", error))
+    }
+
+    /// Why somebody may not govern a contract, and how its owner could.
+    pub(crate) async fn not_owner(&self, account: Address, contract: Address, owner: Address) -> Failure {
+        let timelock = TimelockedOwner::new(owner, self.provider.clone());
+        let hint = if timelock.getMinDelay().call().await.is_ok() {
+            ". That is a timelock: use --timelock with its address"
+        } else if self.provider.get_code_at(owner).await.is_ok_and(|code| !code.is_empty()) {
+            ". That is a contract; if it is a Safe, use --safe FILE"
+        } else {
+            ""
+        };
+        Failure::NotOwner { account, contract, owner, hint }
+    }
+
+    /// Whether a contract says that it has an interface (ERC-165). One that does not know the question has none.
+    pub(crate) async fn supports(&self, contract: Address, interface: [u8; 4]) -> bool {
+        let contract = AppAuth::new(contract, self.provider.clone());
+        contract.supportsInterface(interface.into()).call().await.unwrap_or(false)
+    }
+
+    pub(crate) async fn must_be_a_contract(&self, address: Address) -> Result<(), Failure> {
         let code = self.provider.get_code_at(address).await.map_err(|error| failed("asking for the code", error))?;
         if code.is_empty() { Err(Failure::NoContract(address)) } else { Ok(()) }
     }
@@ -74,7 +105,7 @@ pub(crate) fn call_failed(what: &'static str, error: ContractError) -> Failure {
     if let ContractError::TransportError(error) = error {
         return failed(what, error);
     }
-    Failure::Endpoint { what, why: error.to_string() }
+    Failure::Unreadable { what, why: error.to_string() }
 }
 
 /// The block that holds a transaction: its height and hash.

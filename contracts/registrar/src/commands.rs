@@ -5,84 +5,109 @@ mod check;
 mod compose_hash;
 mod device;
 mod gateway_app;
+mod governance;
+mod hash;
 mod init;
+mod kms;
 mod os_image;
+mod timelock;
+mod watch;
 
-use alloy::primitives::{Address, B256};
+use alloy::primitives::Address;
+use clap::CommandFactory as _;
 use postern_identity::AppId;
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
 use crate::chain::Chain;
-use crate::cli::{Command, Options, hash_file};
+use crate::cli::{Arguments, Command, Options};
 use crate::failure::Failure;
 use crate::logs::Member;
+use crate::plan;
 use crate::report::Report;
-use crate::settings::{self, Needs};
-use crate::transact::Done;
+use crate::settings::{self, Delivery, Needs};
 
 /// Runs a command.
 pub(crate) async fn run(options: &Options, command: &Command) -> Result<Report, Failure> {
-    if let Command::Hash { file } = command {
-        let hash = B256::from(hash_file(file)?.0);
-        return Ok(Report::new(json!({"compose_hash": hash})).line(hash.to_string()));
+    if let Command::Hash(arguments) = command {
+        return hash::run(arguments);
     }
-    let settings = settings::load(options, needs(command)).map_err(Failure::Config)?;
-    let chain = Chain::connect(settings).await?;
+    if let Command::Completions { shell } = command {
+        return completions(*shell);
+    }
+    if let Command::Watch(arguments) = command {
+        return watch::run(&connect(options, command).await?, arguments, options.json).await;
+    }
+    let deadline = settings::command_deadline(options).map_err(Failure::Config)?;
+    let work = async {
+        let chain = connect(options, command).await?;
+        let report = change_or_ask(&chain, command).await?;
+        tell_plans(&chain, report)
+    };
+    timeout(deadline, work).await.unwrap_or(Err(Failure::OutOfTime(deadline)))
+}
+
+async fn connect(options: &Options, command: &Command) -> Result<Chain, Failure> {
+    Chain::connect(settings::load(options, needs(command)).map_err(Failure::Config)?).await
+}
+
+async fn change_or_ask(chain: &Chain, command: &Command) -> Result<Report, Failure> {
     match command {
-        Command::Init { owner } => init::run(&chain, *owner).await,
-        Command::App(command) => app::run(&chain, command).await,
-        Command::ComposeHash(command) => compose_hash::run(&chain, command).await,
-        Command::OsImage(command) => os_image::run(&chain, command).await,
-        Command::Device(command) => device::run(&chain, command).await,
-        Command::GatewayApp(command) => gateway_app::run(&chain, command).await,
-        Command::Check(arguments) => check::run(&chain, arguments).await,
-        Command::Hash { .. } => Err(Failure::Unexpected("`hash` needs no chain".to_owned())),
+        Command::Init { owner } => init::run(chain, *owner).await,
+        Command::App(command) => app::run(chain, command).await,
+        Command::Kms(command) => kms::run(chain, command).await,
+        Command::ComposeHash(command) => compose_hash::run(chain, command).await,
+        Command::OsImage(command) => os_image::run(chain, command).await,
+        Command::Device(command) => device::run(chain, command).await,
+        Command::GatewayApp(command) => gateway_app::run(chain, command).await,
+        Command::Timelock(command) => timelock::run(chain, command).await,
+        Command::Check(arguments) => check::run(chain, arguments).await,
+        Command::Hash(_) | Command::Watch(_) | Command::Completions { .. } => {
+            Err(Failure::Unexpected("this command has no end to wait for, or needs no chain".to_owned()))
+        }
     }
 }
 
+/// Tells what would have been sent, or writes it down, where nothing is sent.
+fn tell_plans(chain: &Chain, report: Report) -> Result<Report, Failure> {
+    let plans = chain.plans.borrow();
+    match &chain.settings.delivery {
+        Delivery::Send => Ok(report),
+        Delivery::Show => Ok(plan::tell(&plans, report)),
+        Delivery::Safe(path) => plan::for_safe(&plans, chain.chain_id, path, report),
+    }
+}
+
+fn completions(shell: clap_complete::Shell) -> Result<Report, Failure> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Arguments::command(), "registrar", &mut script);
+    let script = String::from_utf8(script).map_err(|error| Failure::Unexpected(error.to_string()))?;
+    Ok(Report::new(json!({"script": script})).line(script.trim_end()))
+}
+
 fn needs(command: &Command) -> Needs {
-    use crate::cli::{AppCommand, ComposeHashCommand, DeviceCommand, GatewayAppCommand, OsImageCommand};
+    use crate::cli::{
+        AppCommand, ComposeHashCommand, DeviceCommand, GatewayAppCommand, KmsCommand, OsImageCommand, TimelockCommand,
+    };
     let key = match command {
         Command::Init { .. } => true,
-        Command::App(command) => matches!(command, AppCommand::Create(_)),
-        Command::ComposeHash(command) => !matches!(command, ComposeHashCommand::List { .. }),
+        Command::App(command) => !matches!(command, AppCommand::List | AppCommand::Show { .. }),
+        Command::Kms(command) => !matches!(command, KmsCommand::Show),
+        Command::ComposeHash(command) => {
+            !matches!(command, ComposeHashCommand::List { .. } | ComposeHashCommand::Diff(_))
+        }
         Command::OsImage(command) => !matches!(command, OsImageCommand::List),
         Command::Device(command) => !matches!(command, DeviceCommand::List { .. }),
         Command::GatewayApp(command) => matches!(command, GatewayAppCommand::Set { .. }),
-        Command::Hash { .. } | Command::Check(_) => false,
+        Command::Timelock(command) => !matches!(command, TimelockCommand::List),
+        Command::Hash(_) | Command::Watch(_) | Command::Completions { .. } | Command::Check(_) => false,
     };
-    Needs { kms: !matches!(command, Command::Init { .. } | Command::Hash { .. }), key }
+    Needs { kms: !matches!(command, Command::Init { .. } | Command::Timelock(_)), key }
 }
 
 /// An app's address.
 fn address(app: &AppId) -> Address {
     Address::from(app.0)
-}
-
-/// One change of what is allowed: the value, and the transaction that made it if one was needed.
-struct Change {
-    value: String,
-    done: Option<Done>,
-}
-
-/// Tells what was changed and in which block, one line for each value.
-fn changes(made: &str, already: &str, changes: &[Change]) -> Report {
-    let line = |change: &Change| match &change.done {
-        Some(done) => format!("{} {made} in block {} {}", change.value, done.block, done.block_hash),
-        None => format!("{} {already}: nothing to do", change.value),
-    };
-    let entry = |change: &Change| {
-        let done = change.done.as_ref();
-        json!({
-            "value": change.value,
-            "changed": done.is_some(),
-            "transaction": done.map(Done::transaction),
-            "block": done.map(|done| done.block),
-            "block_hash": done.map(|done| done.block_hash),
-            "block_timestamp": done.map(|done| done.timestamp),
-        })
-    };
-    Report::new(json!({"changes": changes.iter().map(entry).collect::<Vec<_>>()})).lines(changes.iter().map(line))
 }
 
 /// A list of values that were confirmed, for people and programs.

@@ -1,14 +1,20 @@
 //! The owner's command: deploy the contracts, register apps, add and remove what may run.
 
+mod abi;
 mod chain;
 mod cli;
 mod commands;
 mod failure;
+mod flight;
 mod key;
+mod lists;
 mod logs;
+mod plan;
+mod progress;
 mod report;
 mod revert;
 mod settings;
+mod timelock;
 mod transact;
 
 use std::process::ExitCode;

@@ -74,6 +74,11 @@ pub(crate) fn write_out(text: &str) -> io::Result<()> {
     out.flush()
 }
 
+/// Writes to standard error.
+pub(crate) fn write_err(text: &str) -> io::Result<()> {
+    io::stderr().write_all(text.as_bytes())
+}
+
 /// Tells what went wrong: to people on standard error, to programs on standard output.
 pub(crate) fn complain(failure: &Failure, as_json: bool) -> io::Result<()> {
     if as_json {

@@ -6,6 +6,7 @@ use alloy::transports::TransportError;
 use postern_watch::abi::app::AppAuth::AppAuthErrors;
 use postern_watch::abi::kms::KmsAuth::KmsAuthErrors;
 
+use crate::abi::TimelockedOwner::TimelockedOwnerErrors;
 use crate::report::printable;
 
 /// The reason, if an error is a refusal by a contract and not a fault of the node.
@@ -25,6 +26,9 @@ fn in_words(data: &[u8]) -> String {
     if let Ok(error) = AppAuthErrors::abi_decode(data) {
         return format!("{error:?}");
     }
+    if let Ok(error) = TimelockedOwnerErrors::abi_decode(data) {
+        return of_timelock(&error);
+    }
     if let Ok(revert) = Revert::abi_decode(data) {
         return printable(&revert.reason);
     }
@@ -34,6 +38,30 @@ fn in_words(data: &[u8]) -> String {
     match data.get(..4) {
         Some(selector) => format!("an error that we do not know: {}", hex::encode_prefixed(selector)),
         None => "no reason was given".to_owned(),
+    }
+}
+
+fn of_timelock(error: &TimelockedOwnerErrors) -> String {
+    match error {
+        TimelockedOwnerErrors::AccessControlUnauthorizedAccount(error) => {
+            format!("{:#x} may not do this at the timelock", error.account)
+        }
+        TimelockedOwnerErrors::TimelockInsufficientDelay(error) => {
+            format!("the timelock wants at least {} s of delay", error.minDelay)
+        }
+        TimelockedOwnerErrors::TimelockUnexpectedOperationState(error) => {
+            format!("the proposal {} does not wait, or not long enough yet", error.operationId)
+        }
+        TimelockedOwnerErrors::TimelockUnexecutedPredecessor(error) => {
+            format!("the proposal {} has to be executed first", error.predecessorId)
+        }
+        TimelockedOwnerErrors::MustBeScheduled(_) => "this could allow something, so it has to be proposed".to_owned(),
+        TimelockedOwnerErrors::FailedCall(_) => "a call that it made failed".to_owned(),
+        TimelockedOwnerErrors::AccessControlBadConfirmation(_)
+        | TimelockedOwnerErrors::AddressEmptyCode(_)
+        | TimelockedOwnerErrors::InsufficientBalance(_)
+        | TimelockedOwnerErrors::TimelockInvalidOperationLength(_)
+        | TimelockedOwnerErrors::TimelockUnauthorizedCaller(_) => format!("{error:?}"),
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use alloy::primitives::Address;
 use alloy::signers::local::PrivateKeySigner;
 use postern_plumbing::config::{Document, Problems, Section, Text};
+use postern_plumbing::secret::Secret;
 use postern_watch::Url;
 
 use crate::cli::Options;
@@ -24,6 +25,17 @@ pub(crate) struct Needs {
     pub(crate) key: bool,
 }
 
+/// What is to be done with a call that changes something.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Delivery {
+    /// Sign and send it.
+    Send,
+    /// Show it.
+    Show,
+    /// Write it to a file from which a Safe makes it.
+    Safe(PathBuf),
+}
+
 /// Everything that was set.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
@@ -31,11 +43,28 @@ pub(crate) struct Settings {
     pub(crate) chain_id: Option<u64>,
     pub(crate) kms: Option<Address>,
     pub(crate) signer: Option<PrivateKeySigner>,
+    pub(crate) delivery: Delivery,
+    /// The timelock that governs, if one does.
+    pub(crate) timelock: Option<Address>,
     pub(crate) confirmations: u64,
     pub(crate) call_deadline: Duration,
     pub(crate) transaction_deadline: Duration,
+    pub(crate) raise_fee_after: Duration,
     pub(crate) from_block: u64,
     pub(crate) blocks_per_query: u64,
+}
+
+impl Settings {
+    /// Who makes calls: the key that signs, if there is one. A Safe makes them itself.
+    pub(crate) fn sender(&self) -> Option<Address> {
+        self.signer.as_ref().map(PrivateKeySigner::address)
+    }
+}
+
+/// How long the whole command may take, which has to be known before anything is asked.
+pub(crate) fn command_deadline(options: &Options) -> Result<Duration, Problems> {
+    let mut document = Document::load(options.config.as_deref(), PREFIX)?;
+    Ok(deadlines(&mut document.section("deadlines")).command)
 }
 
 /// Reads all settings. The command line wins over the environment, and that over the file.
@@ -61,6 +90,7 @@ fn from_document(document: &mut Document, options: &Options, needs: Needs) -> Op
     }
     let kms = wanted(&mut root, "kms_contract", options.kms, needs.kms);
     let chain_id = root.optional("chain_id");
+    let timelock = wanted(&mut root, "timelock", options.timelock, false);
     let signer = signer(&mut root, options, needs.key);
     let confirmations = root.or("confirmations", 1);
     if confirmations == 0 {
@@ -71,9 +101,12 @@ fn from_document(document: &mut Document, options: &Options, needs: Needs) -> Op
         chain_id: options.chain_id.or(chain_id),
         kms,
         signer,
+        delivery: options.delivery(),
+        timelock,
         confirmations: options.wait.unwrap_or(confirmations),
-        call_deadline: deadlines.0,
-        transaction_deadline: deadlines.1,
+        call_deadline: deadlines.call,
+        transaction_deadline: deadlines.transaction,
+        raise_fee_after: deadlines.raise_fee_after,
         from_block: options.from_block.unwrap_or(logs.0),
         blocks_per_query: logs.1,
     })
@@ -88,22 +121,37 @@ where
     given.or_else(|| configured.map(Text::into_inner))
 }
 
+/// The key. A command that signs nothing does not touch it, and a dry run does only if there is one.
 fn signer(root: &mut Section<'_>, options: &Options, needed: bool) -> Option<PrivateKeySigner> {
-    let given = options.key_file.clone();
-    let configured: Option<PathBuf> =
-        if needed && given.is_none() { root.required("key_file") } else { root.optional("key_file") };
-    // A command that signs nothing does not touch the key.
-    let path = given.or(configured).filter(|_| needed)?;
-    match key::read(&path) {
-        Ok(signer) => Some(signer),
-        Err(error) => {
-            root.problem("key_file", error.to_string());
-            None
-        }
+    let delivery = options.delivery();
+    let wanted = needed && !matches!(delivery, Delivery::Safe(_));
+    let insecure = root.optional::<String>("insecure_key").map(Secret::new);
+    let insecure = options.insecure_key.clone().or(insecure);
+    let password_file = root.optional::<PathBuf>("password_file");
+    let password_file = options.password_file.clone().or(password_file);
+    let required = wanted && delivery == Delivery::Send && options.key_file.is_none() && insecure.is_none();
+    let configured: Option<PathBuf> = if required { root.required("key_file") } else { root.optional("key_file") };
+    // What the command line says wins, and a file over what is less secure.
+    let path = options.key_file.clone().or(configured.filter(|_| options.insecure_key.is_none()));
+    if !wanted {
+        return None;
     }
+    let (key, read) = match (path, insecure) {
+        (Some(path), _) => ("key_file", key::read(&path, password_file.as_deref())),
+        (None, Some(secret)) => ("insecure_key", key::parse(&secret)),
+        (None, None) => return None,
+    };
+    read.map_err(|error| root.problem(key, error.to_string())).ok()
 }
 
-fn deadlines(section: &mut Section<'_>) -> (Duration, Duration) {
+struct Deadlines {
+    call: Duration,
+    transaction: Duration,
+    raise_fee_after: Duration,
+    command: Duration,
+}
+
+fn deadlines(section: &mut Section<'_>) -> Deadlines {
     let mut deadline = |key, seconds| {
         let deadline = section.or(key, Duration::from_secs(seconds));
         if deadline.is_zero() {
@@ -111,7 +159,12 @@ fn deadlines(section: &mut Section<'_>) -> (Duration, Duration) {
         }
         deadline
     };
-    (deadline("call", 10), deadline("transaction", 120))
+    Deadlines {
+        call: deadline("call", 10),
+        transaction: deadline("transaction", 120),
+        raise_fee_after: deadline("raise_fee_after", 30),
+        command: deadline("command", 600),
+    }
 }
 
 fn logs(section: &mut Section<'_>) -> (u64, u64) {

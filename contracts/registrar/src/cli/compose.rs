@@ -43,6 +43,11 @@ impl Compose {
 
 /// The SHA-256 of the raw bytes of a file.
 pub(crate) fn hash_file(path: &Path) -> Result<ComposeHash, Failure> {
+    Ok(ComposeHash(Sha256::digest(read_file(path)?).into()))
+}
+
+/// The raw bytes of a file that is, or becomes part of, an app-compose.json.
+pub(crate) fn read_file(path: &Path) -> Result<Vec<u8>, Failure> {
     let failed = |source| Failure::File { path: path.to_path_buf(), source };
     let mut file = File::open(path).map_err(failed)?.take(MAX_COMPOSE + 1);
     let mut bytes = Vec::new();
@@ -50,7 +55,7 @@ pub(crate) fn hash_file(path: &Path) -> Result<ComposeHash, Failure> {
     if u64::try_from(length).is_ok_and(|length| length > MAX_COMPOSE) {
         return Err(Failure::FileTooLong { path: path.to_path_buf(), limit: MAX_COMPOSE });
     }
-    Ok(ComposeHash(Sha256::digest(&bytes).into()))
+    Ok(bytes)
 }
 
 /// The trusted gateway, in the form that guests compare.

@@ -5,13 +5,17 @@ use alloy::primitives::{Address, B256, U256, b256};
 use alloy::providers::Provider as _;
 use alloy::sol_types::SolEvent as _;
 use postern_identity::AppId;
-use postern_watch::abi::kms::KmsAuth::{AppDeployedViaFactory, AppRegistered, deployAndRegisterApp_1Call};
+use postern_watch::abi::app::AppAuth::setRequireTcbUpToDateCall;
+use postern_watch::abi::kms::KmsAuth::{
+    AppDeployedViaFactory, AppRegistered, deployAndRegisterApp_1Call, deregisterAppCall, registerAppCall,
+};
 use serde_json::json;
 
-use super::{address, compose_hash, device};
+use super::{address, governance};
 use crate::chain::{Chain, call_failed, failed};
 use crate::cli::{AppCommand, Compose, CreateArguments};
 use crate::failure::Failure;
+use crate::lists::{Change, KMS_MANAGEMENT, List, changes};
 use crate::logs::Member;
 use crate::report::Report;
 
@@ -23,7 +27,19 @@ pub(crate) async fn run(chain: &Chain, command: &AppCommand) -> Result<Report, F
         AppCommand::Create(arguments) => create(chain, arguments).await,
         AppCommand::List => list(chain).await,
         AppCommand::Show { app } => show(chain, address(app)).await,
+        AppCommand::Transfer { app, to } => governance::transfer(chain, contract(chain, app).await?, *to).await,
+        AppCommand::Accept { app } => governance::accept(chain, contract(chain, app).await?).await,
+        AppCommand::Pause { app } => governance::pause(chain, contract(chain, app).await?, true).await,
+        AppCommand::Unpause { app } => governance::pause(chain, contract(chain, app).await?, false).await,
+        AppCommand::RequireTcb { app, require } => require_tcb(chain, address(app), *require).await,
+        AppCommand::Register { app } => register(chain, address(app)).await,
+        AppCommand::Deregister { app } => deregister(chain, address(app)).await,
     }
+}
+
+/// The address of an app's contract, which must be there.
+async fn contract(chain: &Chain, app: &AppId) -> Result<Address, Failure> {
+    Ok(*chain.app(address(app)).await?.address())
 }
 
 async fn create(chain: &Chain, arguments: &CreateArguments) -> Result<Report, Failure> {
@@ -38,7 +54,8 @@ async fn create(chain: &Chain, arguments: &CreateArguments) -> Result<Report, Fa
         initialDeviceId: arguments.device.map(|device| B256::from(device.0)).unwrap_or_default(),
         initialComposeHash: compose.map(|hash| B256::from(hash.0)).unwrap_or_default(),
     };
-    let done = chain.call("creating the app", *kms.address(), call).await?;
+    let outcome = chain.call("creating the app", owner, *kms.address(), call).await?;
+    let Some(done) = outcome.done() else { return Ok(Report::new(json!({"owner": owner}))) };
     // Only the KMS contract's own word counts: any contract can log something of this shape.
     let mut logs = done.receipt.logs().iter().filter(|log| log.address() == *kms.address());
     let created = logs.find_map(|log| AppDeployedViaFactory::decode_log(&log.inner).ok());
@@ -56,6 +73,61 @@ async fn create(chain: &Chain, arguments: &CreateArguments) -> Result<Report, Fa
     Ok(done.tell(report))
 }
 
+async fn require_tcb(chain: &Chain, address: Address, require: bool) -> Result<Report, Failure> {
+    let app = chain.app(address).await?;
+    let required = app.requireTcbUpToDate().call().await;
+    let required = required.map_err(|error| call_failed("asking about the demand on the platform", error))?;
+    let outcome = if required == require {
+        None
+    } else {
+        let call = setRequireTcbUpToDateCall { upToDate: require };
+        Some(chain.govern("setting the demand on the platform", address, call).await?)
+    };
+    let value = if require { "TCB status UpToDate" } else { "any TCB status" };
+    let (made, already) = if require { ("required", "is required") } else { ("allowed", "is allowed") };
+    Ok(changes(made, already, &[Change { value: value.to_owned(), outcome }]))
+}
+
+async fn register(chain: &Chain, app: Address) -> Result<Report, Failure> {
+    let kms = chain.kms().await?;
+    chain.must_be_a_contract(app).await?;
+    let outcome = if is_registered(chain, app).await? {
+        None
+    } else {
+        let owner = chain.owner(*kms.address()).await?;
+        // Everybody may register an app, but only the owner one that was deregistered. Older contracts bar none.
+        let barred = kms.deregisteredApps(app).call().await.unwrap_or(false);
+        let call = registerAppCall { appId: app };
+        Some(if barred {
+            chain.govern("registering the app", *kms.address(), call).await?
+        } else {
+            chain.call("registering the app", owner, *kms.address(), call).await?
+        })
+    };
+    Ok(changes("registered", "is registered", &[Change { value: format!("{app:#x}"), outcome }]))
+}
+
+async fn deregister(chain: &Chain, app: Address) -> Result<Report, Failure> {
+    let kms = chain.kms().await?;
+    if !chain.supports(*kms.address(), KMS_MANAGEMENT).await {
+        let text = "this KMS contract cannot deregister apps, as dstack's cannot: remove what the app allows instead";
+        return Err(Failure::Unsupported(text.to_owned()));
+    }
+    let barred = kms.deregisteredApps(app).call().await;
+    let barred = barred.map_err(|error| call_failed("asking about the app", error))?;
+    let outcome = if barred {
+        None
+    } else {
+        Some(chain.govern("deregistering the app", *kms.address(), deregisterAppCall { appId: app }).await?)
+    };
+    Ok(changes("deregistered", "is deregistered", &[Change { value: format!("{app:#x}"), outcome }]))
+}
+
+async fn is_registered(chain: &Chain, app: Address) -> Result<bool, Failure> {
+    let registered = chain.kms().await?.registeredApps(app).call().await;
+    registered.map_err(|error| call_failed("asking about the app", error))
+}
+
 async fn list(chain: &Chain) -> Result<Report, Failure> {
     let kms = chain.kms().await?;
     let logs = chain.logs(*kms.address(), vec![AppRegistered::SIGNATURE_HASH]).await?;
@@ -66,6 +138,13 @@ async fn list(chain: &Chain) -> Result<Report, Failure> {
             apps.push((registered.appId, log.block_number.unwrap_or_default()));
         }
     }
+    let mut registered = Vec::new();
+    for (app, block) in apps {
+        if is_registered(chain, app).await? {
+            registered.push((app, block));
+        }
+    }
+    let apps = registered;
     let entries = apps.iter().map(|(app, block)| json!({"app_id": app, "since_block": block}));
     let report = Report::new(json!({"apps": entries.collect::<Vec<_>>()}));
     if apps.is_empty() {
@@ -82,8 +161,9 @@ async fn show(chain: &Chain, address: Address) -> Result<Report, Failure> {
     let owner = app.owner().call().await.map_err(asked)?;
     let any_device = app.allowAnyDevice().call().await.map_err(asked)?;
     let require_tcb = app.requireTcbUpToDate().call().await.map_err(asked)?;
-    let compose_hashes = compose_hash::allowed(chain, &app).await?;
-    let devices = device::allowed(chain, &app).await?;
+    let paused = governance::is_paused(chain, address).await?.unwrap_or(false);
+    let compose_hashes = List::ComposeHashes(app.clone()).members(chain).await?;
+    let devices = List::Devices(app.clone()).members(chain).await?;
     let slot = chain.provider.get_storage_at(address, U256::from_be_bytes(IMPLEMENTATION_SLOT.0));
     let code = slot.block_id(BlockId::latest()).await.map_err(|error| failed("looking at the app's code", error))?;
     let code = Address::from_word(B256::from(code));
@@ -92,6 +172,7 @@ async fn show(chain: &Chain, address: Address) -> Result<Report, Failure> {
         "app_id": address,
         "registered": registered,
         "owner": owner,
+        "paused": paused,
         "implementation": code,
         "allow_any_device": any_device,
         "require_tcb_up_to_date": require_tcb,
@@ -103,6 +184,7 @@ async fn show(chain: &Chain, address: Address) -> Result<Report, Failure> {
         .field("app", format_args!("{address:#x}"))
         .field("registered", registered)
         .field("owner", format_args!("{owner:#x}"))
+        .field("paused", paused)
         .field("implementation", format_args!("{code:#x}"))
         .field("every device allowed", any_device)
         .field("TCB must be UpToDate", require_tcb)

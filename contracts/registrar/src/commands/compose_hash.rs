@@ -1,17 +1,13 @@
 //! `registrar compose-hash`.
 
 use alloy::primitives::B256;
-use alloy::providers::DynProvider;
-use postern_watch::abi::app::AppAuth::{
-    AppAuthInstance, ComposeHashAdded, ComposeHashRemoved, addComposeHashCall, removeComposeHashCall,
-};
 use serde_json::json;
 
-use super::{Change, address, changes, list};
-use crate::chain::{Chain, call_failed};
+use super::{address, list};
+use crate::chain::Chain;
 use crate::cli::{Compose, ComposeHashCommand, ComposeHashes};
 use crate::failure::Failure;
-use crate::logs::{Member, word};
+use crate::lists::{List, changes};
 use crate::report::Report;
 
 pub(crate) async fn run(chain: &Chain, command: &ComposeHashCommand) -> Result<Report, Failure> {
@@ -19,44 +15,39 @@ pub(crate) async fn run(chain: &Chain, command: &ComposeHashCommand) -> Result<R
         ComposeHashCommand::Add(wish) => change(chain, wish, true).await,
         ComposeHashCommand::Remove(wish) => change(chain, wish, false).await,
         ComposeHashCommand::List { app } => {
-            let contract = chain.app(address(app)).await?;
-            let members = allowed(chain, &contract).await?;
+            let members = List::ComposeHashes(chain.app(address(app)).await?).members(chain).await?;
             Ok(list("compose_hashes", json!({"app_id": address(app)}), &members))
         }
+        ComposeHashCommand::Diff(wish) => diff(chain, wish).await,
     }
 }
 
-/// The compose hashes that an app allows: those that its logs tell of, each confirmed by a call.
-pub(crate) async fn allowed(chain: &Chain, app: &AppAuthInstance<DynProvider>) -> Result<Vec<Member>, Failure> {
-    let mut confirmed = Vec::new();
-    for member in chain.members::<ComposeHashAdded, ComposeHashRemoved>(*app.address(), word).await? {
-        if is_allowed(app, member.value).await? {
-            confirmed.push(member);
-        }
-    }
-    Ok(confirmed)
+/// All files are read before anything is sent.
+fn hashes(wish: &ComposeHashes) -> Result<Vec<B256>, Failure> {
+    wish.compose.iter().map(|compose| Ok(B256::from(compose.hash()?.0))).collect()
 }
 
 async fn change(chain: &Chain, wish: &ComposeHashes, allow: bool) -> Result<Report, Failure> {
-    // All files are read before anything is sent.
-    let hashes = wish.compose.iter().map(Compose::hash).collect::<Result<Vec<_>, _>>()?;
-    let contract = chain.app(address(&wish.app)).await?;
-    let to = *contract.address();
-    let mut made = Vec::new();
-    for hash in hashes.into_iter().map(|hash| B256::from(hash.0)) {
-        let done = if is_allowed(&contract, hash).await? == allow {
-            None
-        } else if allow {
-            Some(chain.call("adding the compose hash", to, addComposeHashCall { composeHash: hash }).await?)
-        } else {
-            Some(chain.call("removing the compose hash", to, removeComposeHashCall { composeHash: hash }).await?)
-        };
-        made.push(Change { value: hash.to_string(), done });
-    }
+    let hashes = hashes(wish)?;
+    let list = List::ComposeHashes(chain.app(address(&wish.app)).await?);
+    let made = list.change(chain, &hashes, allow).await?;
     Ok(if allow { changes("allowed", "is allowed", &made) } else { changes("removed", "is not allowed", &made) })
 }
 
-async fn is_allowed(app: &AppAuthInstance<DynProvider>, hash: B256) -> Result<bool, Failure> {
-    let answer = app.allowedComposeHashes(hash).call().await;
-    answer.map_err(|error| call_failed("asking about the compose hash", error))
+async fn diff(chain: &Chain, wish: &ComposeHashes) -> Result<Report, Failure> {
+    let hashes = hashes(wish)?;
+    let on_chain = List::ComposeHashes(chain.app(address(&wish.app)).await?).members(chain).await?;
+    let missing: Vec<usize> =
+        (0..hashes.len()).filter(|at| !on_chain.iter().any(|member| hashes.get(*at) == Some(&member.value))).collect();
+    let extra: Vec<B256> = on_chain.iter().map(|member| member.value).filter(|value| !hashes.contains(value)).collect();
+    let named = |at: &usize| match (wish.compose.get(*at), hashes.get(*at)) {
+        (Some(Compose::File(path)), Some(hash)) => format!("+ {hash}  {}", path.display()),
+        (_, hash) => format!("+ {}", hash.copied().unwrap_or_default()),
+    };
+    let to_add: Vec<_> = missing.iter().filter_map(|at| hashes.get(*at)).collect();
+    let report = Report::new(json!({"app_id": address(&wish.app), "to_add": to_add, "to_remove": extra}));
+    if missing.is_empty() && extra.is_empty() {
+        return Ok(report.line("no difference"));
+    }
+    Ok(report.lines(missing.iter().map(named)).lines(extra.iter().map(|hash| format!("- {hash}"))).refusal(true))
 }

@@ -3,10 +3,10 @@
 use postern_watch::abi::kms::KmsAuth::setGatewayAppIdCall;
 use serde_json::json;
 
-use super::{Change, changes};
 use crate::chain::{Chain, call_failed};
 use crate::cli::GatewayAppCommand;
 use crate::failure::Failure;
+use crate::lists::{Change, changes};
 use crate::report::{Report, printable};
 
 pub(crate) async fn run(chain: &Chain, command: &GatewayAppCommand) -> Result<Report, Failure> {
@@ -21,12 +21,12 @@ pub(crate) async fn run(chain: &Chain, command: &GatewayAppCommand) -> Result<Re
         GatewayAppCommand::Set { gateway } => {
             let wanted = gateway.to_string();
             let call = setGatewayAppIdCall { appId: wanted.clone() };
-            let done = if current == wanted {
+            let outcome = if current == wanted {
                 None
             } else {
-                Some(chain.call("naming the gateway's app", *kms.address(), call).await?)
+                Some(chain.govern("naming the gateway's app", *kms.address(), call).await?)
             };
-            Ok(changes("named as the gateway's app", "is the gateway's app", &[Change { value: wanted, done }]))
+            Ok(changes("named as the gateway's app", "is the gateway's app", &[Change { value: wanted, outcome }]))
         }
     }
 }

@@ -20,23 +20,31 @@ pub(crate) async fn run(chain: &Chain, owner: Option<Address>) -> Result<Report,
     let arguments = ERC1967Proxy::constructorCall { implementation: kms_code, _data: initialize.abi_encode().into() };
     let proxy = Bytes::from([ERC1967Proxy::BYTECODE.as_ref(), &arguments.abi_encode()].concat());
     let (kms, done) = chain.deploy("deploying the proxy", proxy).await?;
-    confirm(chain, kms, owner, app_code).await?;
+    let done = match (first, done) {
+        (Some(first), Some(done)) => {
+            confirm(chain, kms, owner, app_code).await?;
+            Some((first.block, done))
+        }
+        _ => None,
+    };
     let json = json!({
         "kms": kms,
         "kms_implementation": kms_code,
         "app_implementation": app_code,
         "owner": owner,
         "chain_id": chain.chain_id,
-        "from_block": first.block,
+        "from_block": done.as_ref().map(|(block, _)| block),
     });
     let report = Report::new(json)
         .field("kms", format_args!("{kms:#x}"))
         .field("owner", format_args!("{owner:#x}"))
         .field("chain_id", chain.chain_id)
-        .field("from_block", first.block)
         .field("kms_implementation", format_args!("{kms_code:#x}"))
         .field("app_implementation", format_args!("{app_code:#x}"));
-    Ok(done.tell(report))
+    Ok(match done {
+        Some((block, done)) => done.tell(report.field("from_block", block)),
+        None => report,
+    })
 }
 
 async fn confirm(chain: &Chain, kms: Address, owner: Address, app_code: Address) -> Result<(), Failure> {

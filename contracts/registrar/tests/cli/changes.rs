@@ -135,14 +135,6 @@ fn the_trusted_gateway_is_named() {
     assert_eq!(chain.done(&["gateway-app", "show"])["gateway_app_id"], "any");
 }
 
-#[test]
-fn a_chain_of_slow_blocks_is_waited_for() {
-    let mut chain = Chain::empty(&["--block-time", "1"]);
-    chain.kms = Some(text(&chain.done(&["init"])["kms"]));
-    let change = chain.done(&["os-image", "add", IMAGE, "--wait", "2"])["changes"][0].clone();
-    assert_eq!(change["changed"], true);
-}
-
 #[tokio::test]
 async fn a_reorganisation_does_not_confuse_the_next_transaction() {
     let (chain, app) = Chain::with_app();

@@ -9,5 +9,10 @@
 )]
 
 mod changes;
+mod governance;
+mod keys;
 mod mistakes;
+mod plans;
 mod scenery;
+mod sending;
+mod watching;

@@ -89,7 +89,7 @@ fn a_transaction_that_is_not_mined_in_time_is_named() {
         .env("POSTERN_REGISTRAR__DEADLINES__TRANSACTION", "700ms")
         .output()
         .unwrap();
-    assert_eq!(output.status.code(), Some(75), "{output:?}");
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
     let said: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(said["error"], "unconfirmed");
     assert!(said["message"].as_str().unwrap().contains("the transaction 0x"), "{said}");

@@ -2,7 +2,7 @@
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use postern_devnet::{Anvil, FIRST_KEY};
@@ -15,8 +15,17 @@ pub(crate) const DEVICE: &str = "02020202020202020202020202020202020202020202020
 pub(crate) const FIRST: &str = "0x0707070707070707070707070707070707070707070707070707070707070707";
 pub(crate) const SECOND: &str = "0x0808080808080808080808080808080808080808080808080808080808080808";
 
-/// The key of anvil's second account, which governs nothing.
-const STRANGER: &str = "59c6995e998f97a5a0044966f0945389dc9e86dae88c7a8412f4603b6b78690d";
+/// Somebody who governs nothing.
+pub(crate) struct Account {
+    pub(crate) key: &'static str,
+    pub(crate) address: &'static str,
+}
+
+/// Anvil's second account.
+pub(crate) const STRANGER: Account = Account {
+    key: "59c6995e998f97a5a0044966f0945389dc9e86dae88c7a8412f4603b6b78690d",
+    address: "0x70997970c51812dc3a010c7d01b50e0d17dc79c8",
+};
 
 /// A chain on which the contracts may have been deployed.
 pub(crate) struct Chain {
@@ -30,7 +39,7 @@ impl Chain {
     pub(crate) fn empty(arguments: &[&str]) -> Self {
         let chain = Self { anvil: Anvil::start(arguments).unwrap(), folder: TempDir::new().unwrap(), kms: None };
         chain.file("key", FIRST_KEY);
-        chain.file("stranger", STRANGER);
+        chain.file("stranger", STRANGER.key);
         chain
     }
 
@@ -57,10 +66,20 @@ impl Chain {
         path
     }
 
+    /// Where its files are.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     /// Runs the command with the key of `who`.
     pub(crate) fn run_as(&self, who: &str, arguments: &[&str]) -> Output {
+        let key = self.folder.path().join(who);
+        self.run_without_key(&[&["--key-file", key.to_str().unwrap()], arguments].concat())
+    }
+
+    pub(crate) fn run_without_key(&self, arguments: &[&str]) -> Output {
         let mut command = registrar();
-        command.args(["--rpc", self.anvil.url().as_str(), "--key-file"]).arg(self.folder.path().join(who));
+        command.args(["--rpc", self.anvil.url().as_str()]);
         if let Some(kms) = &self.kms {
             command.args(["--kms", kms]);
         }

@@ -1,0 +1,51 @@
+//! `registrar kms`.
+
+use serde_json::json;
+
+use super::governance;
+use crate::chain::{Chain, call_failed};
+use crate::cli::KmsCommand;
+use crate::failure::Failure;
+use crate::lists::KMS_MANAGEMENT;
+use crate::report::{Report, printable};
+
+pub(crate) async fn run(chain: &Chain, command: &KmsCommand) -> Result<Report, Failure> {
+    let kms = *chain.kms().await?.address();
+    match command {
+        KmsCommand::Show => show(chain).await,
+        KmsCommand::Transfer { to } => governance::transfer(chain, kms, *to).await,
+        KmsCommand::Accept => governance::accept(chain, kms).await,
+        KmsCommand::Pause => governance::pause(chain, kms, true).await,
+        KmsCommand::Unpause => governance::pause(chain, kms, false).await,
+    }
+}
+
+async fn show(chain: &Chain) -> Result<Report, Failure> {
+    let kms = chain.kms().await?;
+    let address = *kms.address();
+    let asked = |error| call_failed("looking at the KMS contract", error);
+    let owner = chain.owner(address).await?;
+    let implementation = kms.appImplementation().call().await.map_err(asked)?;
+    let gateway = printable(&kms.gatewayAppId().call().await.map_err(asked)?);
+    let paused = governance::is_paused(chain, address).await?;
+    let deregisters = chain.supports(address, KMS_MANAGEMENT).await;
+    let json = json!({
+        "kms": address,
+        "chain_id": chain.chain_id,
+        "owner": owner,
+        "app_implementation": implementation,
+        "gateway_app_id": gateway,
+        "paused": paused,
+        "can_pause": paused.is_some(),
+        "can_deregister": deregisters,
+    });
+    let pause = paused.map_or("cannot be", |paused| if paused { "yes" } else { "no" });
+    Ok(Report::new(json)
+        .field("kms", format_args!("{address:#x}"))
+        .field("chain_id", chain.chain_id)
+        .field("owner", format_args!("{owner:#x}"))
+        .field("app_implementation", format_args!("{implementation:#x}"))
+        .field("gateway app", if gateway.is_empty() { "none" } else { &gateway })
+        .field("paused", pause)
+        .field("can deregister apps", deregisters))
+}

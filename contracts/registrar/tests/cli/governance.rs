@@ -1,0 +1,131 @@
+//! Who governs, and what they can do beyond lists: transfer, pause, deregister, and wait.
+
+use serde_json::{Value, json};
+
+use crate::scenery::{Chain, FIRST, IMAGE, SECOND, STRANGER, complaint, text};
+
+const ON_IMAGE: [&str; 2] = ["--os-image", IMAGE];
+
+#[test]
+fn an_app_changes_hands_in_two_steps() {
+    let (chain, app) = Chain::with_app();
+    let stranger = STRANGER.address;
+    let early = chain.run_as("stranger", &["app", "accept", &app]);
+    assert_eq!(early.status.code(), Some(1));
+    assert!(complaint(&early).contains("is not offered to"), "{early:?}");
+
+    assert_eq!(chain.done(&["app", "transfer", &app, stranger])["changes"][0]["changed"], true);
+    assert_eq!(chain.done(&["app", "transfer", &app, stranger])["changes"][0]["changed"], false);
+    chain.done(&["compose-hash", "add", &app, FIRST]);
+    assert!(chain.run_as("stranger", &["app", "accept", &app]).status.success());
+    assert_eq!(chain.done(&["app", "show", &app])["owner"], stranger);
+    let late = chain.run(&["compose-hash", "remove", &app, FIRST]);
+    assert_eq!(late.status.code(), Some(1));
+    assert!(complaint(&late).contains(&format!("{stranger} is")), "it says who is: {late:?}");
+}
+
+#[test]
+fn a_pause_refuses_until_it_ends() {
+    let (chain, app) = Chain::with_app();
+    chain.done(&["compose-hash", "add", &app, FIRST]);
+    for (pause, unpause, reason) in [
+        (vec!["app", "pause", &app], vec!["app", "unpause", &app], "App is paused"),
+        (vec!["kms", "pause"], vec!["kms", "unpause"], "KMS is paused"),
+    ] {
+        assert_eq!(chain.done(&pause)["changes"][0]["changed"], true);
+        assert_eq!(chain.done(&pause)["changes"][0]["changed"], false);
+        assert_eq!(chain.check(&app, FIRST, &ON_IMAGE), (false, reason.to_owned()));
+        chain.done(&unpause);
+        assert!(chain.check(&app, FIRST, &ON_IMAGE).0);
+    }
+    let shown = chain.done(&["kms", "show"]);
+    assert_eq!((&shown["paused"], &shown["can_deregister"]), (&json!(false), &json!(true)));
+}
+
+#[test]
+fn a_deregistered_app_is_out_until_the_owner_of_the_kms_contract_says_so() {
+    let (chain, app) = Chain::with_app();
+    chain.done(&["compose-hash", "add", &app, FIRST]);
+    assert_eq!(chain.run_as("stranger", &["app", "deregister", &app]).status.code(), Some(1));
+    chain.done(&["app", "deregister", &app]);
+    assert_eq!(chain.check(&app, FIRST, &ON_IMAGE).1, "App not registered");
+    assert_eq!(chain.done(&["app", "list"])["apps"], json!([]));
+    let barred = chain.run_as("stranger", &["app", "register", &app]);
+    assert!(barred.status.code() == Some(1) && complaint(&barred).contains("is not the owner"), "{barred:?}");
+    chain.done(&["app", "register", &app]);
+    assert!(chain.check(&app, FIRST, &ON_IMAGE).0);
+    assert_eq!(chain.done(&["app", "list"])["apps"][0]["app_id"], app.as_str());
+}
+
+#[test]
+fn the_demand_on_the_platform_is_switched() {
+    let (chain, app) = Chain::with_app();
+    chain.done(&["compose-hash", "add", &app, FIRST]);
+    let behind = [&ON_IMAGE[..], &["--tcb-status", "OutOfDate"]].concat();
+    assert!(chain.check(&app, FIRST, &behind).0);
+    chain.done(&["app", "require-tcb", &app, "true"]);
+    assert_eq!(chain.check(&app, FIRST, &behind).1, "TCB status is not up to date");
+    chain.done(&["app", "require-tcb", &app, "false"]);
+    assert!(chain.check(&app, FIRST, &behind).0);
+}
+
+#[test]
+fn a_diff_tells_what_is_missing_and_what_is_too_much() {
+    let (chain, app) = Chain::with_app();
+    chain.done(&["compose-hash", "add", &app, FIRST]);
+    assert_eq!(chain.done(&["compose-hash", "diff", &app, FIRST])["to_add"], json!([]));
+    let differing = chain.run(&["compose-hash", "diff", &app, SECOND]);
+    assert_eq!(differing.status.code(), Some(1));
+    assert_eq!(String::from_utf8(differing.stdout).unwrap(), format!("+ {SECOND}\n- {FIRST}\n"));
+}
+
+#[tokio::test]
+async fn a_timelock_lets_removals_through_and_makes_additions_wait() {
+    let (chain, app) = Chain::with_app();
+    chain.done(&["compose-hash", "add", &app, FIRST]);
+    let timelock = text(&chain.done(&["timelock", "create", "--delay", "1h"])["timelock"]);
+    let through = ["--timelock", &timelock];
+    let locked = |command: &[&str]| chain.done(&[command, &through[..]].concat());
+    chain.done(&["app", "transfer", &app, &timelock]);
+    locked(&["app", "accept", &app]);
+    let direct = chain.run(&["compose-hash", "remove", &app, FIRST]);
+    assert!(direct.status.code() == Some(1) && complaint(&direct).contains("use --timelock"), "{direct:?}");
+
+    assert_eq!(locked(&["compose-hash", "remove", &app, FIRST])["changes"][0]["changed"], true);
+    assert_eq!(chain.check(&app, FIRST, &ON_IMAGE).1, "Compose hash not allowed");
+
+    let proposed = locked(&["compose-hash", "add", &app, SECOND])["changes"][0].clone();
+    assert_eq!(proposed["changed"], false);
+    let id = text(&proposed["proposal"]);
+    let again = chain.run(&[&["compose-hash", "add", &app, SECOND], &through[..]].concat());
+    assert!(again.status.code() == Some(1) && complaint(&again).contains("proposed already"), "{again:?}");
+    let waiting = locked(&["timelock", "list"])["proposals"].clone();
+    assert_eq!((&waiting[0]["id"], &waiting[0]["call"]), (&json!(id), &json!(format!("addComposeHash({SECOND})"))));
+
+    let early = chain.run(&[&["timelock", "execute", &id], &through[..]].concat());
+    assert!(early.status.code() == Some(1) && complaint(&early).contains("not long enough"), "{early:?}");
+    chain.anvil.request("evm_increaseTime", json!([3600])).await.unwrap();
+    chain.anvil.mine(1).await.unwrap();
+    locked(&["timelock", "execute", &id]);
+    assert!(chain.check(&app, SECOND, &ON_IMAGE).0);
+    assert_eq!(locked(&["timelock", "list"])["proposals"], json!([]));
+
+    let dropped = text(&locked(&["compose-hash", "add", &app, FIRST])["changes"][0]["proposal"]);
+    let stranger = chain.run_as("stranger", &[&["timelock", "cancel", &dropped], &through[..]].concat());
+    assert!(stranger.status.code() == Some(1) && complaint(&stranger).contains("may not cancel"), "{stranger:?}");
+    locked(&["timelock", "cancel", &dropped]);
+    assert_eq!(locked(&["timelock", "list"])["proposals"], json!([]));
+}
+
+#[tokio::test]
+async fn many_values_take_one_transaction() {
+    let (chain, app) = Chain::with_app();
+    let before = chain.anvil.request("eth_blockNumber", json!([])).await.unwrap();
+    let changes = chain.done(&["compose-hash", "add", &app, SECOND, FIRST])["changes"].clone();
+    assert_eq!((&changes[0]["value"], &changes[1]["value"]), (&json!(SECOND), &json!(FIRST)), "in the order given");
+    assert_eq!(changes[0]["transaction"], changes[1]["transaction"]);
+    let number = |height: &Value| u64::from_str_radix(&text(height)[2..], 16).unwrap();
+    let after = chain.anvil.request("eth_blockNumber", json!([])).await.unwrap();
+    assert_eq!(number(&after), number(&before) + 1);
+    assert_eq!(chain.done(&["compose-hash", "diff", &app, FIRST, SECOND])["to_remove"], json!([]));
+}
