@@ -71,6 +71,7 @@ Exit codes:
 
 /// What every command understands.
 #[derive(Debug, Default, Clone, Args)]
+#[command(next_help_heading = "Everywhere")]
 pub(crate) struct Options {
     /// The configuration file.
     #[arg(short, long, global = true, value_name = "FILE", env = "POSTERN_REGISTRAR_CONFIG")]
@@ -172,6 +173,8 @@ pub(crate) enum Command {
     Timelock(TimelockCommand),
     /// Print the compose hash of a file: the SHA-256 of its raw bytes. Needs no configuration and no chain.
     Hash(HashArguments),
+    /// Ask the chain whether a CVM may boot, and if not, why. Exits with 1 when it may not.
+    Check(CheckArguments),
     /// Tell every change of policy as it happens, with its block, until it is stopped.
     Watch(WatchArguments),
     /// Print a completion script for a shell.
@@ -179,8 +182,6 @@ pub(crate) enum Command {
         /// The shell.
         shell: clap_complete::Shell,
     },
-    /// Ask the chain whether a CVM may boot, and if not, why. Exits with 1 when it may not.
-    Check(CheckArguments),
 }
 
 #[derive(Debug, Clone, Subcommand)]
@@ -287,9 +288,10 @@ pub(crate) enum TimelockCommand {
 
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "\
-The bytes of the file are the truth: CVMs hash what they are given, and every white space counts. --from writes
-an app-compose.json as dstack's SDKs do, with sorted keys and without white space, and prints the hash of exactly
-these bytes. Other tools may write the same document in other bytes; then its hash is another.
+The bytes of the file are the truth: CVMs hash what they are given, and every white space
+counts. --from writes an app-compose.json as dstack's SDKs do, with sorted keys and without
+white space, and prints the hash of exactly these bytes. Other tools may write the same
+document in other bytes; then its hash is another.
 
 Examples:
   registrar hash app-compose.json
@@ -340,8 +342,8 @@ pub(crate) struct BuildArguments {
 
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "\
-With --json, each event is one line. When blocks are replaced by others, that is told, and the new ones follow.
-With --compose, so is each change of the verdict on such a CVM of the one app that is named.
+With --json, each event is one line. When blocks are replaced by others, that is told, and the
+new ones follow. With --compose, each change of the verdict on such a CVM is told as well.
 
 Examples:
   registrar watch

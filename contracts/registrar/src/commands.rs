@@ -110,6 +110,13 @@ fn address(app: &AppId) -> Address {
     Address::from(app.0)
 }
 
+/// Who is to own something new: the one who was named, or else the signer.
+fn owner_or_signer(chain: &Chain, owner: Option<Address>) -> Result<Address, Failure> {
+    let missing =
+        || Failure::Unsupported("whose shall it be? There is no key, so name the owner with --owner".to_owned());
+    owner.or_else(|| chain.settings.sender()).ok_or_else(missing)
+}
+
 /// A list of values that were confirmed, for people and programs.
 fn list(name: &str, json: Value, members: &[Member]) -> Report {
     let entry = |member: &Member| json!({"value": member.value, "since_block": member.since_block});

@@ -37,7 +37,7 @@ impl Chain {
         Ok(logs)
     }
 
-    /// The values that were added and not removed since, each with the height at which it was added last.
+    /// The values that were added and not removed since, each with the height since which it is there.
     pub(crate) async fn members<Added, Removed>(
         &self,
         contract: Address,
@@ -52,7 +52,7 @@ impl Chain {
         for log in &logs {
             let Some(value) = value_of(log) else { continue };
             if log.topic0() == Some(&Added::SIGNATURE_HASH) {
-                members.insert(value, log.block_number.unwrap_or_default());
+                members.entry(value).or_insert_with(|| log.block_number.unwrap_or_default());
             } else {
                 members.remove(&value);
             }

@@ -91,6 +91,9 @@ fn from_document(document: &mut Document, options: &Options, needs: Needs) -> Op
     let kms = wanted(&mut root, "kms_contract", options.kms, needs.kms);
     let chain_id = root.optional("chain_id");
     let timelock = wanted(&mut root, "timelock", options.timelock, false);
+    if timelock.is_some() && matches!(options.delivery(), Delivery::Safe(_)) {
+        root.problem("timelock", "a file for a Safe holds direct calls only: leave one of the two out");
+    }
     let signer = signer(&mut root, options, needs.key);
     let confirmations = root.or("confirmations", 1);
     if confirmations == 0 {

@@ -7,16 +7,17 @@ use alloy::sol_types::SolEvent as _;
 use postern_identity::AppId;
 use postern_watch::abi::app::AppAuth::setRequireTcbUpToDateCall;
 use postern_watch::abi::kms::KmsAuth::{
-    AppDeployedViaFactory, AppRegistered, deployAndRegisterApp_1Call, deregisterAppCall, registerAppCall,
+    AppDeployedViaFactory, AppDeregistered, AppRegistered, deployAndRegisterApp_1Call, deregisterAppCall,
+    registerAppCall,
 };
 use serde_json::json;
 
-use super::{address, governance};
+use super::{address, governance, owner_or_signer};
 use crate::chain::{Chain, call_failed, failed};
 use crate::cli::{AppCommand, Compose, CreateArguments};
 use crate::failure::Failure;
 use crate::lists::{Change, KMS_MANAGEMENT, List, changes};
-use crate::logs::Member;
+use crate::logs::{Member, word};
 use crate::report::Report;
 
 /// Where a proxy keeps the address of its code (ERC-1967).
@@ -43,7 +44,7 @@ async fn contract(chain: &Chain, app: &AppId) -> Result<Address, Failure> {
 }
 
 async fn create(chain: &Chain, arguments: &CreateArguments) -> Result<Report, Failure> {
-    let owner = arguments.owner.map_or_else(|| chain.signer().map(|signer| signer.address()), Ok)?;
+    let owner = owner_or_signer(chain, arguments.owner)?;
     let compose = arguments.compose.as_ref().map(Compose::hash).transpose()?;
     let kms = chain.kms().await?;
     let call = deployAndRegisterApp_1Call {
@@ -130,21 +131,9 @@ async fn is_registered(chain: &Chain, app: Address) -> Result<bool, Failure> {
 
 async fn list(chain: &Chain) -> Result<Report, Failure> {
     let kms = chain.kms().await?;
-    let logs = chain.logs(*kms.address(), vec![AppRegistered::SIGNATURE_HASH]).await?;
-    let mut apps: Vec<(Address, u64)> = Vec::new();
-    for log in &logs {
-        let Ok(registered) = AppRegistered::decode_log(&log.inner) else { continue };
-        if !apps.iter().any(|(known, _)| *known == registered.appId) {
-            apps.push((registered.appId, log.block_number.unwrap_or_default()));
-        }
-    }
-    let mut registered = Vec::new();
-    for (app, block) in apps {
-        if is_registered(chain, app).await? {
-            registered.push((app, block));
-        }
-    }
-    let apps = registered;
+    // Only the owner's deregistration takes an app out again, and nothing does at a contract that does not know it.
+    let members = chain.members::<AppRegistered, AppDeregistered>(*kms.address(), word).await?;
+    let apps: Vec<_> = members.iter().map(|app| (Address::from_word(app.value), app.since_block)).collect();
     let entries = apps.iter().map(|(app, block)| json!({"app_id": app, "since_block": block}));
     let report = Report::new(json!({"apps": entries.collect::<Vec<_>>()}));
     if apps.is_empty() {

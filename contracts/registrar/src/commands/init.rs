@@ -7,13 +7,14 @@ use postern_watch::abi::kms::KmsAuth;
 use postern_watch::abi::proxy::ERC1967Proxy;
 use serde_json::json;
 
+use super::owner_or_signer;
 use crate::chain::{Chain, call_failed};
 use crate::failure::Failure;
 use crate::report::Report;
 
 /// Deploys both contracts, and sees that the deployment is what it should be.
 pub(crate) async fn run(chain: &Chain, owner: Option<Address>) -> Result<Report, Failure> {
-    let owner = owner.map_or_else(|| chain.signer().map(|signer| signer.address()), Ok)?;
+    let owner = owner_or_signer(chain, owner)?;
     let (app_code, first) = chain.deploy("deploying AppAuth", AppAuth::BYTECODE.clone()).await?;
     let (kms_code, _) = chain.deploy("deploying KmsAuth", KmsAuth::BYTECODE.clone()).await?;
     let initialize = KmsAuth::initializeCall { initialOwner: owner, implementation: app_code };

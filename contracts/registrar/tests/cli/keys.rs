@@ -4,7 +4,7 @@ use std::process::Stdio;
 
 use postern_devnet::FIRST_KEY;
 
-use crate::scenery::{Chain, IMAGE, complaint, registrar};
+use crate::scenery::{Chain, IMAGE, at_a_terminal, complaint, registrar};
 
 /// A keystore as Foundry's `cast wallet import` writes it, with the key of anvil's first account.
 const KEYSTORE: &str = r#"{"crypto":{"cipher":"aes-128-ctr","cipherparams":{"iv":"e681b6ff7a697b9f4e6cf05fc12e084c"},
@@ -36,6 +36,19 @@ fn a_keystore_signs_with_its_password() {
     assert_eq!(output.status.code(), Some(78));
     let said = complaint(&output);
     assert!(said.contains("wrong password") && !said.contains("tr0ub4dor"), "{said}");
+}
+
+#[test]
+fn a_password_is_asked_for_at_a_terminal() {
+    let (chain, keystore) = with_keystore();
+    std::fs::rename(&keystore, chain.folder().join("key")).unwrap();
+    let ask = |chain: &Chain, password| at_a_terminal(chain, &["os-image", "add", IMAGE], Some(password));
+    let (output, code) = ask(&chain, "a guess");
+    assert!(output.contains("Password for ") && output.contains("wrong password"), "{output}");
+    assert_eq!(code, Some(78));
+    let (output, code) = ask(&chain, PASSWORD);
+    assert!(output.contains("allowed in block"), "{output}");
+    assert_eq!(code, Some(0));
 }
 
 #[test]

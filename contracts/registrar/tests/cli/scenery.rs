@@ -1,9 +1,10 @@
 //! A node, a folder with a key, and the command.
 
 use std::fs::{self, Permissions};
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use postern_devnet::{Anvil, FIRST_KEY};
 use serde_json::Value;
@@ -114,6 +115,29 @@ pub(crate) fn registrar() -> Command {
         command.env_remove(name);
     }
     command
+}
+
+/// Runs the command at a terminal of its own, which `script` makes, and types a password when asked for it.
+pub(crate) fn at_a_terminal(chain: &Chain, arguments: &[&str], password: Option<&str>) -> (String, Option<i32>) {
+    let program = env!("CARGO_BIN_EXE_registrar");
+    let key = chain.folder().join("key");
+    let (url, kms) = (chain.anvil.url(), chain.kms.as_deref().unwrap());
+    let line = format!("{program} --rpc {url} --kms {kms} --key-file {} {}", key.display(), arguments.join(" "));
+    let mut script = Command::new("script");
+    script.args(["--quiet", "--return", "--command", &line, "/dev/null"]);
+    let mut child = script.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let (mut input, mut output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+    let mut said = Vec::new();
+    let mut piece = [0; 256];
+    let mut typed = password.is_none();
+    while let Ok(length @ 1..) = output.read(&mut piece) {
+        said.extend_from_slice(&piece[..length]);
+        if !typed && String::from_utf8_lossy(&said).contains("Password for ") {
+            writeln!(input, "{}", password.unwrap()).unwrap();
+            typed = true;
+        }
+    }
+    (String::from_utf8_lossy(&said).into_owned(), child.wait().unwrap().code())
 }
 
 /// A JSON text.

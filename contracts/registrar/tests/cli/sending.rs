@@ -7,7 +7,7 @@ use alloy::primitives::{Address, U256};
 use postern_devnet::{FIRST_ACCOUNT, FIRST_KEY};
 use serde_json::{Value, json};
 
-use crate::scenery::{Chain, FIRST, IMAGE, complaint, registrar, text};
+use crate::scenery::{Chain, FIRST, IMAGE, at_a_terminal, complaint, registrar, text};
 
 /// How long a test waits for something on the node.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -50,6 +50,20 @@ fn a_chain_of_blocks_every_two_seconds_is_waited_for() {
     chain.kms = Some(text(&chain.done(&["init"])["kms"]));
     let change = chain.done(&["os-image", "add", IMAGE, "--wait", "2"])["changes"][0].clone();
     assert_eq!(change["changed"], true);
+}
+
+#[test]
+fn whoever_waits_at_a_terminal_sees_the_confirmations_come() {
+    let mut chain = Chain::empty(&["--block-time", "1"]);
+    chain.kms = Some(text(&chain.done(&["init"])["kms"]));
+    let (output, code) = at_a_terminal(&chain, &["os-image", "add", IMAGE, "--wait", "3"], None);
+    assert_eq!(code, Some(0), "{output}");
+    assert!(output.contains("1 of 3 confirmations") && output.contains("2 of 3 confirmations"), "{output}");
+    let said = output.rsplit('\r').find(|line| !line.trim().is_empty()).unwrap();
+    assert!(said.contains("allowed in block"), "the line is gone in the end: {output}");
+
+    let quiet = chain.run(&["os-image", "remove", IMAGE, "--wait", "2"]);
+    assert_eq!(complaint(&quiet), "", "a log is no terminal");
 }
 
 #[tokio::test]
