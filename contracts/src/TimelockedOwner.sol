@@ -13,9 +13,11 @@ import {KmsAuth} from "./KmsAuth.sol";
 
 /// @title An owner that loosens slowly and tightens at once
 /// @notice As the owner of a registry or an application, it lets everybody see a change of policy for `getMinDelay`
-/// before it is in force, unless the change can only refuse more: revocations do not wait. It is a plain OpenZeppelin
-/// timelock
-/// otherwise, so their tools work with it, and owns dstack's contracts as well as ours.
+/// before it is in force, unless the change can only refuse more: revocations do not wait. What was tightened by
+/// mistake waits like
+/// any other change until it is loosened again. It is a plain OpenZeppelin timelock otherwise, so their tools work with
+/// it, and owns dstack's contracts as well as ours.
+/// @dev Let it own nothing else: elsewhere the functions that tighten here may mean something else.
 contract TimelockedOwner is TimelockController {
     /// @notice The call may allow something, so it has to be scheduled.
     error MustBeScheduled();

@@ -1,19 +1,18 @@
 //! The command line.
 
 mod compose;
+mod document;
+mod govern;
+mod options;
 
-use std::path::PathBuf;
-
-use alloy::primitives::{Address, B256};
+use alloy::primitives::Address;
 use clap::{Args, Parser, Subcommand};
 use postern_identity::{AppId, DeviceId, InstanceId, OsImageHash};
-use postern_plumbing::secret::Secret;
-use postern_watch::Url;
-
-use crate::settings::Delivery;
-use crate::timelock::parse_span;
 
 pub(crate) use compose::{Compose, GatewayApp, hash_file, read_file};
+pub(crate) use document::{BuildArguments, HashArguments};
+pub(crate) use govern::{AppCommand, CreateArguments, KmsCommand, TimelockCommand};
+pub(crate) use options::Options;
 
 /// Deploy Postern's contracts, register apps, and say what may run.
 ///
@@ -69,78 +68,6 @@ Exit codes:
   69  the endpoint does not answer
   78  wrong configuration, key or password";
 
-/// What every command understands.
-#[derive(Debug, Default, Clone, Args)]
-#[command(next_help_heading = "Everywhere")]
-pub(crate) struct Options {
-    /// The configuration file.
-    #[arg(short, long, global = true, value_name = "FILE", env = "POSTERN_REGISTRAR_CONFIG")]
-    pub(crate) config: Option<PathBuf>,
-
-    /// Write one JSON document to standard output instead of text, also when it fails.
-    #[arg(long, global = true)]
-    pub(crate) json: bool,
-
-    /// The JSON-RPC endpoint (key rpc_url).
-    #[arg(long = "rpc", visible_alias = "rpc-url", global = true, value_name = "URL")]
-    pub(crate) rpc_url: Option<Url>,
-
-    /// The number that the chain must have (key chain_id).
-    #[arg(long, global = true, value_name = "NUMBER")]
-    pub(crate) chain_id: Option<u64>,
-
-    /// The KMS contract (key kms_contract).
-    #[arg(long, global = true, value_name = "ADDRESS")]
-    pub(crate) kms: Option<Address>,
-
-    /// The file with the key that signs: a keystore or hex digits (key key_file).
-    #[arg(long, global = true, value_name = "FILE")]
-    pub(crate) key_file: Option<PathBuf>,
-
-    /// The file with the keystore's password, which is asked for otherwise (key password_file).
-    #[arg(long, global = true, value_name = "FILE")]
-    pub(crate) password_file: Option<PathBuf>,
-
-    /// The key itself, for test networks: everybody on this machine can read it (key insecure_key).
-    #[arg(long, global = true, value_name = "HEX", conflicts_with = "key_file", value_parser = secret)]
-    pub(crate) insecure_key: Option<Secret>,
-
-    /// The timelock that owns the contract: changes are proposed to it (key timelock).
-    #[arg(long, global = true, value_name = "ADDRESS")]
-    pub(crate) timelock: Option<Address>,
-
-    /// Show calls with their calldata and gas, and send nothing.
-    #[arg(long, global = true)]
-    pub(crate) dry_run: bool,
-
-    /// Write calls to a file for Safe's transaction builder, and send nothing. Needs no key.
-    #[arg(long, global = true, value_name = "FILE", conflicts_with_all = ["dry_run", "timelock"])]
-    pub(crate) safe: Option<PathBuf>,
-
-    /// How many blocks deep a transaction must be, its own included (key confirmations).
-    #[arg(long, global = true, value_name = "BLOCKS", value_parser = clap::value_parser!(u64).range(1..=1000))]
-    pub(crate) wait: Option<u64>,
-
-    /// The block from which logs are read (key logs.from_block).
-    #[arg(long, global = true, value_name = "NUMBER")]
-    pub(crate) from_block: Option<u64>,
-}
-
-impl Options {
-    pub(crate) fn delivery(&self) -> Delivery {
-        match &self.safe {
-            Some(path) => Delivery::Safe(path.clone()),
-            None if self.dry_run => Delivery::Show,
-            None => Delivery::Send,
-        }
-    }
-}
-
-#[expect(clippy::unnecessary_wraps, reason = "clap calls it and expects that a value can be refused")]
-fn secret(text: &str) -> Result<Secret, String> {
-    Ok(Secret::new(text.to_owned()))
-}
-
 /// What to do.
 #[derive(Debug, Clone, Subcommand)]
 pub(crate) enum Command {
@@ -184,162 +111,6 @@ pub(crate) enum Command {
     },
 }
 
-#[derive(Debug, Clone, Subcommand)]
-pub(crate) enum AppCommand {
-    /// Create an app and register it. Prints its id.
-    #[command(after_help = "Example:\n  registrar app create --compose app-compose.json --allow-any-device")]
-    Create(CreateArguments),
-    /// List all registered apps.
-    List,
-    /// Show what an app allows and who governs it.
-    Show {
-        /// The app.
-        app: AppId,
-    },
-    /// Offer an app to another owner, who has to accept it.
-    Transfer {
-        /// The app.
-        app: AppId,
-        /// The heir.
-        to: Address,
-    },
-    /// Accept an app that is offered to the signer, or to the timelock.
-    Accept {
-        /// The app.
-        app: AppId,
-    },
-    /// Refuse all CVMs of an app until `unpause`. Live sessions are cut.
-    Pause {
-        /// The app.
-        app: AppId,
-    },
-    /// End a pause. What the rules allow is allowed again.
-    Unpause {
-        /// The app.
-        app: AppId,
-    },
-    /// Refuse platforms whose TCB status is not UpToDate, or stop doing so.
-    #[command(after_help = "Example:\n  registrar app require-tcb 0x1c5b... true")]
-    RequireTcb {
-        /// The app.
-        app: AppId,
-        /// Whether the status must be UpToDate.
-        #[arg(value_name = "true|false", action = clap::ArgAction::Set)]
-        require: bool,
-    },
-    /// Register an app whose contract is there already. Only the owner of the KMS contract can after `deregister`.
-    Register {
-        /// The app.
-        app: AppId,
-    },
-    /// Refuse an app whatever its own contract says, and let nobody else register it again. For the owner of the KMS
-    /// contract. Live sessions are cut; CVMs that run keep the keys that they were given.
-    Deregister {
-        /// The app.
-        app: AppId,
-    },
-}
-
-#[derive(Debug, Clone, Subcommand)]
-pub(crate) enum KmsCommand {
-    /// Show who governs the contract, and what it can do.
-    Show,
-    /// Offer the contract to another owner, who has to accept it.
-    Transfer {
-        /// The heir.
-        to: Address,
-    },
-    /// Accept the contract, if it is offered to the signer or to the timelock.
-    Accept,
-    /// Refuse everybody until `unpause`. Live sessions of all apps are cut.
-    Pause,
-    /// End a pause. What the rules allow is allowed again.
-    Unpause,
-}
-
-#[derive(Debug, Clone, Subcommand)]
-pub(crate) enum TimelockCommand {
-    /// Deploy a timelock. Then transfer contracts to it, and accept them with --timelock.
-    #[command(after_help = "Example:\n  registrar timelock create --delay 2d")]
-    Create {
-        /// How long a change must be visible, such as 12h or 2d.
-        #[arg(long, value_name = "TIME", value_parser = parse_span)]
-        delay: u64,
-        /// Who may propose, cancel, and tighten at once. The signer, if left out.
-        #[arg(long, value_name = "ADDRESS")]
-        proposer: Vec<Address>,
-        /// Who may execute what has waited long enough. Everybody, if left out.
-        #[arg(long, value_name = "ADDRESS")]
-        executor: Vec<Address>,
-    },
-    /// List what waits, and from when on it can be executed. Any change with --timelock proposes.
-    List,
-    /// Execute a proposal that has waited long enough.
-    Execute {
-        /// Its id.
-        id: B256,
-    },
-    /// Drop a proposal.
-    Cancel {
-        /// Its id.
-        id: B256,
-    },
-}
-
-#[derive(Debug, Clone, Args)]
-#[command(after_help = "\
-The bytes of the file are the truth: CVMs hash what they are given, and every white space
-counts. --from writes an app-compose.json as dstack's SDKs do, with sorted keys and without
-white space, and prints the hash of exactly these bytes. Other tools may write the same
-document in other bytes; then its hash is another.
-
-Examples:
-  registrar hash app-compose.json
-  registrar hash --from docker-compose.yml --name db --output app-compose.json")]
-pub(crate) struct HashArguments {
-    /// The app-compose.json, byte for byte as CVMs get it.
-    #[arg(value_name = "APP-COMPOSE.JSON", required_unless_present = "from")]
-    pub(crate) file: Option<PathBuf>,
-    /// Build the app-compose.json from a Docker compose file.
-    #[arg(long, value_name = "DOCKER-COMPOSE.YML", conflicts_with = "file", requires_all = ["name", "output"])]
-    pub(crate) from: Option<PathBuf>,
-    #[command(flatten)]
-    pub(crate) build: BuildArguments,
-}
-
-/// What goes into a document beside the Docker compose file.
-#[derive(Debug, Default, Clone, Args)]
-#[command(next_help_heading = "With --from")]
-pub(crate) struct BuildArguments {
-    /// Where the document is written. A file with other bytes is not overwritten.
-    #[arg(long, value_name = "FILE", requires = "from")]
-    pub(crate) output: Option<PathBuf>,
-    /// The app's name.
-    #[arg(long, requires = "from")]
-    pub(crate) name: Option<String>,
-    /// The CVM gets keys from the key management service.
-    #[arg(long, requires = "from")]
-    pub(crate) key_management: bool,
-    /// The CVM registers with dstack's gateway by itself. Postern's sidecar needs no such help.
-    #[arg(long, requires = "from")]
-    pub(crate) gateway: bool,
-    /// The containers' logs are public.
-    #[arg(long, requires = "from")]
-    pub(crate) public_logs: bool,
-    /// The machine's load and the like are public.
-    #[arg(long, requires = "from")]
-    pub(crate) public_sysinfo: bool,
-    /// The CVM waits for the time of trusted servers.
-    #[arg(long, requires = "from")]
-    pub(crate) secure_time: bool,
-    /// An environment variable that may be set from outside. May be repeated; the order counts.
-    #[arg(long, value_name = "NAME", requires = "from")]
-    pub(crate) allow_env: Vec<String>,
-    /// A shell script that runs before the containers.
-    #[arg(long, value_name = "FILE", requires = "from")]
-    pub(crate) pre_launch_script: Option<PathBuf>,
-}
-
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "\
 With --json, each event is one line. When blocks are replaced by others, that is told, and the
@@ -357,28 +128,6 @@ pub(crate) struct WatchArguments {
     pub(crate) compose: Option<Compose>,
     #[command(flatten)]
     pub(crate) guest: GuestArguments,
-}
-
-#[derive(Debug, Clone, Args)]
-pub(crate) struct CreateArguments {
-    /// Who may govern the app. The signer, if left out.
-    #[arg(long, value_name = "ADDRESS")]
-    pub(crate) owner: Option<Address>,
-    /// A first compose hash to allow: the hash, or an app-compose.json.
-    #[arg(long, value_name = "HASH|FILE")]
-    pub(crate) compose: Option<Compose>,
-    /// A first device to allow.
-    #[arg(long, value_name = "DEVICE")]
-    pub(crate) device: Option<DeviceId>,
-    /// Allow every device.
-    #[arg(long)]
-    pub(crate) allow_any_device: bool,
-    /// Refuse platforms whose TCB status is not UpToDate.
-    #[arg(long)]
-    pub(crate) require_tcb_up_to_date: bool,
-    /// Make the contract final: nobody can ever replace its code.
-    #[arg(long)]
-    pub(crate) disable_upgrades: bool,
 }
 
 #[derive(Debug, Clone, Subcommand)]
