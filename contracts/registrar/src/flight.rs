@@ -19,10 +19,10 @@ use crate::progress::Progress;
 use crate::transact::Done;
 
 /// How often it is asked what became of a transaction.
-const LOOK: Duration = Duration::from_millis(200);
+const LOOK: Duration = Duration::from_millis(250);
 
 /// How often in a row the node must say that another transaction has our nonce. Once may be between two blocks.
-const OVERTAKEN: u32 = 15;
+const OVERTAKEN: u32 = 12;
 
 /// How often a transaction that is not mined is sent again for a higher fee.
 const MOST_RAISES: u32 = 5;
@@ -201,8 +201,10 @@ impl<'a> Flight<'a> {
         request.max_priority_fee_per_gas = request.max_priority_fee_per_gas.map(raised);
         request.gas_price = request.gas_price.map(raised);
         let raw = self.sign().await?;
-        // If the node does not want it, the one before it still stands.
-        drop(self.broadcast(&raw).await);
+        if self.broadcast(&raw).await.is_err_and(|error| error.is_error_resp()) {
+            // The node does not want it. The one before it still stands, and is raised further next time.
+            self.sent.pop();
+        }
         Ok(())
     }
 

@@ -1,5 +1,6 @@
 //! Who governs, and what they can do beyond lists: transfer, pause, deregister, and wait.
 
+use alloy::primitives::{Address, hex};
 use serde_json::{Value, json};
 
 use crate::scenery::{Chain, FIRST, IMAGE, SECOND, STRANGER, complaint, text};
@@ -94,6 +95,8 @@ async fn a_timelock_lets_removals_through_and_makes_additions_wait() {
     assert_eq!(locked(&["compose-hash", "remove", &app, FIRST])["changes"][0]["changed"], true);
     assert_eq!(chain.check(&app, FIRST, &ON_IMAGE).1, "Compose hash not allowed");
 
+    let planned = locked(&["compose-hash", "add", &app, SECOND, "--dry-run"])["planned"][0].clone();
+    assert_eq!(planned["to"], timelock.as_str(), "a dry run proposes nothing");
     let proposed = locked(&["compose-hash", "add", &app, SECOND])["changes"][0].clone();
     assert_eq!(proposed["changed"], false);
     let id = text(&proposed["proposal"]);
@@ -128,4 +131,20 @@ async fn many_values_take_one_transaction() {
     let after = chain.anvil.request("eth_blockNumber", json!([])).await.unwrap();
     assert_eq!(number(&after), number(&before) + 1);
     assert_eq!(chain.done(&["compose-hash", "diff", &app, FIRST, SECOND])["to_remove"], json!([]));
+}
+
+#[tokio::test]
+async fn an_older_contract_is_managed_one_value_at_a_time() {
+    let chain = Chain::deployed();
+    let artifact: Value = serde_json::from_str(include_str!("../../../test/abi/OldAppAuth.json")).unwrap();
+    let mut code: Vec<u8> = hex::decode(text(&artifact["bytecode"]["object"])).unwrap();
+    code.extend(Address::repeat_byte(1).into_word());
+    let app = chain.anvil.deploy(code).await.unwrap().to_string();
+    let changes = chain.done(&["compose-hash", "add", &app, FIRST, SECOND])["changes"].clone();
+    assert_ne!(changes[0]["transaction"], changes[1]["transaction"]);
+    assert_eq!(chain.done(&["compose-hash", "diff", &app, FIRST, SECOND])["to_add"], json!([]));
+    let stranger = chain.run_as("stranger", &["compose-hash", "remove", &app, FIRST]);
+    assert!(stranger.status.code() == Some(1) && complaint(&stranger).contains("is not the owner"), "{stranger:?}");
+    let pause = chain.run(&["app", "pause", &app]);
+    assert!(pause.status.code() == Some(64) && complaint(&pause).contains("knows no pause"), "{pause:?}");
 }

@@ -134,6 +134,22 @@ async fn a_transaction_that_waits_for_long_is_sent_again_for_more() {
     assert_eq!((code, &said["changes"][0]["changed"]), (Some(0), &json!(true)), "{said}");
 }
 
+#[tokio::test]
+async fn a_transaction_that_reverts_in_its_block_says_why() {
+    let (chain, app) = Chain::with_app();
+    chain.anvil.request("evm_setAutomine", json!([false])).await.unwrap();
+    let child = start(&chain, &["app", "pause", &app]);
+    pending(&chain).await;
+    // Somebody pauses the app first, by the slot that OpenZeppelin keeps it in.
+    let slot = "0xcd5ed15c6e187e77e9aee88184c21f4f2182ab5827cb3b7e07fbedcd63f03300";
+    let paused = format!("0x{:064x}", 1);
+    chain.anvil.request("anvil_setStorageAt", json!([app, slot, paused])).await.unwrap();
+    chain.anvil.mine(1).await.unwrap();
+    let (code, said) = answer(child);
+    assert_eq!((code, &said["error"]), (Some(1), &json!("reverted")), "{said}");
+    assert!(text(&said["message"]).contains("it is paused already"), "{said}");
+}
+
 #[test]
 fn the_whole_command_has_a_deadline() {
     let chain = Chain::empty(&["--no-mining"]);
