@@ -81,9 +81,13 @@ impl Chain {
     }
 
     /// Whether a contract says that it has an interface (ERC-165). One that does not know the question has none.
-    pub(crate) async fn supports(&self, contract: Address, interface: [u8; 4]) -> bool {
+    pub(crate) async fn supports(&self, contract: Address, interface: [u8; 4]) -> Result<bool, Failure> {
         let contract = AppAuth::new(contract, self.provider.clone());
-        contract.supportsInterface(interface.into()).call().await.unwrap_or(false)
+        let answer = contract.supportsInterface(interface.into()).call().await;
+        match answer.map_err(|error| call_failed("asking what the contract can do", error)) {
+            Err(Failure::Reverted { .. } | Failure::Unreadable { .. }) => Ok(false),
+            answer => answer,
+        }
     }
 
     pub(crate) async fn must_be_a_contract(&self, address: Address) -> Result<(), Failure> {

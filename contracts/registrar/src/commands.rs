@@ -35,20 +35,18 @@ pub(crate) async fn run(options: &Options, command: &Command) -> Result<Report, 
     if let Command::Completions { shell } = command {
         return completions(*shell);
     }
+    // Whoever types a password has all the time that it takes.
+    let settings = settings::load(options, needs(command)).map_err(Failure::Config)?;
+    let deadline = settings.command_deadline;
     if let Command::Watch(arguments) = command {
-        return watch::run(&connect(options, command).await?, arguments, options.json).await;
+        return watch::run(&Chain::connect(settings).await?, arguments, options.json).await;
     }
-    let deadline = settings::command_deadline(options).map_err(Failure::Config)?;
     let work = async {
-        let chain = connect(options, command).await?;
+        let chain = Chain::connect(settings).await?;
         let report = change_or_ask(&chain, command).await?;
         tell_plans(&chain, report)
     };
     timeout(deadline, work).await.unwrap_or(Err(Failure::OutOfTime(deadline)))
-}
-
-async fn connect(options: &Options, command: &Command) -> Result<Chain, Failure> {
-    Chain::connect(settings::load(options, needs(command)).map_err(Failure::Config)?).await
 }
 
 async fn change_or_ask(chain: &Chain, command: &Command) -> Result<Report, Failure> {

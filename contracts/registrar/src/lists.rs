@@ -84,7 +84,7 @@ impl List {
             Self::ComposeHashes(_) | Self::Devices(_) => APP_BATCHES,
             Self::OsImages(_) => KMS_MANAGEMENT,
         };
-        let size = if wanted.len() > 1 && chain.supports(self.contract(), batches).await { BATCH } else { 1 };
+        let size = if wanted.len() > 1 && chain.supports(self.contract(), batches).await? { BATCH } else { 1 };
         let mut made: Vec<Change> = Vec::new();
         for batch in wanted.chunks(size) {
             let outcome = self.send(chain, batch, allow).await?;

@@ -50,6 +50,7 @@ pub(crate) struct Settings {
     pub(crate) call_deadline: Duration,
     pub(crate) transaction_deadline: Duration,
     pub(crate) raise_fee_after: Duration,
+    pub(crate) command_deadline: Duration,
     pub(crate) from_block: u64,
     pub(crate) blocks_per_query: u64,
 }
@@ -59,12 +60,6 @@ impl Settings {
     pub(crate) fn sender(&self) -> Option<Address> {
         self.signer.as_ref().map(PrivateKeySigner::address)
     }
-}
-
-/// How long the whole command may take, which has to be known before anything is asked.
-pub(crate) fn command_deadline(options: &Options) -> Result<Duration, Problems> {
-    let mut document = Document::load(options.config.as_deref(), PREFIX)?;
-    Ok(deadlines(&mut document.section("deadlines")).command)
 }
 
 /// Reads all settings. The command line wins over the environment, and that over the file.
@@ -110,6 +105,7 @@ fn from_document(document: &mut Document, options: &Options, needs: Needs) -> Op
         call_deadline: deadlines.call,
         transaction_deadline: deadlines.transaction,
         raise_fee_after: deadlines.raise_fee_after,
+        command_deadline: deadlines.command,
         from_block: options.from_block.unwrap_or(logs.0),
         blocks_per_query: logs.1,
     })

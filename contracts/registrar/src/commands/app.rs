@@ -2,13 +2,13 @@
 
 use alloy::eips::BlockId;
 use alloy::primitives::{Address, B256, U256, b256};
-use alloy::providers::Provider as _;
+use alloy::providers::{DynProvider, Provider as _};
 use alloy::sol_types::SolEvent as _;
 use postern_identity::AppId;
 use postern_watch::abi::app::AppAuth::setRequireTcbUpToDateCall;
 use postern_watch::abi::kms::KmsAuth::{
-    AppDeployedViaFactory, AppDeregistered, AppRegistered, deployAndRegisterApp_1Call, deregisterAppCall,
-    registerAppCall,
+    AppDeployedViaFactory, AppDeregistered, AppRegistered, KmsAuthInstance, deployAndRegisterApp_1Call,
+    deregisterAppCall, registerAppCall,
 };
 use serde_json::json;
 
@@ -97,7 +97,7 @@ async fn register(chain: &Chain, app: Address) -> Result<Report, Failure> {
     } else {
         let owner = chain.owner(*kms.address()).await?;
         // Everybody may register an app, but only the owner one that was deregistered. Older contracts bar none.
-        let barred = kms.deregisteredApps(app).call().await.unwrap_or(false);
+        let barred = chain.supports(*kms.address(), KMS_MANAGEMENT).await? && is_barred(&kms, app).await?;
         let call = registerAppCall { appId: app };
         Some(if barred {
             chain.govern("registering the app", *kms.address(), call).await?
@@ -110,18 +110,21 @@ async fn register(chain: &Chain, app: Address) -> Result<Report, Failure> {
 
 async fn deregister(chain: &Chain, app: Address) -> Result<Report, Failure> {
     let kms = chain.kms().await?;
-    if !chain.supports(*kms.address(), KMS_MANAGEMENT).await {
+    if !chain.supports(*kms.address(), KMS_MANAGEMENT).await? {
         let text = "this KMS contract cannot deregister apps, as dstack's cannot: remove what the app allows instead";
         return Err(Failure::Unsupported(text.to_owned()));
     }
-    let barred = kms.deregisteredApps(app).call().await;
-    let barred = barred.map_err(|error| call_failed("asking about the app", error))?;
-    let outcome = if barred {
+    let outcome = if is_barred(&kms, app).await? {
         None
     } else {
         Some(chain.govern("deregistering the app", *kms.address(), deregisterAppCall { appId: app }).await?)
     };
     Ok(changes("deregistered", "is deregistered", &[Change { value: format!("{app:#x}"), outcome }]))
+}
+
+async fn is_barred(kms: &KmsAuthInstance<DynProvider>, app: Address) -> Result<bool, Failure> {
+    let barred = kms.deregisteredApps(app).call().await;
+    barred.map_err(|error| call_failed("asking about the app", error))
 }
 
 async fn is_registered(chain: &Chain, app: Address) -> Result<bool, Failure> {

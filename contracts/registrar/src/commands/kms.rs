@@ -28,7 +28,7 @@ async fn show(chain: &Chain) -> Result<Report, Failure> {
     let implementation = kms.appImplementation().call().await.map_err(asked)?;
     let gateway = printable(&kms.gatewayAppId().call().await.map_err(asked)?);
     let paused = governance::is_paused(chain, address).await?;
-    let deregisters = chain.supports(address, KMS_MANAGEMENT).await;
+    let deregisters = chain.supports(address, KMS_MANAGEMENT).await?;
     let json = json!({
         "kms": address,
         "chain_id": chain.chain_id,
