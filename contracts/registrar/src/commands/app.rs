@@ -153,6 +153,7 @@ async fn show(chain: &Chain, address: Address) -> Result<Report, Failure> {
     let owner = app.owner().call().await.map_err(asked)?;
     let any_device = app.allowAnyDevice().call().await.map_err(asked)?;
     let require_tcb = app.requireTcbUpToDate().call().await.map_err(asked)?;
+    let pending = governance::pending(chain, address).await?;
     let paused = governance::is_paused(chain, address).await?.unwrap_or(false);
     let compose_hashes = List::ComposeHashes(app.clone()).members(chain).await?;
     let devices = List::Devices(app.clone()).members(chain).await?;
@@ -164,6 +165,7 @@ async fn show(chain: &Chain, address: Address) -> Result<Report, Failure> {
         "app_id": address,
         "registered": registered,
         "owner": owner,
+        "pending_owner": (!pending.is_zero()).then_some(pending),
         "paused": paused,
         "implementation": code,
         "allow_any_device": any_device,
@@ -172,10 +174,11 @@ async fn show(chain: &Chain, address: Address) -> Result<Report, Failure> {
         "devices": values(&devices),
     });
     let each = |members: &[Member]| members.iter().map(|member| format!("  {}", member.value)).collect::<Vec<_>>();
-    Ok(Report::new(json)
+    let report = Report::new(json)
         .field("app", format_args!("{address:#x}"))
         .field("registered", registered)
-        .field("owner", format_args!("{owner:#x}"))
+        .field("owner", format_args!("{owner:#x}"));
+    Ok(governance::tell_pending(report, pending)
         .field("paused", paused)
         .field("implementation", format_args!("{code:#x}"))
         .field("every device allowed", any_device)

@@ -18,7 +18,7 @@ pub(crate) async fn transfer(chain: &Chain, contract: Address, heir: Address) ->
         Some(chain.govern("offering the ownership", contract, transferOwnershipCall { newOwner: heir }).await?)
     };
     let change = Change { value: format!("{heir:#x}"), outcome };
-    let report = changes("offered the ownership", "is offered the ownership", &[change]);
+    let report = changes("is offered the ownership", "is offered the ownership", &[change]);
     Ok(report.with("contract", json!(contract)).with("pending_owner", json!(heir)))
 }
 
@@ -68,7 +68,16 @@ pub(crate) async fn is_paused(chain: &Chain, contract: Address) -> Result<Option
     }
 }
 
-async fn pending(chain: &Chain, contract: Address) -> Result<Address, Failure> {
+/// Who is offered a contract; zero for nobody. The first of dstack's change hands in one step, and offer nothing.
+pub(crate) async fn pending(chain: &Chain, contract: Address) -> Result<Address, Failure> {
     let pending = AppAuth::new(contract, chain.provider.clone()).pendingOwner().call().await;
-    pending.map_err(|error| call_failed("asking for the heir", error))
+    match pending.map_err(|error| call_failed("asking for the heir", error)) {
+        Err(Failure::Reverted { .. } | Failure::Unreadable { .. }) => Ok(Address::ZERO),
+        answer => answer,
+    }
+}
+
+/// Adds to a report who is offered a contract, if anybody is.
+pub(crate) fn tell_pending(report: Report, pending: Address) -> Report {
+    if pending.is_zero() { report } else { report.field("offered to", format_args!("{pending:#x}")) }
 }

@@ -27,23 +27,26 @@ async fn show(chain: &Chain) -> Result<Report, Failure> {
     let owner = chain.owner(address).await?;
     let implementation = kms.appImplementation().call().await.map_err(asked)?;
     let gateway = printable(&kms.gatewayAppId().call().await.map_err(asked)?);
+    let pending = governance::pending(chain, address).await?;
     let paused = governance::is_paused(chain, address).await?;
     let deregisters = chain.supports(address, KMS_MANAGEMENT).await?;
     let json = json!({
         "kms": address,
         "chain_id": chain.chain_id,
         "owner": owner,
+        "pending_owner": (!pending.is_zero()).then_some(pending),
         "app_implementation": implementation,
         "gateway_app_id": gateway,
         "paused": paused,
         "can_pause": paused.is_some(),
         "can_deregister": deregisters,
     });
-    let pause = paused.map_or("cannot be", |paused| if paused { "yes" } else { "no" });
-    Ok(Report::new(json)
+    let pause = paused.map_or_else(|| "cannot be".to_owned(), |paused| paused.to_string());
+    let report = Report::new(json)
         .field("kms", format_args!("{address:#x}"))
         .field("chain_id", chain.chain_id)
-        .field("owner", format_args!("{owner:#x}"))
+        .field("owner", format_args!("{owner:#x}"));
+    Ok(governance::tell_pending(report, pending)
         .field("app_implementation", format_args!("{implementation:#x}"))
         .field("gateway app", if gateway.is_empty() { "none" } else { &gateway })
         .field("paused", pause)

@@ -96,7 +96,9 @@ impl<'a> Watch<'a> {
         };
         let told = VecDeque::new();
         let watch = Self { chain, kms, apps, all, as_json, next, told, question: None, verdict: None };
-        let text = format!("following {} apps and the KMS contract from block {next}", watch.apps.len());
+        let apps = watch.apps.len();
+        let text =
+            format!("following {apps} app{} and the KMS contract from block {next}", if apps == 1 { "" } else { "s" });
         watch.remark("watching", &text)?;
         Ok(watch)
     }

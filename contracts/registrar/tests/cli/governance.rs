@@ -17,9 +17,11 @@ fn an_app_changes_hands_in_two_steps() {
 
     assert_eq!(chain.done(&["app", "transfer", &app, stranger])["changes"][0]["changed"], true);
     assert_eq!(chain.done(&["app", "transfer", &app, stranger])["changes"][0]["changed"], false);
+    assert_eq!(chain.done(&["app", "show", &app])["pending_owner"], stranger);
     chain.done(&["compose-hash", "add", &app, FIRST]);
     assert!(chain.run_as("stranger", &["app", "accept", &app]).status.success());
-    assert_eq!(chain.done(&["app", "show", &app])["owner"], stranger);
+    let shown = chain.done(&["app", "show", &app]);
+    assert_eq!((&shown["owner"], &shown["pending_owner"]), (&json!(stranger), &json!(null)));
     let late = chain.run(&["compose-hash", "remove", &app, FIRST]);
     assert_eq!(late.status.code(), Some(1));
     assert!(complaint(&late).contains(&format!("{stranger} is")), "it says who is: {late:?}");
