@@ -144,10 +144,6 @@ contract KmsAuth is Governed, IKmsAuthManagement {
     /// @param appId The application's id; not zero.
     function registerApp(address appId) external {
         require(appId != address(0), "Invalid app ID");
-        if (deregisteredApps[appId]) {
-            require(msg.sender == owner(), "App was deregistered");
-            deregisteredApps[appId] = false;
-        }
         _registerApp(appId);
     }
 
@@ -315,6 +311,10 @@ contract KmsAuth is Governed, IKmsAuthManagement {
     }
 
     function _registerApp(address appId) private {
+        if (deregisteredApps[appId]) {
+            require(msg.sender == owner(), "App was deregistered");
+            deregisteredApps[appId] = false;
+        }
         registeredApps[appId] = true;
         emit AppRegistered(appId);
         _policyChanged("registered-app", _word(appId), true);

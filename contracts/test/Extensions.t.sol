@@ -121,6 +121,18 @@ contract ExtensionsTest is Fixture {
         kms.deregisterApp(address(0));
     }
 
+    /// @dev Not even the factory makes an application that its owner has barred.
+    function testTheFactoryDoesNotGetAroundABar() public {
+        address next = VM.computeCreateAddress(address(kms), VM.getNonce(address(kms)));
+        VM.prank(OPERATOR);
+        kms.deregisterApp(next);
+        VM.expectRevert(bytes("App was deregistered"));
+        kms.deployAndRegisterApp(TENANT, false, false, false, DEVICE, COMPOSE);
+        VM.prank(OPERATOR);
+        VM.assertEq(kms.deployAndRegisterApp(TENANT, false, false, false, DEVICE, COMPOSE), next, "application");
+        VM.assertTrue(kms.registeredApps(next) && !kms.deregisteredApps(next), "state");
+    }
+
     function testFuzz_batchesDoWhatSingleCallsDo(bytes32 first, bytes32 second) public {
         VM.assume(first != 0 && second != 0 && first != second);
         bytes32[] memory both = pair(first, second);
