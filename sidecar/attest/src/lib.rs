@@ -26,6 +26,7 @@ pub use dcap_qvl::QuoteCollateralV3 as CollateralSet;
 pub use event_log::AppIdentity;
 pub use peer::{PeerPolicy, PolicyRefusal};
 pub use policy::Policy;
+pub use quote::platform_of;
 pub use rejection::Rejection;
 pub use report_data::report_data;
 pub use tcb::{TcbPolicy, TcbStatus, UnknownTcbStatus};

@@ -10,6 +10,14 @@ use crate::rejection::Rejection;
 /// Guests return quotes in a buffer of fixed size and leave up to this many zero bytes behind them (70, as seen).
 const MAX_PADDING: usize = 128;
 
+/// The kind of platform that a quote says it comes from. Nothing of the quote is verified for that.
+///
+/// # Errors
+/// When it cannot be read, or is the quote of a TD that no signature can redeem.
+pub fn platform_of(quote: &[u8]) -> Result<Fmspc, Rejection> {
+    ReadQuote::read(quote)?.fmspc()
+}
+
 /// A quote that reads well. Nothing about it is verified yet.
 pub(crate) struct ReadQuote(Quote);
 

@@ -42,6 +42,17 @@ pub(crate) enum Command {
         #[command(flatten)]
         faults: FaultArguments,
     },
+    /// Serve that collateral as a PCCS does, issued anew at each request, until SIGINT or SIGTERM
+    CollateralService {
+        /// File with the seed: 64 hex digits
+        #[arg(long, value_name = "FILE")]
+        seed_file: PathBuf,
+        /// The TCP address to serve on, as http://ADDRESS; port 0 stands for any
+        #[arg(long, value_name = "ADDRESS")]
+        listen: SocketAddr,
+        #[command(flatten)]
+        faults: FaultArguments,
+    },
 }
 
 #[derive(Args)]

@@ -14,16 +14,19 @@ mod attestation;
 mod boot;
 pub mod certificate;
 mod collateral;
+pub mod collateral_service;
 mod cvm;
 mod der;
 mod key;
 mod pki;
+mod policy_signer;
 mod quote;
 mod tee;
 
 pub use application_key::{Algorithm, Signed};
 pub use cvm::{Cvm, OS_IMAGE};
 pub use pki::ORGANIZATION;
+pub use policy_signer::PolicySigner;
 pub use quote::Measurements;
 pub use tee::{Faults, Tee};
 

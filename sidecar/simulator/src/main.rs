@@ -1,4 +1,4 @@
-//! Serves the guest agent of one simulated CVM, and writes what its verifiers need.
+//! Serves the guest agent of one simulated CVM, and writes or serves what its verifiers need.
 
 mod arguments;
 mod serving;
@@ -19,6 +19,9 @@ async fn main() -> ExitCode {
         Command::Agent(arguments) => serving::serve(&arguments).await,
         Command::Root { seed_file, out } => write_root(&seed_file, &out),
         Command::Collateral { seed_file, out, faults } => write_collateral(&seed_file, &out, faults.into()),
+        Command::CollateralService { seed_file, listen, faults } => {
+            serving::collateral(&seed_file, listen, faults.into()).await
+        }
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,12 +1,14 @@
-//! The guest agent's listeners.
+//! The listeners: of the guest agent, and of the service with collateral.
 
 use std::fs;
 use std::io::Write as _;
+use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 
 use postern_plumbing::clock::unix_now;
 use postern_plumbing::shutdown::Shutdown;
-use postern_simulator::{Cvm, Measurements, Tee, agent};
+use postern_simulator::{Cvm, Faults, Measurements, Tee, agent, collateral_service};
 use tokio::net::{TcpListener, UnixListener};
 
 use crate::arguments::AgentArguments;
@@ -39,6 +41,17 @@ pub(crate) async fn serve(arguments: &AgentArguments) -> Outcome {
             agent::serve(listener, cvm, unix_now, async move { shutdown.triggered().await }).await
         },
     )?;
+    Ok(())
+}
+
+/// Serves the collateral of a platform, until a signal asks for the end. Nothing in it is secret.
+pub(crate) async fn collateral(seed_file: &Path, listen: SocketAddr, faults: Faults) -> Outcome {
+    let tee = Arc::new(Tee::with_faults(seed(seed_file)?, faults)?);
+    let listener = TcpListener::bind(listen).await.map_err(|error| format!("--listen {listen}: {error}"))?;
+    let shutdown = Shutdown::new();
+    shutdown.on_signals();
+    drop(writeln!(std::io::stdout(), "http://{}", listener.local_addr()?));
+    collateral_service::serve(listener, tee, unix_now, async move { shutdown.triggered().await }).await?;
     Ok(())
 }
 

@@ -1,16 +1,15 @@
 //! A service that gives collateral, or does not.
 
-use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use postern_attest::{Collateral, CollateralSet, Fmspc};
 use postern_plumbing::clock::unix_now;
 use postern_plumbing::tasks::Task;
 use postern_simulator::Tee;
+use postern_simulator::collateral_service::{self, Document};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -163,30 +162,9 @@ fn replaced(body: &[u8], what: &str, with: &str) -> Vec<u8> {
     }
 }
 
+/// The headers and the body.
 fn document(target: &str, set: &CollateralSet) -> (String, Vec<u8>) {
-    let signed = |name: &str, text: &str, signature: &[u8]| {
-        format!(r#"{{"{name}":{text},"signature":"{}"}}"#, hex::encode(signature)).into_bytes()
-    };
-    let chain = |name: &str, pem: &str| {
-        let mut header = String::new();
-        write!(header, "{name}: {}\r\n", utf8_percent_encode(pem, NON_ALPHANUMERIC)).unwrap();
-        header
-    };
-    let fmspc = fmspc();
-    match target {
-        // As Intel's service capitalises it; header names are the same in any case.
-        _ if target == format!("/tdx/certification/v4/tcb?fmspc={fmspc}") => (
-            chain("TCB-Info-Issuer-Chain", &set.tcb_info_issuer_chain),
-            signed("tcbInfo", &set.tcb_info, &set.tcb_info_signature),
-        ),
-        "/tdx/certification/v4/qe/identity" => (
-            chain("SGX-Enclave-Identity-Issuer-Chain", &set.qe_identity_issuer_chain),
-            signed("enclaveIdentity", &set.qe_identity, &set.qe_identity_signature),
-        ),
-        "/sgx/certification/v4/pckcrl?ca=platform&encoding=der" => {
-            (chain("SGX-PCK-CRL-Issuer-Chain", &set.pck_crl_issuer_chain), set.pck_crl.clone())
-        }
-        "/sgx/certification/v4/rootcacrl" => (String::new(), hex::encode(&set.root_ca_crl).into_bytes()),
-        other => panic!("{other} is not part of the API"),
-    }
+    let found = collateral_service::document(target, set);
+    let Document { issuer_chain, body } = found.unwrap_or_else(|| panic!("{target} is not part of the API"));
+    (issuer_chain.map(|(name, chain)| format!("{name}: {chain}\r\n")).unwrap_or_default(), body)
 }

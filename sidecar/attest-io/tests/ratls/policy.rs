@@ -5,15 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use postern_attest::policy::{PolicyError, PolicyKey};
 use postern_attest_io::{Attestor, Clock, PolicyFiles, PolicyKeeper, PolicyLoadError, Reloaded};
 use postern_identity::AppId;
 use postern_plumbing::clock::unix_now;
 use postern_plumbing::tasks::Tasks;
-use postern_simulator::Measurements;
+use postern_simulator::{Measurements, PolicySigner};
 use rustls_pki_types::CertificateDer;
 
 use crate::world::{APP, Guest, OTHER_APP, TEE, collateral, cvm};
@@ -42,7 +39,7 @@ impl Folder {
     }
 
     fn put(&self, text: &str) {
-        std::fs::write(self.path("policy.toml.minisig"), signature(text)).unwrap();
+        std::fs::write(self.path("policy.toml.minisig"), signer().sign(text.as_bytes())).unwrap();
         std::fs::write(self.path("policy.toml"), text).unwrap();
     }
 
@@ -51,19 +48,12 @@ impl Folder {
     }
 }
 
-fn pair() -> Ed25519KeyPair {
-    Ed25519KeyPair::from_seed_unchecked(&[5; 32]).unwrap()
+fn signer() -> PolicySigner {
+    PolicySigner::new([5; 32]).unwrap()
 }
 
 fn key() -> PolicyKey {
-    STANDARD.encode([b"Ed12345678", pair().public_key().as_ref()].concat()).parse().unwrap()
-}
-
-fn signature(text: &str) -> String {
-    let signature = pair().sign(text.as_bytes());
-    let global = pair().sign(&[signature.as_ref(), b"x"].concat());
-    let signature = STANDARD.encode([b"Ed12345678", signature.as_ref()].concat());
-    format!("untrusted comment: x\n{signature}\ntrusted comment: x\n{}\n", STANDARD.encode(global.as_ref()))
+    signer().public_key().parse().unwrap()
 }
 
 fn policy(version: u64, apps: &[AppId], cohort: &Measurements) -> String {

@@ -52,6 +52,11 @@ impl Cohorts {
         self.0.get(image).map(String::as_str)
     }
 
+    /// Every image and the release that it belongs to.
+    pub fn iter(&self) -> impl Iterator<Item = (&Image, &str)> {
+        self.0.iter().map(|(image, name)| (image, name.as_str()))
+    }
+
     /// Whether no image is welcome.
     #[must_use]
     pub fn is_empty(&self) -> bool {
