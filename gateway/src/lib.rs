@@ -3,7 +3,7 @@
 //!
 //! Decisions are made in `postern_gateway_core`; here they are carried out. [`listen`] accepts a client,
 //! [`connection`] sees it through, [`dial`] finds its instance. [`register`] lets instances in, [`members`] keeps them,
-//! [`chain`] throws them out. [`app`] puts it all together.
+//! [`chain`] and [`reappraisal`] throw them out. [`app`] puts it all together.
 
 pub mod app;
 pub mod audit;
@@ -17,5 +17,6 @@ pub mod listen;
 pub mod members;
 pub mod metrics;
 pub mod proxy_header;
+pub mod reappraisal;
 pub mod register;
 pub mod sessions;

@@ -81,16 +81,13 @@ fn main() -> ExitCode {
 }
 
 fn check(config: &Config) -> ExitCode {
-    match app::judge(&config.attestation) {
-        Ok(_) => {
-            print("the configuration is in order\n");
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            complain(&error.to_string());
-            error.exit_code().into()
-        }
+    let mistakes = config.attestation.check();
+    if mistakes.is_empty() {
+        print("the configuration is in order\n");
+        return ExitCode::SUCCESS;
     }
+    mistakes.iter().for_each(|mistake| complain(&mistake.to_string()));
+    exit::CONFIG.into()
 }
 
 fn run(config: &Config) -> ExitCode {
@@ -122,7 +119,7 @@ async fn serve(config: &Config, telemetry: Metrics) -> Result<(), StartError> {
     let admin = admin::serve(listener, telemetry, readiness.clone(), axum::Router::new(), admin_end.clone());
     tasks.spawn("admin", admin);
 
-    let attestor = app::judge(&config.attestation)?;
+    let attestor = app::judge(&config.attestation, &readiness, &tasks).await?;
     let watch = Watch::start(config.chain.clone(), &tasks, background.clone())?;
     let ground = tokio::select! {
         ground = prepare(config, attestor, &readiness, &tasks) => ground?,

@@ -11,6 +11,7 @@ use postern_gateway_core::registration::{Assignment, Claim, Command, Link, Regis
 use postern_gateway_core::table::Table;
 use postern_identity::InstanceId;
 use postern_wireguard::{Peer, PublicKey, Tunnel};
+use rustls::pki_types::CertificateDer;
 
 use crate::metrics;
 use crate::sessions::Sessions;
@@ -34,9 +35,14 @@ struct Inner {
 struct State {
     register: Register,
     boots: BTreeMap<InstanceId, Arc<BootInfo>>,
+    /// By what each proved it, and the connection by which that came. It outlasts the connection, as the membership does.
+    evidence: BTreeMap<InstanceId, (Link, Evidence)>,
     /// Where a refused instance was: when it is let in again, it does not know that it has to speak first.
     endpoints: BTreeMap<InstanceId, SocketAddr>,
 }
+
+/// The certificates that a member showed when it registered, the first of which carries its evidence.
+pub type Evidence = Arc<[CertificateDer<'static>]>;
 
 /// What a connection sees of the members: one state of everything, however long it looks.
 #[derive(Debug, Default)]
@@ -75,7 +81,8 @@ impl Members {
     /// Nobody yet.
     #[must_use]
     pub fn new(register: Register, tunnel: Tunnel, sessions: Sessions) -> Self {
-        let state = State { register, boots: BTreeMap::new(), endpoints: BTreeMap::new() };
+        let (boots, evidence, endpoints) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        let state = State { register, boots, evidence, endpoints };
         let snapshot = ArcSwap::from_pointee(Snapshot::default());
         Self { inner: Arc::new(Inner { state: Mutex::new(state), snapshot, tunnel, sessions }) }
     }
@@ -94,7 +101,7 @@ impl Members {
         }
     }
 
-    /// Makes an instance a member or renews its membership.
+    /// Makes an instance a member or renews its membership, by `evidence` that came by `link`.
     ///
     /// # Errors
     /// When the rules of registration are against it.
@@ -102,12 +109,13 @@ impl Members {
         &self,
         claim: Claim,
         boot: Arc<BootInfo>,
-        link: Link,
+        (link, evidence): (Link, Evidence),
         now: u64,
     ) -> Result<Joined, RegistrationError> {
         let mut state = self.state();
         let instance = claim.instance;
         let (assignment, commands) = state.register.register(claim, link, now)?;
+        state.evidence.insert(instance, (link, evidence));
         let before = state.boots.insert(instance, Arc::clone(&boot)).filter(|before| *before != boot);
         // The route opens when the tunnel is there, not before.
         self.perform(&commands, state.endpoints.remove(&instance));
@@ -118,6 +126,13 @@ impl Members {
         }
         let entered = commands.iter().any(|command| matches!(command, Command::SetPeer { .. }));
         Ok(Joined { assignment, entered, before })
+    }
+
+    /// By what each member is believed that still is.
+    #[must_use]
+    pub fn evidence(&self) -> Vec<(InstanceId, Link, Evidence)> {
+        let state = self.state();
+        state.evidence.iter().map(|(instance, (link, evidence))| (*instance, *link, Arc::clone(evidence))).collect()
     }
 
     /// The registration connection of an instance ended.
@@ -149,6 +164,9 @@ impl Members {
     pub fn disbelieve(&self, instance: &InstanceId, link: Link) -> Option<(Arc<BootInfo>, usize)> {
         let mut state = self.state();
         let commands = state.register.disbelieve(instance, link);
+        if state.evidence.get(instance).is_some_and(|(proven_by, _)| *proven_by == link) {
+            state.evidence.remove(instance);
+        }
         if commands.is_empty() {
             return None;
         }
@@ -179,6 +197,7 @@ impl Members {
             return Vec::new();
         }
         state.endpoints.retain(|instance, _| !gone.contains(instance));
+        state.evidence.retain(|instance, _| !gone.contains(instance));
         let boots = gone.iter().filter_map(|instance| state.boots.remove(instance)).collect();
         self.publish(&state);
         self.perform(&commands, None);

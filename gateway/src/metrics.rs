@@ -16,6 +16,7 @@ const DIAL_ERRORS: &str = "postern_gateway_dial_errors_total";
 const DIAL: &str = "postern_gateway_dial_seconds";
 const SESSIONS_CUT: &str = "postern_gateway_sessions_cut_total";
 const CUT: &str = "postern_gateway_cut_seconds";
+const DISBELIEVED: &str = "postern_gateway_members_disbelieved_total";
 const REGISTRATIONS: &str = "postern_gateway_registrations_total";
 const INSTANCES: &str = "postern_gateway_instances";
 const INSECURE: &str = "postern_gateway_insecure";
@@ -32,6 +33,7 @@ pub fn describe() {
     describe_histogram!(DIAL, Unit::Seconds, "Time to connect to an instance through the tunnel");
     describe_counter!(SESSIONS_CUT, "Live sessions cut because their instance is not admitted any more");
     describe_histogram!(CUT, Unit::Seconds, "Time from a change on chain being seen to the sessions being cut");
+    describe_counter!(DISBELIEVED, "Registered instances whose evidence is not believed any more, by reason");
     describe_counter!(REGISTRATIONS, "Registrations of instances, by outcome");
     describe_gauge!(INSTANCES, "Registered instances, by standing");
     describe_gauge!(INSECURE, "1 for each dangerous switch that is on");
@@ -87,6 +89,11 @@ pub fn cut(sessions: usize, after: Option<Duration>) {
     if let Some(after) = after {
         histogram!(CUT).record(after);
     }
+}
+
+/// The evidence of a registered instance is not believed any more.
+pub fn disbelieved(reason: &'static str) {
+    counter!(DISBELIEVED, "reason" => reason).increment(1);
 }
 
 /// An instance asked to be registered.

@@ -9,6 +9,7 @@ mod message;
 mod problem;
 mod write_deadline;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -19,7 +20,6 @@ use postern_gateway_core::registration::Link;
 use postern_plumbing::accept;
 use postern_plumbing::shutdown::Shutdown;
 use postern_plumbing::tasks::Tasks;
-use rustls::pki_types::CertificateDer;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
@@ -29,6 +29,7 @@ pub use self::message::{
     WireGuard, WireGuardPeer,
 };
 pub use self::problem::Problem;
+use crate::members::Evidence;
 
 /// The protocol that is spoken inside TLS, by its ALPN name.
 pub const ALPN: &str = "http/1.1";
@@ -52,7 +53,7 @@ pub struct Door {
 /// The other side of a registration connection.
 #[derive(Debug)]
 struct Peer {
-    certificates: Vec<CertificateDer<'static>>,
+    certificates: Evidence,
     refused: Option<PeerRefused>,
 }
 
@@ -71,22 +72,23 @@ pub async fn serve(
             accepted = accept::accept(&listener) => accepted,
             () = shutdown.triggered() => return Ok(()),
         };
-        let (stream, _) = accepted?;
+        let (stream, source) = accepted?;
         // TLS has no words before the handshake, and the handshake is what would cost too much.
         let Ok(place) = Semaphore::try_acquire_owned(Arc::clone(&door.places)) else { continue };
         let (door, shutdown) = (Arc::clone(&door), shutdown.clone());
         tasks.spawn("registration connection", async move {
             let _place = place;
-            connection(door, stream, shutdown).await;
+            connection(door, stream, source, shutdown).await;
         });
     }
 }
 
-async fn connection(door: Arc<Door>, stream: TcpStream, shutdown: Shutdown) {
+async fn connection(door: Arc<Door>, stream: TcpStream, source: SocketAddr, shutdown: Shutdown) {
     static LAST: AtomicU64 = AtomicU64::new(0);
-    match door.acceptor.accept(stream, door.deadline).await {
+    match door.acceptor.accept_from(stream, source.ip(), door.deadline).await {
         Ok(Accepted { stream, verdict, .. }) => {
-            let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default().to_vec();
+            let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
+            let certificates = certificates.iter().map(|certificate| certificate.clone().into_owned()).collect();
             let refused = match verdict {
                 Ok(Some(_)) => None,
                 Ok(None) => Some(PeerRefused::NoCertificate),

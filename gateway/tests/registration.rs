@@ -4,13 +4,19 @@
 mod common;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use gateway::app::Gateway;
+use gateway::reappraisal;
 use postern_allowlist::NotAdmitted;
+use postern_attest::{Appraiser, Collateral};
+use postern_attest_io::Attestor;
 use postern_gateway_core::table::{Instance, Standing};
 use postern_identity::AppId;
+use postern_plumbing::clock::unix_now;
 use postern_plumbing::shutdown::Shutdown;
+use postern_plumbing::tasks::maintenance;
 use postern_wireguard::PrivateKey;
 use serde_json::json;
 use tokio::time::timeout;
@@ -18,7 +24,7 @@ use tokio::time::timeout;
 use common::chain::{TestChain, refused};
 use common::cvm::{GATEWAY_APP, Site, reason, run};
 use common::instance::{join_tunnel, sidecar};
-use common::{PATIENCE, session_at, start_tunnel_with};
+use common::{House, PATIENCE, limits, session_at, start_tunnel_with};
 
 const APP: AppId = AppId([0xaa; 20]);
 
@@ -171,12 +177,83 @@ async fn a_member_whose_evidence_is_not_believed_any_more_is_shut_out_at_once() 
     assert_eq!(gateway.tunnel().peers().len(), 1);
     let elsewhere = Site::new(66);
     attestor.replace_collateral(elsewhere.attestor().collateral().as_ref().clone());
+    shut_out(&gateway).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_whose_connection_is_gone_is_judged_again_as_well() {
+    let (site, chain, shutdown) = (Site::new(14), Arc::new(TestChain::default()), Shutdown::new());
+    let (gateway, attestor) = site.judged_gateway(&chain, &shutdown, &[]).await;
+    let mut registration = site.connect(gateway.registration(), Some(site.keeper(&site.cvm(APP, "one")).await)).await;
+    assert_eq!(registration.register(&key().public().to_string()).await.0, 200);
+    drop(registration);
+    ended(&gateway).await;
+    // A change that the evidence stands is none that the member would notice.
+    let standing = attestor.collateral();
+    attestor.replace_collateral(Collateral::clone(&standing));
+    assert_eq!(gateway.tunnel().peers().len(), 1);
+    attestor.replace_collateral(Collateral::default());
+    shut_out(&gateway).await;
+    assert_eq!(members(&gateway)[0].standing, Standing::Refused);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_members_evidence_is_judged_again_when_it_has_reached_its_greatest_age() {
+    let (site, house, now) = (Site::new(15), House::open(limits()).await, Arc::new(AtomicU64::new(unix_now())));
+    let leaf = site.keeper(&site.cvm(APP, "one")).await.current().certificate().clone();
+    let mut instance = house.instance(1, 0xaa).await;
+    instance.proven(&house, Arc::from([leaf]));
+    let clock = Arc::clone(&now);
+    let judge = site.attestor();
+    let appraiser = Appraiser::clone(&judge.appraiser());
+    let collateral = Collateral::clone(&judge.collateral());
+    let attestor = Attestor::with_clock(appraiser, collateral, Arc::new(move || clock.load(Ordering::Relaxed)));
+    attestor.limit_evidence_age(Duration::from_millis(50));
+    let members = house.edge.members.clone();
+    let _judging = maintenance("judging", move || reappraisal::follow(Arc::clone(&attestor), members.clone()));
+    drop(house.session(0xaa).await);
+    // No collateral and no policy has changed; it is the collateral's own end.
+    now.store(unix_now() + 100 * 86_400, Ordering::Relaxed);
+    let gone = async {
+        while !house.edge.tunnel.peers().is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(PATIENCE, gone).await.expect("it is never judged again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_network_that_shows_too_many_unknown_certificates_is_told_to_come_back() {
+    let (site, chain, shutdown) = (Site::new(16), Arc::new(TestChain::default()), Shutdown::new());
+    let keys = [("ATTESTATION__APPRAISALS_PER_MINUTE", "1"), ("ATTESTATION__APPRAISALS_BURST", "1")];
+    let gateway = site.gateway_with(&chain, &shutdown, &keys).await;
+    let keepers = [site.keeper(&site.cvm(APP, "one")).await, site.keeper(&site.cvm(APP, "two")).await];
+    let [first, second] = keepers.map(|keeper| site.connect(gateway.registration(), Some(keeper)));
+    let (mut first, mut second) = (first.await, second.await);
+    assert_eq!(first.register(&key().public().to_string()).await.0, 200);
+    assert_eq!(reason(&second.register(&key().public().to_string()).await), (429, "source_limited"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_was_set_back_lets_no_expired_certificate_in() {
+    let (site, chain, shutdown) = (Site::new(17), Arc::new(TestChain::default()), Shutdown::new());
+    let state = site.folder.path().join("state");
+    std::fs::create_dir(&state).unwrap();
+    std::fs::write(state.join("high-water.json"), format!("{{\"now\":{}}}", unix_now() + 7_200)).unwrap();
+    let keys = [("ATTESTATION__STATE_DIR", state.to_str().unwrap())];
+    let gateway = site.gateway_with(&chain, &shutdown, &keys).await;
+    // By the host's clock it is good for another hour.
+    let mut registration = site.connect(gateway.registration(), Some(site.keeper(&site.cvm(APP, "one")).await)).await;
+    assert_eq!(reason(&registration.register(&key().public().to_string()).await), (403, "certificate_expired"));
+}
+
+async fn shut_out(gateway: &Gateway) {
     let shut_out = async {
         while !gateway.tunnel().peers().is_empty() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    timeout(PATIENCE, shut_out).await.expect("nobody has to renew for that");
+    assert!(timeout(PATIENCE, shut_out).await.is_ok(), "nobody has to renew for that");
 }
 
 #[tokio::test(flavor = "multi_thread")]

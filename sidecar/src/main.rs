@@ -6,7 +6,6 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use postern_attest_io::collateral_file;
 use postern_plumbing::config::Problems;
 use postern_plumbing::{exit, telemetry};
 use postern_sidecar::cli::{Arguments, Command, Mode};
@@ -67,10 +66,12 @@ fn load<T>(
     if !mode.check {
         return Ok(Some(config));
     }
-    collateral_file::read(&common(&config).attestation.collateral)
-        .map_err(|mistake| complain(&mistake, exit::CONFIG))?;
-    print("the configuration is in order\n");
-    Ok(None)
+    let mistakes = common(&config).attestation.check();
+    if mistakes.is_empty() {
+        print("the configuration is in order\n");
+        return Ok(None);
+    }
+    Err(mistakes.iter().map(|mistake| complain(mistake, exit::CONFIG)).max().unwrap_or(exit::CONFIG))
 }
 
 fn in_operation(work: impl Future<Output = Result<(), StartError>>) -> Result<(), u8> {

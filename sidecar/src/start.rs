@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use postern_attest_io::JudgeError;
 use postern_attest_io::agent::AgentError;
 use postern_plumbing::admin::{self, Readiness};
 use postern_plumbing::exit;
@@ -27,6 +28,9 @@ pub enum StartError {
     /// A file that the configuration names cannot be used, or the configuration contradicts itself.
     #[error("{0}")]
     Configuration(String),
+    /// Evidence cannot be judged.
+    #[error(transparent)]
+    Evidence(#[from] JudgeError),
     /// There is no guest agent.
     #[error(transparent)]
     Agent(#[from] AgentError),
@@ -46,6 +50,7 @@ impl StartError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Configuration(_) | Self::Postgres => exit::CONFIG,
+            Self::Evidence(error) => error.exit_code(),
             Self::Bind { .. } | Self::Agent(_) => exit::UNAVAILABLE,
             Self::Listener(_) => exit::SOFTWARE,
         }
@@ -121,6 +126,10 @@ pub fn describe_metrics() {
     describe_counter!(
         "postern_sidecar_sessions_cut_total",
         "Sessions cut because the chain no longer allows the peer, or its evidence is no longer believed, by reason."
+    );
+    describe_counter!(
+        "postern_sidecar_gateways_disbelieved_total",
+        "Tunnels closed because the gateway's evidence is no longer believed, by reason."
     );
     describe_gauge!("postern_sidecar_sessions", "Sessions.");
     describe_gauge!("postern_sidecar_gateway_registered", "Whether each gateway has us registered.");

@@ -5,9 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use postern_allowlist::Freshness;
-use postern_attest_io::{IdentityKeeper, collateral_file};
+use postern_attest_io::{Attestor, IdentityKeeper};
 use postern_plumbing::admin::{Readiness, ReadinessCheck};
-use postern_plumbing::clock::unix_now;
 use postern_plumbing::tasks::{Task, maintenance};
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -17,6 +16,7 @@ use crate::chain::{self, Chain};
 use crate::config::Config;
 use crate::edge::Edge;
 use crate::members::Members;
+use crate::reappraisal;
 use crate::sessions::Sessions;
 
 /// How often the members' times are looked at, and what `/readyz` shows.
@@ -40,10 +40,10 @@ impl Background {
     ) -> Self {
         let tasks = vec![
             changes(Arc::clone(&chain), edge.members.clone()),
-            expiry(Arc::clone(&chain), edge.members.clone()),
+            expiry(Arc::clone(&chain), edge.members.clone(), Arc::clone(&ground.attestor)),
             meter(edge.sessions.clone()),
             chain_readiness(chain, readiness.register("chain"), config.chain.freshness.max_view_age),
-            collateral_file::follow(Arc::clone(&ground.attestor), config.attestation.collateral.clone()),
+            judge_again(Arc::clone(&ground.attestor), edge.members.clone()),
             identity_readiness(Arc::clone(&ground.keeper), readiness.register("identity")),
         ];
         Self { tasks }
@@ -58,9 +58,14 @@ fn changes(chain: Arc<dyn Chain>, members: Members) -> Task<Infallible> {
     maintenance("chain changes", move || chain::follow(Arc::clone(&chain), members.clone()))
 }
 
-fn expiry(chain: Arc<dyn Chain>, members: Members) -> Task<Infallible> {
+fn judge_again(attestor: Arc<Attestor>, members: Members) -> Task<Infallible> {
+    maintenance("members' evidence", move || reappraisal::follow(Arc::clone(&attestor), members.clone()))
+}
+
+/// By the time that evidence is judged by.
+fn expiry(chain: Arc<dyn Chain>, members: Members, attestor: Arc<Attestor>) -> Task<Infallible> {
     every(SECOND, "expiry", move || {
-        for boot in members.expire(unix_now()) {
+        for boot in members.expire(attestor.now()) {
             audit::expired(&boot);
             chain.forget(&boot);
         }

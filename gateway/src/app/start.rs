@@ -2,17 +2,15 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 
-use postern_attest::CollateralError;
 use postern_attest_io::agent::AgentError;
-use postern_attest_io::collateral_file::CollateralFileError;
 use postern_attest_io::{
-    Acceptor, AttestationSettings, Attestor, ClientRule, GuestAgent, IdentityError, IdentityKeeper,
+    Acceptor, AttestationSettings, Attestor, ClientRule, GuestAgent, IdentityError, IdentityKeeper, JudgeError,
 };
 use postern_gateway_core::pool::{AddressPool, PoolError};
 use postern_gateway_core::registration::Register;
+use postern_plumbing::admin::Readiness;
 use postern_plumbing::exit;
 use postern_plumbing::tasks::Tasks;
 use postern_wireguard::{PrivateKey, Tunnel, TunnelConfig, TunnelError};
@@ -35,22 +33,9 @@ pub enum StartError {
     /// Our own certificate cannot be had.
     #[error(transparent)]
     Identity(#[from] IdentityError),
-    /// A file of the configuration cannot be read.
-    #[error("cannot read {}: {source}", path.display())]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// The configured collateral is none.
-    #[error("{}: {source}", path.display())]
-    Collateral {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        source: CollateralError,
-    },
+    /// Evidence cannot be judged.
+    #[error(transparent)]
+    Evidence(#[from] JudgeError),
     /// The tunnel cannot be started.
     #[error(transparent)]
     Tunnel(#[from] TunnelError),
@@ -78,23 +63,11 @@ impl StartError {
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::File { .. } | Self::Collateral { .. } | Self::Pool(_) | Self::Watch(_) => exit::CONFIG,
+            Self::Evidence(error) => error.exit_code(),
+            Self::Pool(_) | Self::Watch(_) => exit::CONFIG,
             Self::Agent(_) | Self::Identity(_) | Self::Tunnel(_) | Self::Bind { .. } | Self::Socket(_) => {
                 exit::UNAVAILABLE
             }
-        }
-    }
-}
-
-impl From<CollateralFileError> for StartError {
-    fn from(error: CollateralFileError) -> Self {
-        match error {
-            CollateralFileError::Unreadable { path, source } => Self::File { path, source },
-            CollateralFileError::TooLarge { path, bytes } => {
-                let source = CollateralError::TooLarge(usize::try_from(bytes).unwrap_or(usize::MAX));
-                Self::Collateral { path, source }
-            }
-            CollateralFileError::Wrong { path, source } => Self::Collateral { path, source },
         }
     }
 }
@@ -110,15 +83,20 @@ pub struct Ground {
     pub tunnel: Tunnel,
 }
 
-/// Makes the judge of evidence from what the configuration names.
+/// Makes the judge of evidence from what the configuration names. As tasks of `tasks` it is kept up to date.
 ///
 /// # Errors
-/// When a file cannot be read or understood.
-pub fn judge(attestation: &AttestationSettings) -> Result<Arc<Attestor>, StartError> {
-    if !attestation.root.is_intel() {
+/// When the rules cannot be had.
+pub async fn judge(
+    attestation: &AttestationSettings,
+    readiness: &Readiness,
+    tasks: &Tasks,
+) -> Result<Arc<Attestor>, StartError> {
+    let attestor = attestation.judge(readiness, tasks).await?;
+    if !attestor.appraiser().root().is_intel() {
         metrics::insecure("attestation.root");
     }
-    Ok(attestation.attestor()?)
+    Ok(attestor)
 }
 
 /// Proves to the guest agent's hardware who we are, and keeps the certificate that says so fresh.
@@ -168,6 +146,7 @@ pub(super) fn build(
     let registrar = Registrar {
         members: members.clone(),
         chain: Arc::clone(&chain),
+        attestor: Arc::clone(&ground.attestor),
         about: about(config, ground, clients),
         apps: config.registration.apps.clone(),
         refresh: config.registration.refresh,

@@ -1,4 +1,5 @@
 use postern_attest::TrustRoot;
+use postern_attest_io::RuleSettings;
 use postern_simulator::Tee;
 
 use super::*;
@@ -24,6 +25,13 @@ fn parse(text: &str) -> Result<Config, Problems> {
 const RPC_URLS: &str =
     r#"rpc_urls = ["https://rpc-a.example.org", "https://rpc-b.example.org", "https://rpc-c.example.org"]"#;
 
+fn root_of(config: &Config) -> &TrustRoot {
+    match &config.attestation.rules {
+        RuleSettings::Inline { root, .. } => root,
+        RuleSettings::Signed(signed) => panic!("{signed:?}"),
+    }
+}
+
 /// Each problem as a line.
 fn problems(text: &str) -> Vec<String> {
     let text = parse(text).unwrap_err().to_string();
@@ -36,7 +44,7 @@ fn a_configuration_of_what_has_no_default_is_enough() {
     assert_eq!(config.domain.bases()[0].as_str(), "postern.test");
     assert_eq!(config.listen, ["0.0.0.0:5432".parse().unwrap()]);
     assert!(config.admin.ip().is_loopback());
-    assert!(config.attestation.root.is_intel());
+    assert!(root_of(&config).is_intel());
     assert_eq!(config.registration.apps, None);
     assert_eq!(config.chain.quorum, 1);
 }
@@ -56,7 +64,7 @@ fn the_default_file_says_what_is_the_default() {
             config.admin,
             config.registration,
             config.agent,
-            (&config.attestation.policy, &config.attestation.root),
+            config.attestation,
             config.tunnel,
             (
                 &config.chain.quorum,
@@ -134,5 +142,5 @@ fn the_environment_overrides_the_file() {
     let config = Config::parse(LEAST, variables).unwrap();
     assert_eq!(config.limits.opening, Duration::from_millis(250));
     assert_eq!(config.listen, ["127.0.0.1:0".parse().unwrap()]);
-    assert_eq!(config.attestation.root, TrustRoot::from_pem(tee.root_pem().as_bytes()).unwrap());
+    assert_eq!(*root_of(&config), TrustRoot::from_pem(tee.root_pem().as_bytes()).unwrap());
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use postern_allowlist::{Admission, BootInfo, NotAdmitted};
 use postern_attest::Appraisal;
+use postern_attest_io::Attestor;
 use postern_gateway_core::registration::{Assignment, Claim, Link};
 use postern_identity::AppId;
 use postern_plumbing::clock::unix_now;
@@ -16,7 +17,7 @@ use super::message::{AgentFields, Gateway, GatewayFields, Info, RegisterCvm, Reg
 use super::problem::Problem;
 use crate::audit;
 use crate::chain::Chain;
-use crate::members::Members;
+use crate::members::{Evidence, Members};
 use crate::metrics;
 
 /// The prefix of TXT records by which owners of domains point at apps.
@@ -31,6 +32,8 @@ pub struct Registrar {
     pub members: Members,
     /// What the chain allows.
     pub chain: Arc<dyn Chain>,
+    /// Who has judged the evidence, and by what time.
+    pub attestor: Arc<Attestor>,
     /// What is told to instances.
     pub about: About,
     /// The apps that may register; `None` leaves it to the chain.
@@ -63,7 +66,8 @@ pub struct About {
 }
 
 impl Registrar {
-    /// Registers the instance that proved `appraisal`, or renews its registration.
+    /// Registers the instance that proved `appraisal`, or renews its registration. `proof` is by what it did, and the
+    /// connection by which that came.
     ///
     /// # Errors
     /// Why not.
@@ -71,11 +75,11 @@ impl Registrar {
         &self,
         appraisal: &Appraisal,
         request: &RegisterCvm,
-        link: Link,
+        proof: (Link, Evidence),
     ) -> Result<Registered, Problem> {
         let boot = self.boot(appraisal)?;
         let admission = self.admit(&boot).await?;
-        let assignment = self.join(appraisal, request, link, &boot, &admission)?;
+        let assignment = self.join(appraisal, request, proof, &boot, &admission)?;
         self.follow(&boot).await?;
         Ok(self.registered(assignment))
     }
@@ -113,7 +117,7 @@ impl Registrar {
         &self,
         appraisal: &Appraisal,
         request: &RegisterCvm,
-        link: Link,
+        proof: (Link, Evidence),
         boot: &Arc<BootInfo>,
         admission: &Admission,
     ) -> Result<Assignment, Problem> {
@@ -130,10 +134,11 @@ impl Registrar {
             block: admission.block.number,
             evidence_until: appraisal.valid_until,
         };
-        let joined = self.members.register(claim, Arc::clone(boot), link, unix_now()).inspect_err(|error| {
-            tracing::warn!(instance = %boot.instance_id, app = %boot.app_id, %error, "registration refused");
-            self.members.unless_known(boot, || self.chain.forget(boot));
-        })?;
+        let joined =
+            self.members.register(claim, Arc::clone(boot), proof, self.attestor.now()).inspect_err(|error| {
+                tracing::warn!(instance = %boot.instance_id, app = %boot.app_id, %error, "registration refused");
+                self.members.unless_known(boot, || self.chain.forget(boot));
+            })?;
         if let Some(before) = &joined.before {
             self.chain.forget(before);
         }

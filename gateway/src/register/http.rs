@@ -11,12 +11,11 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use postern_attest::{Appraisal, Rejection};
+use postern_attest::Appraisal;
 use postern_attest_io::PeerRefused;
 use postern_gateway_core::registration::Link;
 use postern_identity::InstanceId;
 use postern_plumbing::Io;
-use postern_plumbing::clock::unix_now;
 use postern_plumbing::shutdown::Shutdown;
 use serde::Serialize;
 use tokio::time::{sleep, timeout};
@@ -25,7 +24,7 @@ use super::message::RegisterCvm;
 use super::problem::Problem;
 use super::write_deadline::WriteDeadline;
 use super::{Door, Peer};
-use crate::{audit, metrics};
+use crate::{metrics, reappraisal};
 
 /// The longest request body, in bytes. A list of every port there is would be longer, and is no policy.
 const MAX_BODY: usize = 64 * 1024;
@@ -51,7 +50,6 @@ pub(super) async fn serve<S: Io>(door: Arc<Door>, stream: S, peer: Peer, link: L
         None => door.registrar.refresh * MISSED + door.deadline,
     };
     let session = Arc::new(Session { door, peer, link, asked: Mutex::new(None) });
-    let (judge, mut changes) = (Arc::clone(&session), session.door.attestor.changes());
     let service = service_fn(move |request| {
         let session = Arc::clone(&session);
         async move { Ok::<_, Infallible>(session.respond(request).await) }
@@ -63,15 +61,12 @@ pub(super) async fn serve<S: Io>(door: Arc<Door>, stream: S, peer: Peer, link: L
         .serve_connection(TokioIo::new(WriteDeadline::new(stream, deadline)), service);
     let mut connection = std::pin::pin!(connection);
     let mut over = std::pin::pin!(sleep(deadline));
-    let ended = loop {
-        tokio::select! {
-            ended = connection.as_mut() => break ended,
-            () = over.as_mut(), if !believed => break Ok(()),
-            Ok(()) = changes.changed() => judge.judge_again().await,
-            () = shutdown.triggered() => {
-                connection.as_mut().graceful_shutdown();
-                break connection.await;
-            }
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = over.as_mut(), if !believed => Ok(()),
+        () = shutdown.triggered() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
         }
     };
     if let Err(error) = ended {
@@ -113,14 +108,20 @@ impl Session {
     }
 
     async fn try_register(&self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Problem> {
+        let rules = self.door.attestor.changes();
         let appraisal = self.appraise().await.map_err(|refused| unbelieved(&refused))?;
         let request = self.read(request).await?;
         // It may become a member even where it is refused in the end.
         *self.asked() = Some(appraisal.identity.instance_id);
-        let registered = self.door.registrar.register(&appraisal, &request, self.link).await?;
+        let proof = (self.link, Arc::clone(&self.peer.certificates));
+        let registered = self.door.registrar.register(&appraisal, &request, proof).await?;
+        if rules.has_changed().unwrap_or(true) {
+            // Whoever judged the members again may have looked before this one was there.
+            self.appraise().await.map_err(|refused| unbelieved(&refused))?;
+        }
         let mut response = json(StatusCode::OK, &registered);
         let refresh = self.door.registrar.refresh.as_secs();
-        if appraisal.valid_until < unix_now().saturating_add(2 * refresh) {
+        if appraisal.valid_until < self.door.attestor.now().saturating_add(2 * refresh) {
             // The evidence of this connection will not hold until the renewal after the next.
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
@@ -131,22 +132,10 @@ impl Session {
     async fn appraise(&self) -> Result<Arc<Appraisal>, PeerRefused> {
         let verdict = self.peer.appraise(&self.door.attestor).await;
         let asked = *self.asked();
-        if let (Err(refused), Some(instance)) = (&verdict, asked)
-            && !is_passing(refused)
-            && let Some((boot, cut)) = self.door.registrar.members.disbelieve(&instance, self.link)
-        {
-            metrics::cut(cut, None);
-            audit::disbelieved(&boot, refused.label(), cut);
+        if let (Err(refused), Some(instance)) = (&verdict, asked) {
+            reappraisal::disbelieve(&self.door.registrar.members, &instance, self.link, refused);
         }
         verdict
-    }
-
-    /// The rules have changed.
-    async fn judge_again(&self) {
-        let asked = self.asked().is_some();
-        if asked && let Err(refused) = self.appraise().await {
-            tracing::debug!(reason = refused.label(), "evidence does not hold by the new rules");
-        }
     }
 
     fn asked(&self) -> MutexGuard<'_, Option<InstanceId>> {
@@ -183,16 +172,16 @@ impl Drop for Session {
     }
 }
 
-/// Whether a refusal says nothing about the evidence, so that it may be believed a moment later.
-fn is_passing(refused: &PeerRefused) -> bool {
-    status(refused) == 503
-}
-
 fn status(refused: &PeerRefused) -> u16 {
     match refused {
         PeerRefused::NoCertificate | PeerRefused::NoQuote => 401,
-        PeerRefused::Busy | PeerRefused::Failed | PeerRefused::Rejected(Rejection::CollateralPending(_)) => 503,
-        PeerRefused::Certificate(_) | PeerRefused::Rejected(_) | PeerRefused::NotExpected(_) => 403,
+        PeerRefused::SourceLimited => 429,
+        temporary if temporary.is_temporary() => 503,
+        PeerRefused::Certificate(_)
+        | PeerRefused::Rejected(_)
+        | PeerRefused::NotExpected(_)
+        | PeerRefused::Busy
+        | PeerRefused::Failed => 403,
     }
 }
 

@@ -32,6 +32,7 @@ impl Problem {
             409 => "Conflict",
             413 => "Content Too Large",
             415 => "Unsupported Media Type",
+            429 => "Too Many Requests",
             503 => "Service Unavailable",
             _ => "Error",
         };
@@ -43,7 +44,7 @@ impl Problem {
     #[must_use]
     pub fn retry_after(&self) -> Option<u32> {
         const SECONDS: u32 = 5;
-        (self.status == 503).then_some(SECONDS)
+        matches!(self.status, 429 | 503).then_some(SECONDS)
     }
 }
 

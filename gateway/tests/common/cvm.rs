@@ -105,7 +105,7 @@ impl Site {
         let variables = keys.iter().map(|(key, value)| (format!("POSTERN_GATEWAY__{key}"), (*value).to_owned()));
         let config = Config::parse(&config(self.folder.path(), "127.0.0.1:0"), variables).unwrap();
         let agent = self.agent(&self.cvm(GATEWAY_APP, "gateway"));
-        let attestor = app::judge(&config.attestation).unwrap();
+        let attestor = app::judge(&config.attestation, &Readiness::new(), &self.tasks).await.unwrap();
         let keeper = app::identity(&agent, &config, &self.tasks).await.unwrap();
         let tunnel = app::tunnel(&agent, &keeper, &config.tunnel, &self.tasks).await.unwrap();
         let ground = Ground { keeper, attestor: Arc::clone(&attestor), tunnel };

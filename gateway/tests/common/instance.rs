@@ -19,6 +19,7 @@ use tokio::time::timeout;
 use super::chain::allowed;
 use super::{House, PATIENCE, start_tunnel};
 use gateway::chain::Chain as _;
+use gateway::members::Evidence;
 
 pub(crate) const PORT: u16 = 5433;
 
@@ -66,12 +67,18 @@ impl Instance {
         let tunnel = start_tunnel(&address(house, &boot).to_string()).await;
         let link = Link(LINK.fetch_add(1, Ordering::Relaxed));
         let claim = claim(&boot, *tunnel.public_key().as_bytes());
-        let joined = house.edge.members.register(claim, Arc::clone(&boot), link, unix_now()).unwrap();
+        let joined = house.edge.members.register(claim, Arc::clone(&boot), (link, Arc::from([])), unix_now()).unwrap();
         assert_eq!(joined.assignment.address, tunnel.address());
         let gateway = &house.edge.tunnel;
         join_tunnel(&tunnel, gateway.public_key(), gateway.local_addr(), gateway.address());
         let (sidecar, heard) = sidecar(&tunnel);
         Self { boot, slot: joined.assignment.slot.number(), tunnel, link, heard, sidecar: Some(sidecar) }
+    }
+
+    /// Renews the membership, by this evidence.
+    pub(crate) fn proven(&mut self, house: &House, evidence: Evidence) {
+        let claim = claim(&self.boot, *self.tunnel.public_key().as_bytes());
+        house.edge.members.register(claim, Arc::clone(&self.boot), (self.link, evidence), unix_now()).unwrap();
     }
 
     /// Closes the port; connections to it are refused from now on.

@@ -3,8 +3,8 @@ mod sources;
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock, Weak};
-use std::time::Instant;
+use std::sync::{Arc, OnceLock, PoisonError, RwLock, Weak};
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use postern_attest::certificate::{self, Evidence};
@@ -27,6 +27,9 @@ pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
 /// handshake's deadline.
 const MAX_WAITING: usize = 512;
 
+/// How long a live session goes on, unless something else is configured, before its peer's evidence is judged again.
+pub(crate) const MAX_EVIDENCE_AGE: Duration = Duration::from_secs(60 * 60);
+
 /// Judges the certificates of peers, away from the threads that move bytes, and remembers good verdicts.
 ///
 /// A verdict is remembered under the SHA-256 of the whole certificate until the first of certificate, collateral and one
@@ -41,6 +44,7 @@ pub struct Attestor {
     changes: watch::Sender<u64>,
     supplier: OnceLock<Weak<CollateralKeeper>>,
     sources: Sources,
+    max_evidence_age: RwLock<Duration>,
 }
 
 /// What peers are judged by, beside collateral.
@@ -83,6 +87,7 @@ impl Attestor {
             changes: watch::Sender::new(0),
             supplier: OnceLock::new(),
             sources: Sources::default(),
+            max_evidence_age: RwLock::new(MAX_EVIDENCE_AGE),
         })
     }
 
@@ -100,7 +105,7 @@ impl Attestor {
     /// not count, and neither does what fails before a signature is looked at.
     ///
     /// # Errors
-    /// As [`Self::appraise_chain`], and [`PeerRefused::Busy`] when the source has used up what it is given.
+    /// As [`Self::appraise_chain`], and [`PeerRefused::SourceLimited`] when the source has used up what it is given.
     pub async fn appraise_chain_from(
         self: &Arc<Self>,
         certs: &[CertificateDer<'_>],
@@ -120,10 +125,29 @@ impl Attestor {
         let mut evidence = certificate::evidence(leaf)?;
         evidence.not_after = u64::MAX;
         let evidence = Arc::new(evidence);
-        let _place = Place::take(&self.waiting).ok_or(PeerRefused::Busy)?;
+        let verdict = self.judge_again(evidence).await.and_then(|appraisal| self.welcome(appraisal));
+        let outcome = verdict.as_ref().map_or_else(PeerRefused::label, |_| "accepted");
+        metrics::counter!("attest_reappraisals_total", "outcome" => outcome).increment(1);
+        verdict
+    }
+
+    /// Takes no place among those that wait: strangers must not keep live sessions from being judged, and these are counted
+    /// by whoever holds them.
+    async fn judge_again(self: &Arc<Self>, evidence: Arc<Evidence>) -> Result<Arc<Appraisal>, PeerRefused> {
         let attestor = Arc::clone(self);
         let (appraisal, _) = self.on_own_thread(move || attestor.verdict(&evidence)).await?;
-        self.welcome(appraisal)
+        Ok(appraisal)
+    }
+
+    /// Has the evidence of live sessions judged again after `age` at the latest; an hour unless this is called.
+    pub fn limit_evidence_age(&self, age: Duration) {
+        *self.max_evidence_age.write().unwrap_or_else(PoisonError::into_inner) = age;
+    }
+
+    /// How long a live session may go on until its peer's evidence is judged again. Whoever holds the session sees to it.
+    #[must_use]
+    pub fn max_evidence_age(&self) -> Duration {
+        *self.max_evidence_age.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Gives each source another share of cold appraisals.
@@ -179,13 +203,14 @@ impl Attestor {
         }
     }
 
-    /// The time by which peers are judged.
-    pub(crate) fn now(&self) -> u64 {
+    /// The time by which peers are judged, in seconds since 1970.
+    #[must_use]
+    pub fn now(&self) -> u64 {
         (self.clock)()
     }
 
-    /// Called once the new rules are in place, so that no verdict by the old ones is kept.
-    fn changed(&self) {
+    /// Has everybody judged again. Called once the new rules are in place, so that no verdict by the old ones is kept.
+    pub(crate) fn changed(&self) {
         self.cache.clear();
         self.changes.send_modify(|count| *count = count.wrapping_add(1));
     }
@@ -229,7 +254,7 @@ impl Attestor {
         self.rules.load().appraiser.glance(&evidence, (self.clock)())?;
         if source.is_some_and(|source| !self.sources.admit(source, tokio::time::Instant::now())) {
             metrics::counter!("attest_source_limited_total").increment(1);
-            return Err(PeerRefused::Busy);
+            return Err(PeerRefused::SourceLimited);
         }
         let verdict = self.appraise_cold(&evidence).await;
         match (&verdict, self.supplier.get().and_then(Weak::upgrade)) {

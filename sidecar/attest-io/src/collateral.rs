@@ -9,9 +9,10 @@ mod bundle;
 mod failure;
 mod fetch;
 mod flights;
+mod folder;
 mod keeper;
 
-pub use bundle::{BundleError, export, import};
+pub use bundle::{BundleError, export, import, read, store, stored};
 pub use failure::{FetchError, SourceFailure};
 pub use fetch::{Fetcher, INTEL, NotASource, Sources};
-pub use keeper::{CollateralKeeper, Keeping};
+pub use keeper::{CollateralKeeper, Keeping, NotTaken};

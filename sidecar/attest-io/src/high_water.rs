@@ -25,11 +25,14 @@ const TOLERATED: u64 = 5;
 /// collateral were issued. Between two looks at the host's clock the processor's own counter goes on, which the host cannot
 /// turn back, so that time does not stand still while the host's clock is wrong.
 ///
+/// A mark that is kept in memory alone holds until the next restart.
+///
 /// Two things it does not do. It cannot tell a clock that was set forward; only the file's removal undoes one. And whoever
 /// can put an old disk in place of the current one takes the mark back with it: `min_tcb_evaluation_number` and `expires` in
 /// the signed policy hold where the mark does not.
 pub struct HighWater {
-    path: PathBuf,
+    /// Where the mark is written; `None` keeps it in memory.
+    path: Option<PathBuf>,
     source: Clock,
     /// When this began, and what time it was.
     began: (Instant, u64),
@@ -84,8 +87,28 @@ impl HighWater {
     /// When the file cannot be read or written, or holds something else: time without a mark is the host's.
     pub fn open(path: impl Into<PathBuf>, source: Clock) -> Result<Arc<Self>, HighWaterError> {
         let path = path.into();
-        let state = read(&path)?;
-        let (told, now) = (source(), source().max(state.now));
+        let opened = Self::risen(read(&path)?, Some(path), source);
+        opened.save()?;
+        Ok(Arc::new(opened))
+    }
+
+    /// Reads the mark as [`Self::open`] does and never writes it, for whoever only wants to know what would count.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or holds something else.
+    pub fn look(path: &Path, source: Clock) -> Result<Arc<Self>, HighWaterError> {
+        Ok(Arc::new(Self::risen(read(path)?, None, source)))
+    }
+
+    /// A mark for the life of this process, which begins at the time of `source`.
+    #[must_use]
+    pub fn in_memory(source: Clock) -> Arc<Self> {
+        Arc::new(Self::risen(State::default(), None, source))
+    }
+
+    fn risen(state: State, path: Option<PathBuf>, source: Clock) -> Self {
+        let told = source();
+        let now = told.max(state.now);
         if told.saturating_add(TOLERATED) < now {
             tracing::error!(
                 clock = told,
@@ -93,10 +116,7 @@ impl HighWater {
                 "the clock was set back since the last start; the mark counts, and the host should be asked why"
             );
         }
-        let opened =
-            Self { path, source, began: (Instant::now(), now), latest: AtomicU64::new(now), state: Mutex::new(state) };
-        opened.save()?;
-        Ok(Arc::new(opened))
+        Self { path, source, began: (Instant::now(), now), latest: AtomicU64::new(now), state: Mutex::new(state) }
     }
 
     /// The time, in seconds since 1970: never earlier than it was.
@@ -190,10 +210,12 @@ impl HighWater {
         if *state == next {
             return Ok(());
         }
-        serde_json::to_vec(&next)
-            .map_err(io::Error::other)
-            .and_then(|content| durable::replace(&self.path, &content))
-            .map_err(|source| HighWaterError::File { path: self.path.clone(), source })?;
+        if let Some(path) = &self.path {
+            serde_json::to_vec(&next)
+                .map_err(io::Error::other)
+                .and_then(|content| durable::replace(path, &content))
+                .map_err(|source| HighWaterError::File { path: path.clone(), source })?;
+        }
         *state = next;
         Ok(())
     }

@@ -5,7 +5,7 @@
 //! [`PolicyKeeper`] keeps in force and the time that [`HighWater`] keeps from running backwards; [`collateral`] is where it
 //! has its facts about platforms from, and [`collateral_file`] where somebody else puts them. [`Acceptor`] and
 //! [`Connector`] are the two ends of a session. [`AgentSettings`] and [`AttestationSettings`] are what a configuration says of
-//! all this.
+//! all this, and [`AttestationSettings::judge`] puts the judge together and keeps it running.
 
 pub mod agent;
 mod attestor;
@@ -14,18 +14,22 @@ pub mod collateral_file;
 mod durable;
 mod high_water;
 mod identity;
+mod judge;
 mod keeper;
 mod policy;
 mod refusal;
 mod settings;
+mod state;
 mod tls;
 
 pub use agent::GuestAgent;
 pub use attestor::{Attestor, Clock, SourceLimit};
 pub use high_water::{CollateralRolledBack, HighWater, HighWaterError};
 pub use identity::{Identity, IdentityError};
+pub use judge::JudgeError;
 pub use keeper::IdentityKeeper;
-pub use policy::{PolicyFiles, PolicyKeeper, PolicyLoadError, Reloaded};
+pub use policy::{PolicyFiles, PolicyKeeper, PolicyLoadError, Reloaded, signature_of};
 pub use refusal::PeerRefused;
-pub use settings::{AgentSettings, AttestationSettings};
+pub use settings::{AgentSettings, AttestationSettings, CollateralSettings, RuleSettings, SignedPolicy};
+pub use state::{StateError, StateFolder, StateLock};
 pub use tls::{Accepted, Acceptor, Attested, ClientRule, ConnectRefused, Connector, TlsRefused};

@@ -1,5 +1,5 @@
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -25,6 +25,14 @@ pub struct PolicyFiles {
     /// Where the mark of the newest policy is kept, in a folder that survives restarts. Without the mark, any policy that
     /// was ever signed and has not expired counts.
     pub mark: PathBuf,
+}
+
+/// Where minisign puts the signature of a file.
+#[must_use]
+pub fn signature_of(file: &Path) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(".minisig");
+    PathBuf::from(name)
 }
 
 /// Why a policy is not put in force. The last good one stays.
@@ -101,6 +109,15 @@ impl PolicyKeeper {
             }
         });
         Ok(keeper)
+    }
+
+    /// Looks whether the policy would be put in force at `now`, and leaves everything as it is.
+    ///
+    /// # Errors
+    /// When it would not.
+    pub fn check(files: &PolicyFiles, now: u64) -> Result<Policy, PolicyLoadError> {
+        let (text, signature, _) = read_files(files)?;
+        Ok(Policy::verify(&text, &signature, &files.key, read_mark(files)?, now)?)
     }
 
     fn open(files: PolicyFiles, clock: Clock) -> Result<Self, PolicyLoadError> {

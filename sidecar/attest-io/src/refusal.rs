@@ -24,6 +24,9 @@ pub enum PeerRefused {
     /// Too many certificates are waiting for their appraisal.
     #[error("too many certificates are waiting for their appraisal")]
     Busy,
+    /// Where it calls from has shown too many certificates that nobody had seen before.
+    #[error("too many unknown certificates have come from the peer's network")]
+    SourceLimited,
     /// The appraisal broke off.
     #[error("the appraisal broke off")]
     Failed,
@@ -46,6 +49,7 @@ impl PeerRefused {
             Self::Rejected(rejection) => rejection.label(),
             Self::NotExpected(refusal) => refusal.label(),
             Self::Busy => "busy",
+            Self::SourceLimited => "source_limited",
             Self::Failed => "failed",
         }
     }
@@ -60,7 +64,19 @@ impl PeerRefused {
             Self::Rejected(rejection) => rejection.public(),
             Self::NotExpected(refusal) => refusal.public(),
             Self::Busy => "too many certificates are waiting for their appraisal; try again",
+            Self::SourceLimited => "too many unknown certificates have come from this network; try again later",
             Self::Failed => "the certificate could not be appraised; try again",
+        }
+    }
+
+    /// Whether this says nothing about the evidence, so that it may be believed a moment later.
+    #[must_use]
+    pub fn is_temporary(&self) -> bool {
+        match self {
+            Self::Busy | Self::SourceLimited | Self::Failed | Self::Rejected(Rejection::CollateralPending(_)) => true,
+            Self::NoCertificate | Self::NoQuote | Self::Certificate(_) | Self::Rejected(_) | Self::NotExpected(_) => {
+                false
+            }
         }
     }
 }

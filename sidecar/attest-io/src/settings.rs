@@ -1,15 +1,18 @@
 //! The sections `[agent]` and `[attestation]` of a configuration: who we are, and whose word about themselves we take.
 
-use std::path::PathBuf;
-use std::sync::Arc;
+mod rules;
+mod supply;
+
 use std::time::Duration;
 
-use postern_attest::{Appraiser, TcbPolicy, TcbStatus, TrustRoot};
 use postern_plumbing::config::{Section, Text};
 
 use crate::agent::{AgentEndpoint, AgentError, GuestAgent};
-use crate::attestor::Attestor;
-use crate::collateral_file::{self, CollateralFileError};
+use crate::attestor::{MAX_EVIDENCE_AGE, SourceLimit};
+use crate::state::StateFolder;
+
+pub use rules::{RuleSettings, SignedPolicy};
+pub use supply::CollateralSettings;
 
 /// The shortest life of our own certificate. It is renewed while it is valid, which takes a quote each time.
 const SHORTEST_VALIDITY: Duration = Duration::from_secs(60);
@@ -28,12 +31,16 @@ pub struct AgentSettings {
 /// Whose evidence is believed.
 #[derive(Clone, Debug)]
 pub struct AttestationSettings {
-    /// The root of trust.
-    pub root: TrustRoot,
-    /// The file with Intel's collateral.
-    pub collateral: PathBuf,
-    /// Which platforms are good enough.
-    pub policy: TcbPolicy,
+    /// By what rules it is judged.
+    pub rules: RuleSettings,
+    /// Where Intel's collateral comes from.
+    pub collateral: CollateralSettings,
+    /// Where the marks are kept that must survive restarts, and fetched collateral.
+    pub state: Option<StateFolder>,
+    /// How long a live session goes on before its peer's evidence is judged again, if nothing asks for that earlier.
+    pub max_evidence_age: Duration,
+    /// How much work one source of connections may cause with certificates that nobody has seen yet.
+    pub sources: SourceLimit,
 }
 
 impl AgentSettings {
@@ -64,52 +71,36 @@ impl AgentSettings {
 }
 
 impl AttestationSettings {
-    /// Reads a section with the keys `root`, `collateral`, `tcb_accept`, `out_of_date_grace`, `min_tcb_evaluation_number`,
-    /// `rejected_advisories`, `allow_dynamic_platform`, `allow_cached_keys` and `allow_smt`; all but `collateral` have
-    /// defaults. A root in a file is loaded, the collateral is not. Mistakes are recorded there, an unusable root among them;
+    /// Reads a section. The rules are either in the keys `policy`, `policy_signature` and `policy_key`, or in `root`,
+    /// `tcb_accept`, `out_of_date_grace`, `min_tcb_evaluation_number`, `rejected_advisories`, `allow_dynamic_platform`,
+    /// `allow_cached_keys` and `allow_smt`. Collateral comes from `collateral`, `collateral_urls` or both, with
+    /// `collateral_timeout` and `collateral_refresh`. The rest is `state_dir`, `max_evidence_age`, `appraisals_per_minute`
+    /// and `appraisals_burst`.
+    ///
+    /// A root in a file is loaded, policy and collateral are not. Mistakes are recorded there, an unusable root among them;
     /// `None` if there is no going on.
     pub fn from_section(section: &mut Section<'_>) -> Option<Self> {
-        let root = root(section);
-        let policy = policy(section);
-        let collateral = section.required("collateral");
-        Some(Self { root: root?, collateral: collateral?, policy })
-    }
-
-    /// The judge of other parties' evidence, with the collateral that the file holds now.
-    ///
-    /// # Errors
-    /// When the collateral cannot be used.
-    pub fn attestor(&self) -> Result<Arc<Attestor>, CollateralFileError> {
-        let collateral = collateral_file::read(&self.collateral)?;
-        Ok(Attestor::new(Appraiser::new(self.root.clone(), self.policy.clone()), collateral))
+        let rules = RuleSettings::read(section);
+        let collateral = CollateralSettings::read(section);
+        let state = section.optional("state_dir").map(StateFolder::at);
+        let max_evidence_age = positive(section, "max_evidence_age", MAX_EVIDENCE_AGE);
+        let sources = sources(section);
+        Some(Self { rules: rules?, collateral: collateral?, state, max_evidence_age, sources })
     }
 }
 
-fn root(section: &mut Section<'_>) -> Option<TrustRoot> {
-    let name: String = section.or("root", "intel".to_owned());
-    if name.eq_ignore_ascii_case("intel") {
-        return Some(TrustRoot::intel());
-    }
-    let read = std::fs::read(&name).map_err(|error| format!("cannot read {name}: {error}"));
-    let root = read.and_then(|bytes| {
-        let pem = bytes.starts_with(b"-----");
-        let root = if pem { TrustRoot::from_pem(&bytes) } else { TrustRoot::from_der(bytes) };
-        root.map_err(|error| format!("{name}: {error}"))
-    });
-    root.map_err(|mistake| section.problem("root", mistake)).ok()
-}
-
-fn policy(section: &mut Section<'_>) -> TcbPolicy {
-    let default = TcbPolicy::default();
-    let accept = section.list::<Text<TcbStatus>>("tcb_accept").into_iter().map(Text::into_inner).collect();
-    TcbPolicy {
-        accept: if section.has("tcb_accept") { accept } else { default.accept },
-        out_of_date_grace: section.or("out_of_date_grace", default.out_of_date_grace),
-        min_tcb_evaluation_number: section.or("min_tcb_evaluation_number", default.min_tcb_evaluation_number),
-        rejected_advisories: section.list("rejected_advisories").into_iter().collect(),
-        allow_dynamic_platform: section.or("allow_dynamic_platform", default.allow_dynamic_platform),
-        allow_cached_keys: section.or("allow_cached_keys", default.allow_cached_keys),
-        allow_smt: section.or("allow_smt", default.allow_smt),
+fn sources(section: &mut Section<'_>) -> SourceLimit {
+    let default = SourceLimit::default();
+    let mut positive = |key, default| {
+        let number = section.or(key, default);
+        if number == 0 {
+            section.problem(key, "expected at least 1");
+        }
+        number
+    };
+    SourceLimit {
+        per_minute: positive("appraisals_per_minute", default.per_minute),
+        burst: positive("appraisals_burst", default.burst),
     }
 }
 

@@ -74,13 +74,15 @@ impl Failure {
             }
             Self::Request(_) => None,
             Self::Unreachable { .. } | Self::Deadline { .. } | Self::Broken { .. } => Some(failed(self.to_string())),
-            Self::Refused { place, source: source @ ConnectRefused::Server(refused) } => Some(
-                ErrorResponse::fatal(
-                    SqlState::INVALID_AUTHORIZATION,
-                    format!("{place} is refused: {}", source.public()),
+            Self::Refused { place, source: source @ ConnectRefused::Server(refused) } if !refused.is_temporary() => {
+                Some(
+                    ErrorResponse::fatal(
+                        SqlState::INVALID_AUTHORIZATION,
+                        format!("{place} is refused: {}", source.public()),
+                    )
+                    .detail(refused.to_string()),
                 )
-                .detail(refused.to_string()),
-            ),
+            }
             Self::Refused { place, source } => {
                 Some(failed(format!("{place}: {}", source.public())).detail(in_words(source)))
             }
@@ -146,5 +148,7 @@ mod tests {
     fn a_server_that_is_not_believed_is_an_authorization_failure() {
         let text = encoded(ConnectRefused::Server(PeerRefused::NoQuote));
         assert!(text.contains("C28000") && text.contains("no TDX quote"), "{text}");
+        let text = encoded(ConnectRefused::Server(PeerRefused::Busy));
+        assert!(text.contains("C08001") && text.contains("try again"), "{text}");
     }
 }

@@ -2,10 +2,9 @@
 
 use std::sync::{Arc, Mutex};
 
-use postern_attest_io::{Connector, collateral_file};
+use postern_attest_io::Connector;
 use postern_plumbing::accept::Fatal;
 use postern_plumbing::net::{Endpoint, Listener};
-use postern_plumbing::tasks::Task;
 use postern_plumbing::telemetry::Metrics;
 
 use super::forward::{self, Forwarder};
@@ -32,7 +31,6 @@ pub async fn run(config: ConnectConfig, metrics: Metrics) -> Result<(), StartErr
 pub struct Connecting {
     listener: Listener,
     forwarder: Arc<Forwarder>,
-    _following: Task<std::convert::Infallible>,
 }
 
 impl Connecting {
@@ -44,9 +42,7 @@ impl Connecting {
         announce_danger(&config.listen);
         let endpoint = config.listen.clone();
         let listener = Listener::bind(&endpoint).await.map_err(|source| StartError::Bind { endpoint, source })?;
-        let attestation = &config.common.attestation;
-        let attestor = attestation.attestor().map_err(|error| StartError::Configuration(error.to_string()))?;
-        let following = collateral_file::follow(Arc::clone(&attestor), attestation.collateral.clone());
+        let attestor = config.common.attestation.judge(&ground.readiness, &ground.background).await?;
         let agent = config.common.agent.agent()?;
         let readiness = ground.readiness.register("identity");
         let keeper = evidence::identity(&agent, &config.common, readiness, &ground.background, &ground.shutdown).await;
@@ -60,7 +56,7 @@ impl Connecting {
             last: Mutex::new(None),
             handshakes: Forwarder::handshake_room(),
         });
-        Ok(Some(Self { listener, forwarder, _following: following }))
+        Ok(Some(Self { listener, forwarder }))
     }
 
     /// Where drivers connect, with the port that the system chose where 0 was asked for.

@@ -168,6 +168,7 @@ pub(super) fn links(
         let link = Arc::new(Link {
             gateway: gateway.clone(),
             connector: connector.clone(),
+            attestor: Arc::clone(attestor),
             keeper: Arc::clone(&credentials.keeper),
             wireguard: WireGuard {
                 key: credentials.tunnel.clone(),

@@ -3,13 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use postern_attest::{Appraisal, PeerPolicy, Rejection};
+use postern_attest::{Appraisal, PeerPolicy};
 use postern_attest_io::{Attestor, PeerRefused};
-use postern_plumbing::clock::unix_now;
 use rustls::CommonState;
 use rustls::pki_types::CertificateDer;
 use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 /// How often the clock is read at least: it may leap while the machine's own time stands still.
 const LOOK: Duration = Duration::from_secs(60);
@@ -41,24 +40,28 @@ impl Evidence {
     }
 
     /// Waits until the peer is no longer believed, or is no longer one of those that are `expected`; for ever where its
-    /// evidence opened nothing. Each change of collateral and policy and the end of the verdict's validity lead to a new
-    /// verdict. An appraisal that cannot be made now is no refusal, and the end of the certificate alone ends no session.
+    /// evidence opened nothing. Each change of collateral and policy, the end of the verdict's validity and its greatest age
+    /// lead to a new verdict. An appraisal that cannot be made now is no refusal, and the end of the certificate alone ends
+    /// no session.
     pub async fn disbelieved(mut self, peer: Option<&Appraisal>, expected: &PeerPolicy) -> PeerRefused {
         let (Some(certificate), Some(peer)) = (self.certificate, peer) else { return std::future::pending().await };
-        let mut valid_until = peer.valid_until;
+        let max_age = self.attestor.max_evidence_age();
+        let (mut valid_until, mut judged) = (peer.valid_until, Instant::now());
         loop {
-            let left = Duration::from_secs(valid_until.saturating_sub(unix_now()));
+            let left = Duration::from_secs(valid_until.saturating_sub(self.attestor.now()));
+            let left = left.min(max_age.saturating_sub(judged.elapsed()));
             let changed = tokio::select! {
                 changed = self.changes.changed() => changed.is_ok(),
                 () = sleep(left.clamp(SHORTEST, LOOK)) => false,
             };
-            if !changed && unix_now() < valid_until {
+            if !changed && self.attestor.now() < valid_until && judged.elapsed() < max_age {
                 continue;
             }
             valid_until = match believed(&self.attestor, &certificate, expected).await {
                 Ok(peer) => peer.valid_until,
                 Err(refused) => return refused,
             };
+            judged = Instant::now();
         }
     }
 }
@@ -71,9 +74,7 @@ async fn believed(
     loop {
         match attestor.reappraise(certificate).await {
             Ok(peer) => return expected.check(&peer).map(|()| peer).map_err(PeerRefused::from),
-            Err(PeerRefused::Busy | PeerRefused::Failed | PeerRefused::Rejected(Rejection::CollateralPending(_))) => {
-                sleep(RETRY).await
-            }
+            Err(refused) if refused.is_temporary() => sleep(RETRY).await,
             Err(refused) => return Err(refused),
         }
     }

@@ -133,6 +133,10 @@ impl Refusal {
             Self::Plaintext => fatal(SqlState::INVALID_AUTHORIZATION, "this server requires TLS")
                 .map(|response| response.hint("Connect with sslmode=require and a client certificate with a quote.")),
             Self::Alpn => fatal(SqlState::PROTOCOL_VIOLATION, "direct TLS requires the ALPN protocol \"postgresql\""),
+            Self::Peer(PeerRefused::SourceLimited) => {
+                fatal(SqlState::TOO_MANY_CONNECTIONS, PeerRefused::SourceLimited.public())
+            }
+            Self::Peer(refused) if refused.is_temporary() => fatal(SqlState::CANNOT_CONNECT_NOW, refused.public()),
             Self::Peer(refused) => unattested(refused.public()),
             Self::NotAllowed(refused) if refused.is_temporary() => {
                 fatal(SqlState::CANNOT_CONNECT_NOW, refused.public())

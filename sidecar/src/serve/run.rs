@@ -4,7 +4,6 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use postern_attest_io::collateral_file;
 use postern_plumbing::accept::Fatal;
 use postern_plumbing::tasks::{Task, maintenance};
 use postern_plumbing::telemetry::Metrics;
@@ -51,9 +50,7 @@ impl Serving {
         for address in &config.listen {
             listeners.push(bind(*address).await?);
         }
-        let attestation = &config.common.attestation;
-        let attestor = attestation.attestor().map_err(|error| StartError::Configuration(error.to_string()))?;
-        let following = collateral_file::follow(Arc::clone(&attestor), attestation.collateral.clone());
+        let attestor = config.common.attestation.judge(&ground.readiness, &ground.background).await?;
         let agent = config.common.agent.agent()?;
         let Some(credentials) = assemble::credentials(config, &agent, ground).await else { return Ok(None) };
 
@@ -62,7 +59,7 @@ impl Serving {
         let supervising = maintenance("postgres", move || Arc::clone(&supervisor).run());
         let server = Arc::new(assemble::server(config, &credentials, &attestor, postgres.clone(), ground)?);
         let mut background = assemble::links(config, &credentials, &attestor, &server, ground);
-        background.extend([following, supervising]);
+        background.push(supervising);
         let addresses = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
         let broken = accept_from(listeners, &server, ground);
         Ok(Some(Self { addresses, postgres, broken, _background: background }))

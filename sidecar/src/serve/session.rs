@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use postern_attest::Appraisal;
-use postern_attest_io::PeerRefused;
+use postern_attest_io::{Accepted, PeerRefused, TlsRefused};
 use postern_pgwire::authentication::{self, CLEARTEXT_REQUEST, MAX_PASSWORD_MESSAGE};
 use postern_pgwire::startup::Startup;
 use postern_plumbing::Io;
@@ -108,13 +108,26 @@ impl Server {
             Ok(Preamble::Tls { negotiated }) => {
                 let stream = Prefixed::new(buf.freeze(), stream);
                 let evidence = Evidence::awaited(&self.attestor);
-                let accepted = Box::pin(self.acceptor.accept(stream, deadline.left())).await.map_err(Refusal::Tls)?;
+                let accepted = Box::pin(self.accept(stream, arrival, deadline)).await.map_err(Refusal::Tls)?;
                 let named = accepted.alpn.is_some() || negotiated || arrival.negotiated;
                 let alpn = if named || !self.limits.require_alpn { Ok(()) } else { Err(Refusal::Alpn) };
                 let evidence = evidence.shown(accepted.stream.get_ref().1);
                 let verdict = alpn.map(|()| accepted.verdict);
                 self.secured(accepted.stream, verdict, evidence, arrival, deadline, room).await
             }
+        }
+    }
+
+    /// TLS with a client whose network may cause only so much work, where it is known.
+    async fn accept<S: Io>(
+        &self,
+        stream: Prefixed<S>,
+        arrival: &Arrival,
+        deadline: Deadline,
+    ) -> Result<Accepted<Prefixed<S>>, TlsRefused> {
+        match arrival.source() {
+            Some(source) => self.acceptor.accept_from(stream, source, deadline.left()).await,
+            None => self.acceptor.accept(stream, deadline.left()).await,
         }
     }
 

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use postern_attest_io::{Connector, IdentityKeeper};
+use postern_attest_io::{Attestor, Connector, IdentityKeeper, PeerRefused};
 use postern_plumbing::backoff::Backoff;
 use thiserror::Error;
 
@@ -26,6 +26,8 @@ pub struct Link {
     pub gateway: Gateway,
     /// Our side of TLS.
     pub connector: Connector,
+    /// The connector's judge, who is asked again while the connection is held.
+    pub attestor: Arc<Attestor>,
     /// Our certificate.
     pub keeper: Arc<IdentityKeeper>,
     /// Our side of the tunnel.
@@ -47,6 +49,8 @@ enum Ended {
     Closed,
     #[error("our certificate was renewed")]
     Renewed,
+    #[error("the gateway's evidence is no longer good enough: {0}")]
+    Disbelieved(PeerRefused),
 }
 
 impl Link {
@@ -71,6 +75,11 @@ impl Link {
                 Ended::Registration(_) | Ended::Wire(_) => {
                     tracing::warn!(gateway = name, reason = %ended, "not registered");
                 }
+                Ended::Disbelieved(refused) => {
+                    metrics::counter!("postern_sidecar_gateways_disbelieved_total", "reason" => refused.label())
+                        .increment(1);
+                    tracing::warn!(gateway = name, reason = %ended, "the tunnel is closed");
+                }
             }
             failed_before = !matches!(ended, Ended::Closed);
             self.status.failed(&name, ended.to_string());
@@ -81,7 +90,9 @@ impl Link {
     /// Registers and keeps registering over one connection.
     async fn hold(&self, wire: &mut Option<Wire>, backoff: &mut Backoff) -> Result<Infallible, Ended> {
         let name = self.gateway.place.to_string();
-        let mut registration = Registration::open(&self.gateway, &self.connector, &self.keeper).await?;
+        let opened = Registration::open(&self.gateway, &self.connector, &self.attestor, &self.keeper);
+        let mut registration = Box::pin(opened).await?;
+        let mut disbelieved = std::pin::pin!(registration.disbelieved(&self.gateway));
         let request = Request::new(self.wireguard.key.public().to_string(), self.wireguard.port);
         let mut first = true;
         loop {
@@ -96,6 +107,13 @@ impl Link {
             let refresh = Duration::from_secs(response.postern.refresh_seconds.clamp(REFRESH.0, REFRESH.1));
             tokio::select! {
                 () = registration.closed() => return Err(Ended::Closed),
+                refused = disbelieved.as_mut() => {
+                    // Whoever is not believed gets no more connections through to us, and those that it led here end.
+                    if let Some(wire) = wire.take() {
+                        wire.stop();
+                    }
+                    return Err(Ended::Disbelieved(refused));
+                }
                 () = tokio::time::sleep(refresh) => {}
             }
             if registration.is_outdated(&self.keeper) {

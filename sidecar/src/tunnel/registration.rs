@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use postern_attest::PeerPolicy;
-use postern_attest_io::{ConnectRefused, Connector, Identity, IdentityKeeper};
+use postern_attest::{Appraisal, PeerPolicy};
+use postern_attest_io::{Attestor, ConnectRefused, Connector, Identity, IdentityKeeper, PeerRefused};
 use postern_identity::AppId;
 use postern_plumbing::http::{Connection, HttpError, Request};
 use thiserror::Error;
@@ -12,6 +12,7 @@ use thiserror::Error;
 use super::message::{self, Problem, Response};
 use crate::deadline::{Deadline, Late};
 use crate::dial::Place;
+use crate::serve::reappraisal::Evidence;
 
 /// How long opening the connection may take, and how long one registration: the gateway asks the chain meanwhile.
 const DEADLINE: Duration = Duration::from_secs(15);
@@ -62,6 +63,8 @@ pub enum RegistrationError {
 pub struct Registration {
     http: Connection,
     shown: Arc<Identity>,
+    /// What the gateway proved, and by what, until somebody watches over it.
+    proof: Option<(Evidence, Arc<Appraisal>)>,
 }
 
 impl Registration {
@@ -72,15 +75,31 @@ impl Registration {
     pub async fn open(
         gateway: &Gateway,
         connector: &Connector,
+        attestor: &Arc<Attestor>,
         keeper: &IdentityKeeper,
     ) -> Result<Self, RegistrationError> {
         let deadline = Deadline::after(DEADLINE);
+        let evidence = Evidence::awaited(attestor);
         let shown = keeper.current();
         let stream = deadline.limit(gateway.place.connect()).await??;
         let expected = PeerPolicy::app(gateway.app_id);
         let attested = connector.connect(stream, &gateway.place.host, &expected, deadline.left()).await?;
+        let evidence = evidence.shown(attested.stream.get_ref().1);
+        let proof = attested.peer.map(|peer| (evidence, peer));
         let http = deadline.limit(Connection::open(attested.stream)).await??;
-        Ok(Self { http, shown })
+        Ok(Self { http, shown, proof })
+    }
+
+    /// Waits until the gateway, judged again, is no longer believed. To be asked for once, and to be waited for as long as
+    /// the connection is held.
+    pub fn disbelieved(&mut self, gateway: &Gateway) -> impl Future<Output = PeerRefused> + use<> {
+        let (proof, expected) = (self.proof.take(), PeerPolicy::app(gateway.app_id));
+        async move {
+            match proof {
+                Some((evidence, peer)) => evidence.disbelieved(Some(&peer), &expected).await,
+                None => std::future::pending().await,
+            }
+        }
     }
 
     /// Registers, or registers again.

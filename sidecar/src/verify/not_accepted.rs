@@ -11,9 +11,9 @@ use crate::connect::failure;
 
 /// Why something is not accepted, and whether that says something about it or only about us.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct NotAccepted {
-    pub(super) verdict: Verdict,
-    pub(super) reason: Statement,
+pub(crate) struct NotAccepted {
+    pub(crate) verdict: Verdict,
+    pub(crate) reason: Statement,
 }
 
 impl NotAccepted {
@@ -41,7 +41,9 @@ impl From<PeerRefused> for NotAccepted {
     fn from(refused: PeerRefused) -> Self {
         match refused {
             PeerRefused::Rejected(rejection) => rejection.into(),
-            PeerRefused::Busy | PeerRefused::Failed => Self::unknown(refused.label(), refused.to_string()),
+            PeerRefused::Busy | PeerRefused::SourceLimited | PeerRefused::Failed => {
+                Self::unknown(refused.label(), refused.to_string())
+            }
             PeerRefused::NoCertificate
             | PeerRefused::NoQuote
             | PeerRefused::Certificate(_)

@@ -24,6 +24,8 @@ mod connect;
 #[cfg(test)]
 mod evidence;
 #[cfg(test)]
+mod rules;
+#[cfg(test)]
 mod session;
 #[cfg(test)]
 mod trouble;

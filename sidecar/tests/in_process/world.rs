@@ -14,7 +14,7 @@ use postern_sidecar::config::ServeConfig;
 use postern_sidecar::keys;
 use postern_sidecar::postgres::supervise::Condition;
 use postern_sidecar::serve::run::Serving;
-use postern_sidecar::start::Ground;
+use postern_sidecar::start::{Ground, StartError};
 use postern_simulator::{Cvm, Tee};
 use tokio::net::{TcpStream, UnixListener};
 use tokio_rustls::TlsStream;
@@ -121,12 +121,16 @@ impl World {
     pub(crate) async fn serve_unprovisioned(&self, more: &str) -> Sidecar {
         let listen =
             if more.contains("[listen]") { String::new() } else { "[listen]\naddresses = [\"127.0.0.1:0\"]\n".into() };
-        let config = ServeConfig::parse(&(self.serve_config(more) + &listen), []);
-        let config = config.unwrap_or_else(|problems| panic!("{problems}"));
+        Self::start(&(self.serve_config(more) + &listen)).await.unwrap()
+    }
+
+    /// Starts a sidecar with this whole configuration.
+    pub(crate) async fn start(config: &str) -> Result<Sidecar, StartError> {
+        let config = ServeConfig::parse(config, []).unwrap_or_else(|problems| panic!("{problems}"));
         let ground = Ground::new();
-        let serving = Serving::start(&config, &ground).await.unwrap().unwrap();
+        let serving = Serving::start(&config, &ground).await?.unwrap();
         let address = serving.addresses()[0];
-        Sidecar { ground, serving, address }
+        Ok(Sidecar { ground, serving, address })
     }
 
     /// A world and a sidecar in it.

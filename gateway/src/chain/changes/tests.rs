@@ -72,7 +72,7 @@ async fn members(numbers: [u8; 3]) -> Members {
             block: 7,
             evidence_until: u64::MAX,
         };
-        members.register(claim, boot, Link(number.into()), unix_now()).unwrap();
+        members.register(claim, boot, (Link(number.into()), Arc::from([])), unix_now()).unwrap();
     }
     members
 }

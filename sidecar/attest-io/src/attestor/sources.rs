@@ -14,15 +14,15 @@ const MAX_SOURCES: usize = 4096;
 /// new ones are free to make. A source is an IPv4 address or an IPv6 /64.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SourceLimit {
-    /// In the long run. Default: 20.
-    pub per_second: u32,
+    /// In the long run. Default: 1200, which is one in 50 ms.
+    pub per_minute: u32,
     /// At once, after a silence. Default: 100.
     pub burst: u32,
 }
 
 impl Default for SourceLimit {
     fn default() -> Self {
-        Self { per_second: 20, burst: 100 }
+        Self { per_minute: 1200, burst: 100 }
     }
 }
 
@@ -45,7 +45,7 @@ impl Sources {
     /// Whether `source` may cause one more appraisal now; counted if so.
     pub(super) fn admit(&self, source: IpAddr, now: Instant) -> bool {
         let mut watched = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let each = Duration::from_secs(1) / watched.limit.per_second.max(1);
+        let each = Duration::from_secs(60) / watched.limit.per_minute.max(1);
         let most = each.saturating_mul(watched.limit.burst.max(1));
         let mut key = Some(network(source));
         if !watched.used_up.contains_key(&key) && watched.used_up.len() >= MAX_SOURCES {
@@ -85,7 +85,7 @@ mod tests {
 
     fn sources(per_second: u32, burst: u32) -> Sources {
         let sources = Sources::default();
-        sources.limit(SourceLimit { per_second, burst });
+        sources.limit(SourceLimit { per_minute: per_second * 60, burst });
         sources
     }
 

@@ -1,4 +1,3 @@
-mod folder;
 mod refresh;
 
 use std::path::PathBuf;
@@ -11,6 +10,7 @@ use postern_plumbing::tasks::Tasks;
 use super::failure::{FetchError, SourceFailure};
 use super::fetch::Fetcher;
 use super::flights::{Boarding, Flights};
+use super::folder;
 use crate::attestor::Attestor;
 use crate::high_water::{CollateralRolledBack, HighWater};
 
@@ -50,32 +50,62 @@ impl Default for Keeping {
 /// A handshake waits for the network only if its platform's collateral is not known, and then for a bounded time.
 pub struct CollateralKeeper {
     attestor: Arc<Attestor>,
-    fetcher: Fetcher,
+    fetcher: Option<Fetcher>,
     keeping: Keeping,
     flights: Arc<Flights>,
     tasks: Tasks,
-    /// Held while what is known is replaced, so that no two fetches undo each other.
+    /// Held while what is known is replaced, so that nothing that comes at the same time is undone.
     replacing: tokio::sync::Mutex<()>,
 }
 
+/// Collateral of one kind of platform that was not taken, and why.
+pub type NotTaken = (Fmspc, SourceFailure);
+
 impl CollateralKeeper {
     /// Takes what the folder holds, lets go of what the attestor has been given that does not verify or was rolled back, and
-    /// starts supplying the attestor, by tasks of `tasks`.
-    pub async fn start(attestor: &Arc<Attestor>, fetcher: Fetcher, keeping: Keeping, tasks: &Tasks) -> Arc<Self> {
+    /// starts supplying the attestor, by tasks of `tasks`. Without a fetcher nobody is asked, and what is known has to be
+    /// brought: by the folder, or by [`Self::offer`].
+    pub async fn start(
+        attestor: &Arc<Attestor>,
+        fetcher: impl Into<Option<Fetcher>>,
+        keeping: Keeping,
+        tasks: &Tasks,
+    ) -> Arc<Self> {
         let flights = Flights::new(keeping.pause);
         let keeper = Arc::new(Self {
             attestor: Arc::clone(attestor),
-            fetcher,
+            fetcher: fetcher.into(),
             keeping,
             flights,
             tasks: tasks.clone(),
             replacing: tokio::sync::Mutex::new(()),
         });
         keeper.take_stock().await;
-        attestor.supplied_by(Arc::downgrade(&keeper));
-        let refreshing = Arc::clone(&keeper);
-        tasks.spawn("collateral", async move { match refresh::refresh(&refreshing).await {} });
+        if keeper.fetcher.is_some() {
+            attestor.supplied_by(Arc::downgrade(&keeper));
+            let refreshing = Arc::clone(&keeper);
+            tasks.spawn("collateral", async move { match refresh::refresh(&refreshing).await {} });
+        }
         keeper
+    }
+
+    /// Takes over what somebody else has brought, as far as it verifies, is in force and is no step back. Says what was not
+    /// taken.
+    pub async fn offer(&self, collateral: &Collateral) -> Vec<NotTaken> {
+        let mut refused = Vec::new();
+        for (fmspc, set) in each(collateral) {
+            match self.judge(&set) {
+                Ok(()) => refused.extend(self.adopt(fmspc, set).await.err().map(|failure| (fmspc, failure))),
+                Err(failure) => refused.push((fmspc, failure)),
+            }
+        }
+        refused
+    }
+
+    /// Whether somebody is asked for what is not known.
+    #[must_use]
+    pub fn has_sources(&self) -> bool {
+        self.fetcher.is_some()
     }
 
     /// Fetches the collateral of one kind of platform, or waits for whoever does already, at most for as long as a handshake
@@ -112,25 +142,30 @@ impl CollateralKeeper {
     }
 
     async fn fetch(&self, fmspc: Fmspc) -> Result<(), FetchError> {
+        let Some(fetcher) = &self.fetcher else { return Err(FetchError::AllFailed { fmspc, failures: Vec::new() }) };
         let appraiser = self.attestor.appraiser();
         let accept = |collateral: &Collateral| self.check_mark(collateral);
-        let fetched = self.fetcher.fetch(fmspc, appraiser.root(), self.attestor.now(), accept).await?;
-        self.adopt(fmspc, fetched).await;
+        let fetched = fetcher.fetch(fmspc, appraiser.root(), self.attestor.now(), accept).await?;
+        if let Err(failure) = self.adopt(fmspc, fetched).await {
+            tracing::debug!(%fmspc, %failure, "something newer has come meanwhile");
+        }
         Ok(())
     }
 
-    async fn adopt(&self, fmspc: Fmspc, fetched: Collateral) {
-        let replacing = self.replacing.lock().await;
+    /// Puts verified collateral in use, unless something newer was put there since it was judged.
+    async fn adopt(&self, fmspc: Fmspc, newer: Collateral) -> Result<(), SourceFailure> {
+        let _replacing = self.replacing.lock().await;
+        self.check_mark(&newer)?;
         let known = self.attestor.collateral();
         let mut all = Collateral::clone(&known);
-        all.merge(fetched.clone());
+        all.merge(newer.clone());
         // The same again is no reason to judge every peer again.
         if all != *known {
             self.attestor.replace_collateral(all);
             tracing::info!(%fmspc, "newer collateral is in use");
         }
-        drop(replacing);
-        self.remember(fetched).await;
+        self.remember(newer).await;
+        Ok(())
     }
 
     /// A disk that cannot be written does not keep good collateral out of use; the alternative is none.
@@ -156,12 +191,15 @@ impl CollateralKeeper {
             Some(folder) => tokio::task::spawn_blocking(move || folder::read(&folder)).await.unwrap_or_default(),
         };
         let given = self.attestor.collateral();
-        let given = given.windows().filter_map(|(fmspc, _)| given.only(fmspc));
+        let given: Vec<_> = each(&given).map(|(_, set)| set).collect();
         let mut known = Collateral::default();
-        for set in given.chain(stored) {
+        for set in given.into_iter().chain(stored) {
             match self.judge(&set) {
                 Ok(()) if is_newer(&set, &known) => known.merge(set),
                 Ok(()) => {}
+                Err(failure @ SourceFailure::RolledBack(_)) => {
+                    tracing::info!(%failure, "newer collateral was known before")
+                }
                 Err(failure) => tracing::warn!(%failure, "collateral that was kept or given is of no use"),
             }
         }
@@ -192,6 +230,11 @@ impl CollateralKeeper {
             }
         }
     }
+}
+
+/// What is known of each kind of platform alone.
+fn each(collateral: &Collateral) -> impl Iterator<Item = (Fmspc, Collateral)> {
+    collateral.windows().filter_map(|(fmspc, _)| Some((fmspc, collateral.only(fmspc)?)))
 }
 
 /// Whether no part of `set` is older than what is known of its platforms.

@@ -107,3 +107,26 @@ fn collateral_from_before_the_mark_is_refused_also_after_a_restart() {
     assert_eq!(clock.check(&old), Err(refused));
     assert!(clock.now() >= NOON);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_mark_in_memory_catches_what_happens_while_running() {
+    let (host, source) = host(NOON);
+    let clock = HighWater::in_memory(source);
+    host.store(NOON - 1000, Ordering::Relaxed);
+    assert_eq!((clock.now(), clock.behind()), (NOON, 1000));
+    clock.record(&collateral(NOON)).unwrap();
+    assert!(clock.check(&collateral(NOON - 86_400)).is_err());
+    clock.save().unwrap();
+}
+
+#[test]
+fn a_look_at_the_mark_leaves_it_as_it_is() {
+    let disk = Disk::new();
+    assert_eq!(HighWater::look(&disk.path(), host(NOON).1).unwrap().now(), NOON);
+    assert!(!disk.path().exists());
+    drop(disk.start(NOON));
+    let clock = HighWater::look(&disk.path(), host(NOON + 60).1).unwrap();
+    clock.save().unwrap();
+    drop(clock);
+    assert_eq!(HighWater::look(&disk.path(), host(0).1).unwrap().now(), NOON);
+}

@@ -1,7 +1,9 @@
+use postern_attest::{TcbPolicy, TcbStatus, TrustRoot};
 use postern_plumbing::config::Document;
-use postern_simulator::Tee;
+use postern_simulator::{PolicySigner, Tee};
 
 use super::*;
+use crate::collateral::Sources;
 
 /// What both sections say, or every mistake in them.
 fn read(text: &str) -> Result<(AgentSettings, AttestationSettings), String> {
@@ -11,14 +13,30 @@ fn read(text: &str) -> Result<(AgentSettings, AttestationSettings), String> {
     document.finish_with(attestation.map(|attestation| (agent, attestation))).map_err(|problems| problems.to_string())
 }
 
+fn inline(settings: &AttestationSettings) -> (&TrustRoot, &TcbPolicy) {
+    match &settings.rules {
+        RuleSettings::Inline { root, tcb } => (root, tcb),
+        RuleSettings::Signed(signed) => panic!("{signed:?}"),
+    }
+}
+
 #[test]
 fn what_is_left_out_has_its_default() {
     let (agent, attestation) = read("[attestation]\ncollateral = \"/c.json\"").unwrap();
     assert_eq!((agent.endpoint, agent.timeout), (None, Duration::from_secs(10)));
     assert_eq!(agent.certificate_validity, Duration::from_secs(24 * 60 * 60));
-    assert!(attestation.root.is_intel());
-    assert_eq!(attestation.collateral, PathBuf::from("/c.json"));
-    assert_eq!(attestation.policy, TcbPolicy::default());
+    assert_eq!(inline(&attestation), (&TrustRoot::intel(), &TcbPolicy::default()));
+    let collateral = CollateralSettings {
+        file: Some("/c.json".into()),
+        services: None,
+        timeout: Duration::from_secs(10),
+        refresh: Duration::from_secs(24 * 60 * 60),
+    };
+    assert_eq!((attestation.collateral, attestation.state), (collateral, None));
+    assert_eq!(
+        (attestation.max_evidence_age, attestation.sources),
+        (Duration::from_secs(3600), SourceLimit::default())
+    );
 }
 
 #[test]
@@ -39,6 +57,13 @@ fn every_key_is_heeded() {
         allow_dynamic_platform = false
         allow_cached_keys = false
         allow_smt = false
+        collateral_urls = ["https://pccs.example"]
+        collateral_timeout = "1s"
+        collateral_refresh = "2h"
+        state_dir = "/state"
+        max_evidence_age = "5m"
+        appraisals_per_minute = 3
+        appraisals_burst = 4
         "#,
     )
     .unwrap();
@@ -53,8 +78,76 @@ fn every_key_is_heeded() {
         allow_cached_keys: false,
         allow_smt: false,
     };
-    assert_eq!(attestation.policy, expected);
-    assert!(attestation.root.is_intel());
+    assert_eq!(inline(&attestation), (&TrustRoot::intel(), &expected));
+    let collateral = CollateralSettings {
+        file: Some("/c.json".into()),
+        services: Some(Sources::new(["https://pccs.example"]).unwrap()),
+        timeout: Duration::from_secs(1),
+        refresh: Duration::from_secs(2 * 60 * 60),
+    };
+    assert_eq!((attestation.collateral, attestation.state), (collateral, Some(StateFolder::at("/state".into()))));
+    let sources = SourceLimit { per_minute: 3, burst: 4 };
+    assert_eq!((attestation.max_evidence_age, attestation.sources), (Duration::from_secs(300), sources));
+}
+
+#[test]
+fn a_signed_policy_takes_the_place_of_the_rules() {
+    let key = PolicySigner::new([1; 32]).unwrap().public_key();
+    let signed = |more: &str| {
+        let text = format!(
+            "[attestation]\npolicy = \"/p.toml\"\npolicy_key = \"{key}\"\nstate_dir = \"/state\"\n\
+             collateral_urls = [\"http://pccs\"]\n{more}"
+        );
+        read(&text).unwrap().1
+    };
+    let expected = |signature: &str| SignedPolicy {
+        policy: "/p.toml".into(),
+        signature: signature.into(),
+        key: key.parse().unwrap(),
+    };
+    let rules = |settings: AttestationSettings| match settings.rules {
+        RuleSettings::Signed(signed) => signed,
+        RuleSettings::Inline { .. } => panic!("the policy is not read"),
+    };
+    assert_eq!(rules(signed("")), expected("/p.toml.minisig"), "where minisign puts it");
+    assert_eq!(rules(signed("policy_signature = \"/s\"")), expected("/s"));
+}
+
+#[test]
+fn what_contradicts_itself_is_told_at_once() {
+    let found = read(
+        r#"
+        [attestation]
+        policy = "/p.toml"
+        root = "intel"
+        allow_smt = true
+        collateral_urls = ["pccs"]
+        max_evidence_age = "0s"
+        appraisals_burst = 0
+        "#,
+    )
+    .unwrap_err();
+    for mistake in [
+        "attestation.policy: the signed policy decides: leave out root, allow_smt",
+        "attestation.policy_key: missing",
+        "attestation.state_dir: missing; `policy` needs a folder that survives restarts",
+        "attestation.collateral_urls: expected http:// or https://",
+        "attestation.max_evidence_age: expected more than no time at all",
+        "attestation.appraisals_burst: expected at least 1",
+    ] {
+        assert!(found.contains(mistake), "{mistake} is missing in:\n{found}");
+    }
+    assert_eq!(found.lines().count(), 6, "{found}");
+    let found =
+        read("[attestation]\npolicy_key = \"RW\"\npolicy_signature = \"/s\"\ncollateral_urls = []").unwrap_err();
+    for mistake in [
+        "policy_key: expected a minisign",
+        "policy_key: says something",
+        "policy_signature: says",
+        "urls: expected an address",
+    ] {
+        assert!(found.contains(mistake), "{mistake} is missing in:\n{found}");
+    }
 }
 
 #[test]
@@ -66,8 +159,7 @@ fn a_root_is_loaded_from_pem_and_from_der() {
         std::fs::write(&path, content).unwrap();
         let text = format!("[attestation]\nroot = \"{}\"\ncollateral = \"/c.json\"", path.display());
         let (_, attestation) = read(&text).unwrap();
-        assert_eq!(attestation.root.as_der(), tee.root_der());
-        assert!(!attestation.root.is_intel());
+        assert_eq!(inline(&attestation).0.as_der(), tee.root_der());
     }
 }
 
@@ -89,7 +181,7 @@ fn all_mistakes_are_reported_at_once() {
         "agent.certificate_validity: expected at least one minute",
         "attestation.root: cannot read /does/not/exist: ",
         "attestation.tcb_accept[0]: ",
-        "attestation.collateral: missing; expected a path",
+        "attestation.collateral: missing; expected a path here, or the addresses of services",
     ] {
         assert!(found.contains(mistake), "{mistake} is missing in:\n{found}");
     }
@@ -103,22 +195,4 @@ fn a_file_that_holds_no_root_is_a_mistake_of_the_root() {
     std::fs::write(&path, "-----BEGIN NOTHING-----").unwrap();
     let found = read(&format!("[attestation]\nroot = \"{0}\"\ncollateral = \"/c\"", path.display())).unwrap_err();
     assert!(found.contains(&format!("attestation.root: {}: a trust root is one PEM", path.display())), "{found}");
-}
-
-#[test]
-fn an_attestor_judges_by_what_the_section_names() {
-    let folder = tempfile::tempdir().unwrap();
-    let tee = Tee::new([4; 32]).unwrap();
-    let bundle = tee.collateral_bundle_json(1_800_000_000).unwrap();
-    let collateral = folder.path().join("collateral.json");
-    let settings = AttestationSettings {
-        root: TrustRoot::from_der(tee.root_der().to_vec()).unwrap(),
-        collateral: collateral.clone(),
-        policy: TcbPolicy::default(),
-    };
-    assert!(matches!(settings.attestor(), Err(CollateralFileError::Unreadable { path, .. }) if path == collateral));
-    std::fs::write(&collateral, &bundle).unwrap();
-    let attestor = settings.attestor().unwrap();
-    assert_eq!(*attestor.collateral(), postern_attest::Collateral::from_json(bundle.as_bytes()).unwrap());
-    assert_eq!(attestor.appraiser().root(), &settings.root);
 }

@@ -86,7 +86,7 @@ async fn only_the_first_certificate_of_a_chain_counts() {
 #[tokio::test]
 async fn a_source_causes_only_so_many_cold_appraisals() {
     let attestor = attestor();
-    attestor.limit_sources(postern_attest_io::SourceLimit { per_second: 1, burst: 2 });
+    attestor.limit_sources(postern_attest_io::SourceLimit { per_minute: 1, burst: 2 });
     let (source, other) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
     let known = [certificate().await];
     assert!(attestor.appraise_chain_from(&known, source).await.is_ok());
@@ -98,7 +98,7 @@ async fn a_source_causes_only_so_many_cold_appraisals() {
     }
     assert!(attestor.appraise_chain_from(&[certificate().await], source).await.is_ok());
     let third = [certificate().await];
-    assert_eq!(attestor.appraise_chain_from(&third, source).await.unwrap_err(), PeerRefused::Busy);
+    assert_eq!(attestor.appraise_chain_from(&third, source).await.unwrap_err(), PeerRefused::SourceLimited);
     assert!(attestor.appraise_chain_from(&third, other).await.is_ok(), "another source is not concerned");
     assert!(attestor.appraise_chain_from(&known, source).await.is_ok());
 }

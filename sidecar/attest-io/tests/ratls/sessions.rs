@@ -280,7 +280,7 @@ async fn a_name_may_be_an_address_and_must_be_one_or_the_other() {
 #[tokio::test]
 async fn a_source_that_brings_one_new_certificate_after_another_is_told_to_come_back() {
     let attestor = attestor();
-    attestor.limit_sources(postern_attest_io::SourceLimit { per_second: 1, burst: 1 });
+    attestor.limit_sources(postern_attest_io::SourceLimit { per_minute: 1, burst: 1 });
     let acceptor = Acceptor::new(Guest::of(APP).keeper().await, Arc::clone(&attestor), ALPN, ClientRule::Required);
     let mut verdicts = Vec::new();
     for _ in 0..2 {
@@ -294,5 +294,5 @@ async fn a_source_that_brings_one_new_certificate_after_another_is_told_to_come_
         verdicts.push(accepted.unwrap().verdict);
     }
     assert!(verdicts[0].is_ok());
-    assert_eq!(verdicts[1].as_ref().unwrap_err(), &PeerRefused::Busy);
+    assert_eq!(verdicts[1].as_ref().unwrap_err(), &PeerRefused::SourceLimited);
 }

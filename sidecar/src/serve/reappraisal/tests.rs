@@ -77,6 +77,23 @@ async fn the_end_of_a_verdict_leads_to_the_next_one() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn evidence_is_judged_again_when_it_has_reached_its_greatest_age() {
+    let now = Arc::new(AtomicU64::new(unix_now()));
+    let attestor = attestor(Arc::clone(&now));
+    attestor.limit_evidence_age(Duration::from_secs(3600));
+    let evidence = shown(&attestor);
+    let mut peer = (*attestor.appraise_chain(evidence.certificate.as_slice()).await.unwrap()).clone();
+    // Nothing asks for another verdict but its age, by which the collateral has come to its end.
+    peer.valid_until = u64::MAX;
+    now.store(unix_now() + 100 * 86_400, Ordering::Relaxed);
+    let (expected, began) = (PeerPolicy::default(), tokio::time::Instant::now());
+    let mut disbelieved = std::pin::pin!(evidence.disbelieved(Some(&peer), &expected));
+    assert!(timeout(Duration::from_secs(3590), disbelieved.as_mut()).await.is_err(), "it is not old enough");
+    timeout(WHILE, disbelieved).await.expect("the session goes on");
+    assert!(began.elapsed() < Duration::from_secs(3610), "{:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_showed_nothing_has_nothing_to_lose() {
     let attestor = attestor(Arc::new(AtomicU64::new(unix_now())));
     let evidence = Evidence::awaited(&attestor);

@@ -1,4 +1,5 @@
 use bytes::{Bytes, BytesMut};
+use postern_attest_io::PeerRefused;
 use postern_pgwire::error_response::{ErrorResponse, ServerError};
 use postern_pgwire::frame;
 use postern_pgwire::login::LoginError;
@@ -87,4 +88,18 @@ fn what_was_said_before_a_refusal_is_not_lost() {
     let messages = BytesMut::from(&b"before"[..]);
     let refusal = Refusal::PostgresLogin(LoginFailed::Refused { error, before_login: false, messages });
     assert_eq!(refusal.response(), Some([b"before", &raw[..]].concat().into()));
+}
+
+#[test]
+fn evidence_that_could_not_be_judged_now_is_not_called_bad() {
+    for (refused, expected) in [
+        (PeerRefused::SourceLimited, "53300"),
+        (PeerRefused::Busy, "57P03"),
+        (PeerRefused::Failed, "57P03"),
+        (PeerRefused::NoQuote, "28000"),
+    ] {
+        let (code, message) = said(&Refusal::Peer(refused.clone())).unwrap();
+        assert_eq!(code, expected, "{message}");
+        assert_eq!(message.starts_with("client refused: "), expected == "28000", "{message}");
+    }
 }

@@ -27,7 +27,6 @@ pub(super) async fn refresh(keeper: &Arc<CollateralKeeper>) -> Infallible {
     loop {
         let now = keeper.attestor.now();
         for (fmspc, window) in keeper.attestor.collateral().windows() {
-            publish(fmspc, window);
             schedule.entry(fmspc).or_insert_with(|| Due {
                 at: Instant::now() + first_delay(keeping, window, now),
                 backoff: Backoff::new(keeping.pause, keeping.refresh_after.min(Duration::from_secs(3600))),
@@ -76,11 +75,6 @@ fn next_delay(keeping: &Keeping, window: Window, now: u64) -> Duration {
 
 fn before_expiry(keeping: &Keeping, window: Window, now: u64) -> Duration {
     Duration::from_secs(window.until.saturating_sub(now)).saturating_sub(keeping.refresh_before)
-}
-
-fn publish(fmspc: Fmspc, window: Window) {
-    let until = u32::try_from(window.until).map_or(f64::INFINITY, f64::from);
-    metrics::gauge!("collateral_expires_timestamp_seconds", "fmspc" => fmspc.to_string()).set(until);
 }
 
 #[cfg(test)]

@@ -15,6 +15,8 @@ const MAX_FILES: usize = 256;
 pub(super) fn read(folder: &Path) -> Vec<Collateral> {
     let entries = match std::fs::read_dir(folder) {
         Ok(entries) => entries,
+        // It is made when there is something to keep.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Vec::new(),
         Err(error) => {
             tracing::warn!(folder = %folder.display(), %error, "the folder with collateral cannot be read");
             return Vec::new();
