@@ -6,6 +6,8 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use postern_attest_io::agent::AgentEndpoint;
 
+use crate::collateral::{self, CollateralCommand};
+use crate::policy::{self, PolicyCommand};
 use crate::verify::{self, Verify};
 
 /// Postern's sidecar: the guarded door of a Postgres in a confidential VM, and the verified way to it.
@@ -49,7 +51,7 @@ Example:
   sidecar password --role postgres --out superuser-password
   initdb --auth scram-sha-256 --pwfile superuser-password --pgdata ...";
 
-/// The modes, and two tools for setting them up.
+/// The modes, and tools for setting them up.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Stand in front of Postgres.
@@ -79,6 +81,12 @@ pub enum Command {
     /// and nothing is sent to it inside TLS.
     #[command(after_help = verify::HELP, after_long_help = verify::LONG_HELP)]
     Verify(Box<Verify>),
+    /// Fetch, carry and look at what Intel says about platforms.
+    #[command(after_help = collateral::HELP)]
+    Collateral(CollateralCommand),
+    /// Say what a signed policy allows, and whether it would be put in force.
+    #[command(after_help = policy::HELP)]
+    Policy(PolicyCommand),
 }
 
 /// Options of both modes.

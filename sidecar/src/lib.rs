@@ -2,6 +2,7 @@
 //! server; the binary `sidecar` is a thin shell around this crate.
 
 pub mod cli;
+pub mod collateral;
 pub mod config;
 pub mod connect;
 pub mod deadline;
@@ -12,7 +13,9 @@ pub mod keys;
 pub mod meter;
 pub mod opening;
 pub mod packets;
+pub mod policy;
 pub mod postgres;
+mod print;
 pub mod serve;
 pub mod start;
 pub mod tools;

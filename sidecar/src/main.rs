@@ -9,7 +9,9 @@ use clap::Parser as _;
 use postern_plumbing::config::Problems;
 use postern_plumbing::{exit, telemetry};
 use postern_sidecar::cli::{Arguments, Command, Mode};
+use postern_sidecar::collateral::{self, CollateralFailed};
 use postern_sidecar::config::{Common, ConnectConfig, DEFAULT, ServeConfig};
+use postern_sidecar::policy::{self, PolicyFailed};
 use postern_sidecar::start::{self, StartError};
 use postern_sidecar::tools::ToolError;
 use postern_sidecar::verify::{self, Verify};
@@ -30,6 +32,10 @@ fn main() -> ExitCode {
         Command::Certificate(arguments) => once(tools::certificate(&arguments)),
         Command::Password(arguments) => once(tools::password(&arguments)),
         Command::Verify(arguments) => verdict(&arguments),
+        Command::Collateral(command) => {
+            said(runtime().map(|at| at.block_on(collateral::run(&command))), CollateralFailed::exit_code)
+        }
+        Command::Policy(command) => said(Ok(policy::run(&command)), PolicyFailed::exit_code),
     };
     code.err().unwrap_or(exit::OK).into()
 }
@@ -83,6 +89,17 @@ fn in_operation(work: impl Future<Output = Result<(), StartError>>) -> Result<()
 
 fn once(work: impl Future<Output = Result<(), ToolError>>) -> Result<(), u8> {
     runtime()?.block_on(work).map_err(|error| complain(&error, error.exit_code()))
+}
+
+/// Prints what was asked for.
+fn said<E: Display>(outcome: Result<Result<String, E>, u8>, exit_code: impl Fn(&E) -> u8) -> Result<(), u8> {
+    match outcome? {
+        Ok(text) => {
+            print(&text);
+            Ok(())
+        }
+        Err(error) => Err(complain(&error, exit_code(&error))),
+    }
 }
 
 fn verdict(arguments: &Verify) -> Result<(), u8> {

@@ -3,10 +3,10 @@
 #![doc = include_str!("verify/schema.md")]
 
 mod arguments;
-mod files;
+pub(crate) mod files;
 mod findings;
 mod judge;
-mod not_accepted;
+pub(crate) mod not_accepted;
 mod report;
 mod server;
 mod text;
@@ -14,7 +14,7 @@ mod text;
 use postern_attest::{Appraiser, TcbPolicy};
 use postern_plumbing::clock::unix_now;
 
-pub use arguments::{Subjects, Verify};
+pub use arguments::{Signed, Subjects, Verify};
 pub use report::{App, CertificateDates, Platform, Registers, Report, Root, Statement, Subject, SubjectKind, Verdict};
 
 use judge::{Judge, Proof};
@@ -51,10 +51,14 @@ pub fn render(report: &Report, json: bool) -> String {
 }
 
 async fn judge(arguments: &Verify, now: u64, report: &mut Report) -> Result<Proof, NotAccepted> {
-    let root = files::root(arguments.root.as_deref())?;
-    report.root = Some(Root::of(&root));
+    let policy = arguments.signed.load(now)?;
+    let appraiser = match &policy {
+        Some(policy) => policy.appraiser(),
+        None => Appraiser::new(files::root(arguments.root.as_deref())?, TcbPolicy::default()),
+    };
+    report.root = Some(Root::of(appraiser.root()));
     let collateral = files::collateral(&arguments.collateral)?;
-    let judge = Judge { appraiser: Appraiser::new(root, TcbPolicy::default()), collateral, now };
+    let judge = Judge { appraiser, policy, collateral, now };
     let Subjects { server, cert, quote } = &arguments.subjects;
     match (server, cert, quote) {
         (Some(place), _, _) => judge.certificate(&server::leaf(arguments, place, &judge, &mut report.subject).await?),

@@ -4,10 +4,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use postern_attest::PeerPolicy;
+use postern_attest::policy::{MAX_POLICY_BYTES, MAX_SIGNATURE_BYTES, PolicyError, PolicyKey};
+use postern_attest::{PeerPolicy, Policy};
+use postern_attest_io::signature_of;
 use postern_identity::{AppId, ComposeHash};
 use rustls::pki_types::ServerName;
 
+use super::files;
+use super::not_accepted::NotAccepted;
 use super::report::{Subject, SubjectKind};
 use crate::dial::Place;
 
@@ -23,8 +27,12 @@ pub struct Verify {
     pub collateral: PathBuf,
 
     /// The root of trust, PEM or DER, in place of Intel's. Quotes under another root prove nothing about hardware.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "policy")]
     pub root: Option<PathBuf>,
+
+    /// A signed policy to judge by.
+    #[command(flatten)]
+    pub signed: Signed,
 
     /// Refuse every app but this one, and those of further --app-id.
     #[arg(long = "app-id", value_name = "HEX")]
@@ -78,6 +86,35 @@ pub struct Subjects {
     /// A TDX quote, raw or as hex.
     #[arg(long, value_name = "FILE")]
     pub quote: Option<PathBuf>,
+}
+
+/// A signed policy, which takes the place of Intel's root and the usual rules for platforms.
+#[derive(Debug, Args)]
+pub struct Signed {
+    /// The policy by which Postern's programs judge. Of a bare --quote only the root and the platform are judged by it.
+    #[arg(long, value_name = "FILE", requires = "key")]
+    pub policy: Option<PathBuf>,
+
+    /// The public key of whoever signs policies.
+    #[arg(long = "policy-key", value_name = "KEY", requires = "policy")]
+    pub key: Option<PolicyKey>,
+
+    /// The policy's signature. Default: the policy's path and ".minisig".
+    #[arg(long = "policy-signature", value_name = "FILE", requires = "policy")]
+    pub signature: Option<PathBuf>,
+}
+
+impl Signed {
+    /// The policy, if one is named, provided that it counts at `now`.
+    pub(super) fn load(&self, now: u64) -> Result<Option<Policy>, NotAccepted> {
+        let (Some(policy), Some(key)) = (&self.policy, &self.key) else { return Ok(None) };
+        let signature = self.signature.clone().unwrap_or_else(|| signature_of(policy));
+        let text = files::read(policy, MAX_POLICY_BYTES)?;
+        let signature = files::read(&signature, MAX_SIGNATURE_BYTES)?;
+        let verified = Policy::verify(&text, &String::from_utf8_lossy(&signature), key, None, now);
+        let wrong = |error: PolicyError| NotAccepted::unknown("policy", format!("{}: {error}", policy.display()));
+        verified.map(Some).map_err(wrong)
+    }
 }
 
 impl Verify {

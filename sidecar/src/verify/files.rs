@@ -15,7 +15,7 @@ const MAX_CERTIFICATE_FILE: usize = 256 * 1024;
 const MAX_QUOTE_FILE: usize = 128 * 1024;
 const MAX_ROOT_FILE: usize = 64 * 1024;
 
-pub(super) fn root(path: Option<&Path>) -> Result<TrustRoot, NotAccepted> {
+pub(crate) fn root(path: Option<&Path>) -> Result<TrustRoot, NotAccepted> {
     let Some(path) = path else { return Ok(TrustRoot::intel()) };
     let bytes = read(path, MAX_ROOT_FILE)?;
     let root = if is_pem(&bytes) { TrustRoot::from_pem(&bytes) } else { TrustRoot::from_der(bytes) };
@@ -36,7 +36,7 @@ fn single(json: &[u8]) -> Option<Result<Collateral, CollateralError>> {
 }
 
 /// The DER form of the first certificate.
-pub(super) fn certificate(path: &Path) -> Result<Vec<u8>, NotAccepted> {
+pub(crate) fn certificate(path: &Path) -> Result<Vec<u8>, NotAccepted> {
     let bytes = read(path, MAX_CERTIFICATE_FILE)?;
     if !is_pem(&bytes) {
         return Ok(bytes);
@@ -47,7 +47,7 @@ pub(super) fn certificate(path: &Path) -> Result<Vec<u8>, NotAccepted> {
 }
 
 /// The raw quote, whether the file holds it so or as hex.
-pub(super) fn quote(path: &Path) -> Result<Vec<u8>, NotAccepted> {
+pub(crate) fn quote(path: &Path) -> Result<Vec<u8>, NotAccepted> {
     let bytes = read(path, MAX_QUOTE_FILE)?;
     let text = bytes.trim_ascii();
     let digits = text.strip_prefix(b"0x").unwrap_or(text);
@@ -63,7 +63,7 @@ fn is_pem(bytes: &[u8]) -> bool {
 }
 
 /// Reads a file that may be a pipe or a device, and of which no more than `limit` bytes are wanted.
-fn read(path: &Path, limit: usize) -> Result<Vec<u8>, NotAccepted> {
+pub(crate) fn read(path: &Path, limit: usize) -> Result<Vec<u8>, NotAccepted> {
     let unreadable =
         |error: io::Error| NotAccepted::unknown("file", format!("cannot read {}: {error}", path.display()));
     let mut bytes = Vec::new();

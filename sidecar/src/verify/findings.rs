@@ -48,7 +48,7 @@ fn compare(expected: &PeerPolicy, app: Option<&AppIdentity>) -> Result<(), NotAc
 fn proven(kind: SubjectKind, proof: &Proof, intel: bool) -> Vec<Statement> {
     let claims = &proof.claims;
     let signer =
-        if intel { "real TDX hardware, under Intel's root" } else { "a platform under the root given with --root" };
+        if intel { "real TDX hardware, under Intel's root" } else { "a platform under another root than Intel's" };
     let advisories = match claims.advisory_ids.as_slice() {
         [] => "no advisory".to_owned(),
         ids => ids.join(", "),
@@ -74,6 +74,10 @@ fn proven(kind: SubjectKind, proof: &Proof, intel: bool) -> Vec<Statement> {
         let text = "The event log replays to RTMR3: app id, compose hash and instance id are those that were measured.";
         proven.push(Statement::new("event_log", text));
     }
+    if let Some(release) = &proof.image {
+        let text = format!("MRTD and RTMR0 to RTMR2 are those of {release:?}, a release of the signed policy.");
+        proven.push(Statement::new("image", text));
+    }
     proven
 }
 
@@ -87,7 +91,7 @@ fn not_proven(kind: SubjectKind, proof: &Proof, intel: bool) -> Vec<Statement> {
             "That there is TDX hardware: the root is not Intel's, and whoever holds it can sign anything.",
         ),
         (
-            always,
+            proof.image.is_none(),
             "image",
             "Which OS image runs: MRTD and RTMR0 to RTMR2 were not compared with those of a known one. What the event log \
              says is worth as much as the image that wrote it.",

@@ -1,6 +1,7 @@
 use postern_attest::certificate::{self, Evidence};
 use postern_attest::event_log::EventLog;
-use postern_attest::{AppIdentity, Appraiser, Collateral, QuoteClaims, Rejection};
+use postern_attest::policy::Image;
+use postern_attest::{AppIdentity, Appraiser, Collateral, Policy, QuoteClaims, Rejection};
 
 use super::not_accepted::NotAccepted;
 use super::report::CertificateDates;
@@ -8,6 +9,8 @@ use super::report::CertificateDates;
 /// Whoever judges, by what and as of when.
 pub(super) struct Judge {
     pub(super) appraiser: Appraiser,
+    /// What the peer has to be beside genuine, if a policy says.
+    pub(super) policy: Option<Policy>,
     pub(super) collateral: Collateral,
     pub(super) now: u64,
 }
@@ -19,6 +22,8 @@ pub(super) struct Proof {
     pub(super) app: Option<AppIdentity>,
     /// The certificate whose key the quote vouches for, if there was one.
     pub(super) certificate: Option<CertificateDates>,
+    /// The release of the policy whose image runs, if a policy knows images.
+    pub(super) image: Option<String>,
     /// When the first of certificate and collateral ends.
     pub(super) valid_until: u64,
 }
@@ -27,11 +32,18 @@ impl Judge {
     pub(super) fn certificate(&self, der: &[u8]) -> Result<Proof, NotAccepted> {
         let evidence = certificate::evidence(der)?;
         let appraisal = self.appraiser.appraise(&evidence, &self.collateral, self.now)?;
+        let mut image = None;
+        if let Some(policy) = &self.policy {
+            policy.check(&appraisal, self.now)?;
+            let cohorts = policy.cohorts.as_ref();
+            image = cohorts.and_then(|cohorts| cohorts.name(&Image::of(&appraisal))).map(str::to_owned);
+        }
         let claims = self.appraiser.appraise_quote(&evidence.quote, &self.collateral, self.now)?;
         Ok(Proof {
             claims,
             app: Some(appraisal.identity),
             certificate: Some(dates(&evidence)),
+            image,
             valid_until: appraisal.valid_until,
         })
     }
@@ -40,7 +52,7 @@ impl Judge {
         let claims = self.appraiser.appraise_quote(raw, &self.collateral, self.now)?;
         let app = log.map(|log| measured(log, &claims)).transpose()?;
         let valid_until = claims.valid_until;
-        Ok(Proof { claims, app, certificate: None, valid_until })
+        Ok(Proof { claims, app, certificate: None, image: None, valid_until })
     }
 }
 

@@ -2,25 +2,34 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::process::Stdio;
 
 use postern_pgwire::login::scram_verifier;
 use tokio::process::Command;
 
 use crate::world::World;
 
-struct Said {
-    code: Option<i32>,
-    out: String,
-    err: String,
+/// What the program said before it ended.
+pub(crate) struct Said {
+    pub(crate) code: Option<i32>,
+    pub(crate) out: String,
+    pub(crate) err: String,
+}
+
+impl Said {
+    pub(crate) async fn by(arguments: &[&str], folder: &Path) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sidecar"));
+        let output = command.args(arguments).current_dir(folder).stdin(Stdio::null()).output().await.unwrap();
+        Self {
+            code: output.status.code(),
+            out: String::from_utf8(output.stdout).unwrap(),
+            err: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
 }
 
 async fn sidecar(arguments: &[&str]) -> Said {
-    let output = Command::new(env!("CARGO_BIN_EXE_sidecar")).args(arguments).output().await.unwrap();
-    Said {
-        code: output.status.code(),
-        out: String::from_utf8(output.stdout).unwrap(),
-        err: String::from_utf8(output.stderr).unwrap(),
-    }
+    Said::by(arguments, Path::new(".")).await
 }
 
 fn mode(path: &Path) -> u32 {

@@ -28,6 +28,8 @@ mod rules;
 #[cfg(test)]
 mod session;
 #[cfg(test)]
+mod tools;
+#[cfg(test)]
 mod trouble;
 #[cfg(test)]
 mod tunnel;
