@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use postern_identity::AppId;
 
 use crate::chain::ChainClient;
-use crate::{Admin, Guest, Platform};
+use crate::{Admin, Guest};
 
-/// What both modes are told.
-pub(crate) fn common(guest: &Guest, platform: &Platform, admin: Admin) -> String {
+/// What both modes are told; `attestation` is that section.
+pub(crate) fn common(guest: &Guest, attestation: &str, admin: Admin) -> String {
     format!(
         r#"[log]
 format = "json"
@@ -20,14 +20,9 @@ listen = "{admin}"
 [agent]
 endpoint = "unix:{agent}"
 
-[attestation]
-root = "{root}"
-collateral = "{collateral}"
-"#,
+{attestation}"#,
         admin = admin.0,
         agent = guest.socket().display(),
-        root = platform.root().display(),
-        collateral = platform.collateral().display(),
     )
 }
 

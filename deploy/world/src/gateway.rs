@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::chain::ChainClient;
+use crate::governance::{CollateralService, by_service};
 use crate::ports::Ports;
 use crate::programs::Programs;
 use crate::{Admin, Guest, Platform, Process, Recipe, State, WorldError};
@@ -48,6 +49,7 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) state: &'a State,
     pub(crate) programs: &'a Programs,
     pub(crate) platform: &'a Platform,
+    pub(crate) collateral: &'a CollateralService,
     pub(crate) chain: ChainClient,
     pub(crate) kms: &'a str,
     /// Where CVMs are told to send their tunnel packets: the gateway's own address, or a tap in front of it.
@@ -112,6 +114,8 @@ impl Gateway {
 
 impl Surroundings<'_> {
     fn config(&self, guest: &Guest, addresses: Addresses) -> Result<PathBuf, WorldError> {
+        let kept = self.state.folder(guest.folder().join("state"))?;
+        let attestation = by_service(self.platform, self.collateral, &kept);
         let text = format!(
             r#"[edge]
 domains = ["{DOMAIN}"]
@@ -127,10 +131,7 @@ url = "https://{registration}"
 [agent]
 endpoint = "unix:{agent}"
 
-[attestation]
-root = "{root}"
-collateral = "{collateral}"
-
+{attestation}
 [wireguard]
 listen = "{tunnel}"
 endpoint = "{tunnel_endpoint}"
@@ -147,8 +148,6 @@ format = "json"
             admin = addresses.admin,
             registration = addresses.registration,
             agent = guest.socket().display(),
-            root = self.platform.root().display(),
-            collateral = self.platform.collateral().display(),
             tunnel = addresses.tunnel,
             tunnel_endpoint = self.tunnel_endpoint,
             chain = self.chain.url(),

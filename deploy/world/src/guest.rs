@@ -42,6 +42,10 @@ impl Platform {
         &self.tee
     }
 
+    pub(crate) fn seed_file(&self) -> &Path {
+        &self.seed_file
+    }
+
     /// The file with the root certificate that takes the place of Intel's.
     #[must_use]
     pub fn root(&self) -> &Path {

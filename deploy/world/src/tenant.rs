@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use crate::config::{Connect, Serve, common};
 use crate::gateway::DOMAIN;
+use crate::governance::{SignedPolicy, by_file, by_policy};
 use crate::ports::Ports;
 use crate::registrar::Registrar;
 use crate::sidecar::{self, Sidecar};
@@ -42,6 +43,8 @@ pub struct Database {
     pub postgres: Postgres,
     /// The CVM.
     pub guest: Guest,
+    /// What its sidecar judges clients and gateways by.
+    pub policy: SignedPolicy,
     /// What serve mode was told beyond what both modes are told.
     pub(crate) serve: String,
 }
@@ -186,7 +189,9 @@ impl Plot {
             registration: ground.gateway.registration(),
         };
         let serve = serve.to_toml();
-        let config = common(&guest, platform, self.database_admin) + &serve;
+        let policy = SignedPolicy::new(guest.folder(), platform)?;
+        let attestation = by_policy(&policy, ground.collateral, &state.folder(guest.folder().join("state"))?);
+        let config = common(&guest, &attestation, self.database_admin) + &serve;
         let name = format!("{}-database", self.name);
         let sidecar = Sidecar::prepare(state, &programs.sidecar, &name, "serve", &config, self.database_admin)?;
         let password = sidecar::superuser_password(&programs.sidecar, &guest).await?;
@@ -195,7 +200,7 @@ impl Plot {
         let postgres = Postgres::start(state, installation, &postgres_name, &socket_folder, &password).await?;
         let mut sidecar = sidecar.start(state)?;
         sidecar.ready().await?;
-        Ok(Database { sidecar, postgres, guest, serve })
+        Ok(Database { sidecar, postgres, guest, policy, serve })
     }
 
     async fn application(
@@ -222,7 +227,7 @@ pub(crate) async fn connect_mode(
     admin: Admin,
 ) -> Result<Sidecar, WorldError> {
     let Foundation { state, programs, platform, .. } = foundation;
-    let config = common(guest, platform, admin) + &connect.to_toml();
+    let config = common(guest, &by_file(platform), admin) + &connect.to_toml();
     let mut sidecar = Sidecar::prepare(state, &programs.sidecar, name, "connect", &config, admin)?.start(state)?;
     sidecar.ready().await?;
     Ok(sidecar)

@@ -10,6 +10,7 @@ use postern_simulator::{Measurements, OS_IMAGE};
 use crate::chain::{Chain, ChainClient};
 use crate::config::Connect;
 use crate::gateway::{Addresses, Gateway, Surroundings};
+use crate::governance::CollateralService;
 use crate::impostor::{Disguise, Impostor};
 use crate::ports::Ports;
 use crate::postgres::Installation;
@@ -100,6 +101,8 @@ impl WorldSite {
         let registrar = Registrar::deploy(&programs.registrar, chain.client(), chain.key(0)?).await?;
         registrar.allow_image(OS_IMAGE).await?;
 
+        let collateral = CollateralService::start(&state, &programs, &platform, ports.address()?).await?;
+
         progress("starting the gateway");
         let addresses = Addresses::new(&mut ports)?;
         let taps = if taps { Some(Taps::start(&mut ports, addresses).await?) } else { None };
@@ -110,6 +113,7 @@ impl WorldSite {
             state: &state,
             programs: &programs,
             platform: &platform,
+            collateral: &collateral,
             chain: chain.client(),
             kms: registrar.kms(),
             tunnel_endpoint: taps.as_ref().map_or(addresses.tunnel, |taps| taps.tunnel.address()),
@@ -123,10 +127,16 @@ impl WorldSite {
         for (number, name) in names.into_iter().enumerate() {
             plots.push(Plot::new(name, chain.key(number + 1)?, &mut ports)?);
         }
-        let ground =
-            Ground { foundation: app, installation: &installation, gateway: &gateway, public, chain: chain.client() };
+        let ground = Ground {
+            foundation: app,
+            installation: &installation,
+            gateway: &gateway,
+            public,
+            chain: chain.client(),
+            collateral: &collateral,
+        };
         let tenants = try_join_all(plots.into_iter().map(|plot| plot.build(&ground))).await?;
-        Ok(World { tenants, gateway, chain, taps, registrar, platform, ports, programs, state })
+        Ok(World { tenants, gateway, chain, collateral, taps, registrar, platform, ports, programs, state })
     }
 }
 
@@ -161,6 +171,7 @@ pub(crate) struct Ground<'a> {
     /// Where clients connect.
     pub(crate) public: SocketAddr,
     pub(crate) chain: ChainClient,
+    pub(crate) collateral: &'a CollateralService,
 }
 
 /// The eavesdroppers around the gateway.
@@ -200,6 +211,7 @@ pub struct World {
     tenants: Vec<Tenant>,
     gateway: Gateway,
     chain: Chain,
+    collateral: CollateralService,
     taps: Option<Taps>,
     registrar: Registrar,
     platform: Platform,
@@ -347,6 +359,7 @@ impl World {
         self.gateway.process().stop().await;
         self.gateway.guest.agent().stop().await;
         self.chain.process().stop().await;
+        self.collateral.process().stop().await;
         self.state
     }
 }

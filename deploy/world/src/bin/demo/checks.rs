@@ -4,6 +4,7 @@ mod bad_input;
 mod cancel;
 mod certificates;
 mod isolation;
+mod policy;
 mod recovery;
 mod refusals;
 mod registration;
@@ -71,6 +72,7 @@ impl Scene {
         self.impostors(&mut report).await;
         self.bad_input(&mut report).await;
         self.revocation(&mut report).await;
+        self.policy(&mut report).await;
         self.recovery(&mut report).await;
         (report.finish(), self.world)
     }
@@ -204,6 +206,24 @@ impl Scene {
             let check = revocation.undone(&self.psql, &straight);
             report.check(&format!("{whose} added again: connections work"), DEADLINE, check).await;
         }
+    }
+
+    async fn policy(&self, report: &mut Report<impl Write>) {
+        let (Some(connected), Some(straight), Some(tenant)) =
+            (self.connected(0), self.straight(0, 0, 0), self.world.tenant(0))
+        else {
+            return;
+        };
+        let (world, signed) = (&self.world, &tenant.database().policy);
+        let cutter = Cutter { admin: tenant.database().sidecar.admin(), counter: "postern_sidecar_sessions_cut_total" };
+        let check = policy::cuts(world, signed, cutter, &self.python, &connected);
+        report.check("newer policy forbids the application: the live session is cut", DEADLINE, check).await;
+        let check = policy::refuses_newcomers(&self.psql, &straight);
+        report.check("newer policy forbids the application: a new connection", DEADLINE, check).await;
+        let check = policy::welcomes(signed, &self.psql, &connected);
+        report.check("newer policy allows it again: connections work", DEADLINE, check).await;
+        let check = policy::refuses_the_older(world, signed, &self.psql, &connected);
+        report.check("older policy put back", DEADLINE, check).await;
     }
 
     async fn recovery(&mut self, report: &mut Report<impl Write>) {

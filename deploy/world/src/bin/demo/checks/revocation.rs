@@ -34,12 +34,12 @@ pub(super) struct Cutter {
 }
 
 impl Cutter {
-    async fn cuts(&self) -> Result<f64, String> {
+    pub(super) async fn cuts(&self) -> Result<f64, String> {
         self.admin.metric(self.counter, "").await
     }
 
     /// Waits until it says that it has cut exactly one session more than `before`.
-    async fn cut_one(&self, before: f64) -> Result<(), String> {
+    pub(super) async fn cut_one(&self, before: f64) -> Result<(), String> {
         let told = Instant::now();
         loop {
             let grown = self.cuts().await? - before;
