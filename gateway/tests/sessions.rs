@@ -100,12 +100,17 @@ async fn a_cancel_request_reaches_the_instance_whose_slot_is_in_its_key() {
     let mut instance = house.instance(1, APP).await;
     let _other = house.instance(2, APP).await;
     let process_id = (instance.slot << 12 | 0xabc).to_be_bytes();
-    let cancel = [&[0, 0, 0, 16, 4, 210, 22, 46][..], &process_id, &[1, 2, 3, 4]].concat();
-    assert_eq!(house.answer_to(&cancel).await, b"", "its sender is told nothing but the end");
-    let heard = instance.heard().await;
-    assert_eq!(heard.first, cancel);
-    let header = Header::try_from(heard.header.as_slice()).unwrap();
-    assert!(header.tlvs().all(|field| field.unwrap().kind != 2), "it names no host");
+    for secret in [4_u16, 32, 256] {
+        let length = (12 + secret).to_be_bytes();
+        let cancel = [&[0, 0], &length[..], &[4, 210, 22, 46], &process_id, &vec![7; usize::from(secret)]].concat();
+        assert_eq!(house.answer_to(&cancel).await, b"", "its sender is told nothing but the end");
+        let heard = instance.heard().await;
+        assert_eq!(heard.first, cancel);
+        let header = Header::try_from(heard.header.as_slice()).unwrap();
+        assert!(header.tlvs().all(|field| field.unwrap().kind != 2), "it names no host");
+        let Addresses::IPv4(addresses) = header.addresses else { panic!("no client: {:?}", header.addresses) };
+        assert!(addresses.source_address.is_loopback(), "the instance learns who sent it");
+    }
 
     let unknown = [&[0, 0, 0, 16, 4, 210, 22, 46, 0xff, 0xff, 0xff, 0xff][..], &[1, 2, 3, 4]].concat();
     assert_eq!(house.answer_to(&unknown).await, b"");

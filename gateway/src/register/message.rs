@@ -130,7 +130,7 @@ pub struct Gateway {
 /// What a gateway says beside dstack's fields.
 #[derive(Debug, Clone, Serialize)]
 pub struct GatewayFields {
-    /// The number that the instance's cancel keys must carry in their upper 20 bits.
+    /// The number that the instance's cancel keys must carry in bits 12 to 30 of their process ids.
     pub cancel_slot: u32,
     /// How many seconds may pass until the next renewal.
     pub refresh_seconds: u64,
