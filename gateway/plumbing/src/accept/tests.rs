@@ -86,4 +86,6 @@ async fn accepted_connections_are_tuned() {
     let socket = SockRef::from(&stream);
     assert!(socket.tcp_nodelay().unwrap() && socket.keepalive().unwrap());
     assert_eq!(socket.tcp_user_timeout().unwrap(), Some(UNACKNOWLEDGED));
+    let probes = (socket.tcp_keepalive_time(), socket.tcp_keepalive_interval(), socket.tcp_keepalive_retries());
+    assert_eq!((probes.0.unwrap(), probes.1.unwrap(), probes.2.unwrap()), KEEPALIVE);
 }
