@@ -168,6 +168,14 @@ mod tests {
 
     proptest! {
         #[test]
+        fn random_bodies_never_panic_and_read_back(body in prop::collection::vec(any::<u8>(), 0..300)) {
+            match CancelKey::from_body(&body) {
+                Some(key) => prop_assert_eq!(&key.request()[8..], &body[..]),
+                None => prop_assert!(!(8..=260).contains(&body.len())),
+            }
+        }
+
+        #[test]
         fn a_process_id_is_positive_as_a_signed_number_and_names_its_slot(
             number in prop_oneof![0..=Slot::MAX, Just(Slot::MAX)], random: u16,
         ) {

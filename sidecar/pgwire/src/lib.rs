@@ -9,6 +9,7 @@ pub mod cancel;
 pub mod error_response;
 pub mod frame;
 pub mod login;
+pub mod negotiation;
 pub mod opening;
 pub mod roles;
 pub mod sqlstate;

@@ -5,6 +5,8 @@ use std::fmt;
 use bytes::Bytes;
 use thiserror::Error;
 
+use crate::negotiation::Version;
+
 /// Longest startup packet, as PostgreSQL's `MAX_STARTUP_PACKET_LENGTH`.
 pub const MAX_STARTUP: usize = 10_000;
 /// Length and version precede the parameters.
@@ -15,7 +17,7 @@ const FIXED: usize = 8;
 #[derive(Clone, PartialEq, Eq)]
 pub struct Startup {
     raw: Bytes,
-    version: u32,
+    version: Version,
 }
 
 /// Why a startup packet was refused.
@@ -48,11 +50,9 @@ impl Startup {
             return Err(StartupError::Length);
         }
         let (major, minor) = (u16::from_be_bytes([v0, v1]), u16::from_be_bytes([v2, v3]));
-        if major != 3 {
-            return Err(StartupError::Version(major, minor));
-        }
+        let version = Version::new(u32::from_be_bytes([v0, v1, v2, v3])).ok_or(StartupError::Version(major, minor))?;
         check_layout(body)?;
-        Ok(Self { version: u32::from_be_bytes([v0, v1, v2, v3]), raw: packet })
+        Ok(Self { version, raw: packet })
     }
 
     /// The packet as it came, length field included.
@@ -61,9 +61,9 @@ impl Startup {
         &self.raw
     }
 
-    /// Protocol version, major in the upper 16 bits.
+    /// The protocol version that the client asks for.
     #[must_use]
-    pub const fn version(&self) -> u32 {
+    pub const fn version(&self) -> Version {
         self.version
     }
 
@@ -102,7 +102,10 @@ impl Startup {
 impl fmt::Debug for Startup {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut debug = f.debug_struct("Startup");
-        debug.field("version", &self.version).field("length", &self.raw.len()).finish_non_exhaustive()
+        debug
+            .field("version", &format_args!("{}", self.version))
+            .field("length", &self.raw.len())
+            .finish_non_exhaustive()
     }
 }
 

@@ -2,6 +2,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use proptest::prelude::*;
 
 use super::{MAX_STARTUP, Startup, StartupError};
+use crate::negotiation::Version;
 
 fn packet(version: u32, body: &[u8]) -> Bytes {
     let mut packet = BytesMut::new();
@@ -56,7 +57,7 @@ fn a_repeated_identity_is_refused() {
 #[test]
 fn other_major_versions_are_refused_and_minor_ones_are_not() {
     assert_eq!(Startup::parse(packet(0x0002_0000, b"\0")), Err(StartupError::Version(2, 0)));
-    assert_eq!(Startup::parse(packet(0x0003_0002, b"user\0a\0\0")).unwrap().version(), 0x0003_0002);
+    assert_eq!(Startup::parse(packet(0x0003_0002, b"user\0a\0\0")).unwrap().version(), Version::V3_2);
     assert!(Startup::parse(packet(0x0003_270f, b"user\0a\0\0")).is_ok());
 }
 
@@ -92,7 +93,7 @@ fn only_a_plain_no_is_no_replication() {
 #[test]
 fn debug_hides_the_values() {
     let startup = Startup::parse(packet(V3, b"user\0a\0options\0-c app.token=hidden\0\0")).unwrap();
-    assert_eq!(format!("{startup:?}"), format!("Startup {{ version: 196608, length: {}, .. }}", startup.raw().len()));
+    assert_eq!(format!("{startup:?}"), format!("Startup {{ version: 3.0, length: {}, .. }}", startup.raw().len()));
 }
 
 proptest! {
