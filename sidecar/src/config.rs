@@ -4,6 +4,7 @@ pub mod common;
 pub mod connect;
 pub mod roles;
 pub mod serve;
+pub mod sessions;
 
 use std::time::Duration;
 

@@ -15,8 +15,8 @@ const CHUNK: usize = 2_048;
 const LINGER: Duration = Duration::from_secs(1);
 /// How long a peer may take to be told that the stream ends.
 const CLOSE: Duration = Duration::from_millis(100);
-/// How much a refused peer may still have sent.
-const LINGER_BYTES: u64 = 65_536;
+/// How much a refused peer may still have sent: more than a driver sends before it listens.
+const LINGER_BYTES: u64 = 4 << 20;
 
 /// Why no packet could be read.
 #[derive(Debug, Error)]

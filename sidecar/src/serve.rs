@@ -3,8 +3,13 @@
 pub mod accept;
 pub mod arrival;
 pub mod assemble;
+pub mod cancel_room;
 pub mod cancels;
 pub mod clients;
+pub mod dialect;
+pub mod drain;
+pub mod live;
+pub mod places;
 pub mod preamble;
 pub mod proxy_header;
 pub mod reappraisal;
@@ -13,3 +18,4 @@ pub mod run;
 pub mod server;
 pub mod session;
 pub mod throttle;
+pub mod upstream;

@@ -90,17 +90,27 @@ impl Ground {
         Ok(())
     }
 
-    /// Waits for the sessions, at most for `deadline`, and says how it went.
+    /// Waits for the connections, at most for `deadline`, and says how it went.
     pub async fn drain(&self, deadline: Duration) {
+        self.announce_drain(deadline);
+        self.cut(deadline).await;
+    }
+
+    /// Says that the sidecar stops, and how long that may take.
+    pub fn announce_drain(&self, deadline: Duration) {
         let check = self.readiness.register("draining");
         check.not_ready("the sidecar is stopping");
-        let sessions = self.sessions.count();
-        tracing::info!(sessions, deadline_seconds = deadline.as_secs(), "draining");
+        let connections = self.sessions.count();
+        tracing::info!(connections, deadline_seconds = deadline.as_secs(), "draining");
+    }
+
+    /// Waits for the connections, at most for `deadline`, then cuts them, and says how it went.
+    pub async fn cut(&self, deadline: Duration) {
         let drained = self.sessions.close_and_wait(deadline).await;
         if drained.clean {
             tracing::info!("drained");
         } else {
-            tracing::warn!(left = drained.left, "sessions were left at the deadline and are cut");
+            tracing::warn!(left = drained.left, "connections were left at the deadline and are cut");
         }
     }
 }

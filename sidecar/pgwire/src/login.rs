@@ -114,7 +114,6 @@ impl Login {
                 (State::Over, Step::Refused { error, before_login: !matches!(state, State::LoggedIn) })
             }
             (State::LoggedIn, tag) => logged_in(tag, message)?,
-            (state @ State::Start(_), b'v') => (state, Step::Forward(message.raw().clone())),
             (state, b'R') => authenticate(state, message)?,
             (_, tag) => return Err(LoginError::Unexpected(tag)),
         };

@@ -6,6 +6,7 @@ use postern_pgwire::roles::{ClusterSecret, Role};
 use postern_plumbing::config::{Section, Text};
 use postern_plumbing::secret::Secret;
 
+use super::sessions::SessionPolicy;
 use crate::postgres::privileges::{self, Privileges};
 
 /// One role.
@@ -15,6 +16,8 @@ pub struct RoleConfig {
     pub role: Role,
     /// What it may do in Postgres.
     pub privileges: Privileges,
+    /// What its sessions may be, and how many.
+    pub sessions: SessionPolicy,
 }
 
 /// Reads the roles and their secrets.
@@ -29,6 +32,7 @@ fn role(section: &mut Section<'_>) -> Option<RoleConfig> {
     }
     let secrets = secrets(section);
     let opens = section.list("opens");
+    let sessions = SessionPolicy::read(section);
     let privileges = section.optional::<Text<Privileges>>("privileges").map(Text::into_inner);
     let name = name?;
     let privileges = privileges.unwrap_or(match name.as_str() {
@@ -36,7 +40,7 @@ fn role(section: &mut Section<'_>) -> Option<RoleConfig> {
         "teesql_readwrite" => Privileges::ReadWrite,
         _ => Privileges::None,
     });
-    Some(RoleConfig { role: Role { name, secrets, opens }, privileges })
+    Some(RoleConfig { role: Role { name, secrets, opens }, privileges, sessions })
 }
 
 fn secrets(section: &mut Section<'_>) -> Vec<ClusterSecret> {

@@ -14,6 +14,7 @@ use url::Url;
 
 use super::common::{Common, peers};
 use super::roles::{RoleConfig, roles};
+use super::sessions::judge_shares;
 use super::{ENVIRONMENT, at_least_one, positive, skip};
 use crate::dial::Place;
 use crate::postgres::privileges::is_plain_name;
@@ -110,6 +111,7 @@ impl ServeConfig {
         let gateways: Vec<Gateway> = document.root().sections("gateways").iter_mut().filter_map(gateway).collect();
         let wireguard = wireguard(&mut document.section("wireguard"), &gateways);
         let (limits, drain) = limits(&mut document.section("limits"), require_alpn);
+        judge_shares(&mut document.section("limits"), &roles, limits.max_sessions);
         if listen.is_empty() && gateways.is_empty() {
             document.section("listen").problem("addresses", "expected an address here, or one of [[gateways]]");
         }

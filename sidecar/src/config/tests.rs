@@ -4,8 +4,10 @@ use std::time::Duration;
 use postern_attest_io::RuleSettings;
 use postern_plumbing::net::Endpoint;
 
+use super::sessions::SessionPolicy;
 use super::{ConnectConfig, DEFAULT, ServeConfig};
 use crate::postgres::privileges::Privileges;
+use crate::serve::places::Share;
 
 const READ: &str = "1f8b6ab9f0f9d7d3c1be4efdfb3a2c55d1b7a4470d8a7b0bb1d6f3a1e6b5c301\n";
 const WRITE: &str = "a3c5e9017b2d4f6880912a3b4c5d6e7f8091a2b3c4d5e6f70819203142536475\n";
@@ -64,6 +66,25 @@ fn what_has_no_default_is_enough() {
     let config = ConnectConfig::parse(CONNECT, []).unwrap();
     assert_eq!(config.listen, Endpoint::Tcp("127.0.0.1:5432".parse().unwrap()));
     assert_eq!((config.place.port, config.deadline), (5432, Duration::from_secs(15)));
+}
+
+#[test]
+fn a_role_says_what_its_sessions_may_be() {
+    let secrets = Secrets::new();
+    let role = serve(&secrets.least()).roles[0].sessions;
+    assert_eq!(role, SessionPolicy::default());
+    let keys = "replication = true\nmax_connections = 7\nreserved_connections = 3\n";
+    let role = serve(&(secrets.least() + keys)).roles[0].sessions;
+    assert_eq!(role, SessionPolicy { replication: true, share: Share { most: Some(7), reserved: 3 } });
+    for (keys, place) in [
+        ("max_connections = 0\n", "max_connections"),
+        ("max_connections = 2\nreserved_connections = 3\n", "reserved_connections"),
+        ("reserved_connections = 6\n[limits]\nsessions = 5\n", "limits.sessions"),
+        ("replication = \"yes\"\n", "replication"),
+    ] {
+        let problems = serve_problems(&(secrets.least() + keys));
+        assert!(problems.contains(place), "{problems}");
+    }
 }
 
 /// The default file with what it leaves out filled in.

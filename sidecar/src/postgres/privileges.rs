@@ -45,7 +45,8 @@ pub const QUIET: &str = "SET log_statement = 'none';
 
 /// Creates the role if it is missing and sets its verifier.
 #[must_use]
-pub fn role(name: &str, verifier: &str) -> String {
+pub fn role(name: &str, verifier: &str, replication: bool) -> String {
+    let replication = if replication { "REPLICATION" } else { "NOREPLICATION" };
     format!(
         "BEGIN;
          DO $postern$ BEGIN
@@ -53,7 +54,7 @@ pub fn role(name: &str, verifier: &str) -> String {
              CREATE ROLE \"{name}\";
            END IF;
          END $postern$;
-         ALTER ROLE \"{name}\" LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS
+         ALTER ROLE \"{name}\" LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE {replication} NOBYPASSRLS
            VALID UNTIL 'infinity' PASSWORD '{verifier}';
          COMMIT;"
     )

@@ -30,6 +30,8 @@ pub struct Login {
     pub password: Secret,
     /// What it may do.
     pub privileges: Privileges,
+    /// Whether it may open replication connections.
+    pub replication: bool,
 }
 
 impl Provisioning {
@@ -45,7 +47,7 @@ impl Provisioning {
         session.execute("keep quiet", privileges::QUIET).await?;
         for role in &self.roles {
             let verifier = scram_verifier(role.password.expose().as_bytes());
-            session.execute("make a role", &privileges::role(&role.name, &verifier)).await?;
+            session.execute("make a role", &privileges::role(&role.name, &verifier, role.replication)).await?;
         }
         self.grant(&mut session).await?;
         for database in self.databases.iter().skip(1) {

@@ -1,6 +1,6 @@
 //! The parts of serve mode, put together from its configuration.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,8 +14,12 @@ use postern_plumbing::tasks::{Task, maintenance};
 use postern_watch::Watch;
 use postern_wireguard::PrivateKey;
 
+use super::cancel_room::CancelRoom;
 use super::cancels::Cancels;
 use super::clients::{Chain, Clients};
+use super::dialect::Dialect;
+use super::drain::Terminator;
+use super::places::{Places, Share};
 use super::server::Server;
 use super::throttle::Throttle;
 use crate::config::{RoleConfig, ServeConfig};
@@ -73,7 +77,12 @@ pub(super) async fn credentials(config: &ServeConfig, agent: &GuestAgent, ground
 pub(super) fn supervisor(config: &ServeConfig, credentials: &Credentials, ground: &Ground) -> (Supervisor, Watched) {
     let login = |role: &RoleConfig| {
         let password = credentials.roles.get(&role.role.name)?.clone();
-        Some(Login { name: role.role.name.clone(), password, privileges: role.privileges })
+        Some(Login {
+            name: role.role.name.clone(),
+            password,
+            privileges: role.privileges,
+            replication: role.sessions.replication,
+        })
     };
     let provisioning = Provisioning {
         socket: socket(config),
@@ -108,7 +117,6 @@ pub(super) fn server(
     let configuration = |error: &dyn std::fmt::Display| StartError::Configuration(error.to_string());
     let chain = chain(config, ground).map_err(|error| configuration(&error))?;
     let chain = chain.map(|watch| Arc::new(watch) as Arc<dyn Chain>);
-    let (handshakes, sessions) = config.limits.room();
     Ok(Server {
         acceptor,
         attestor: Arc::clone(attestor),
@@ -119,12 +127,31 @@ pub(super) fn server(
         postgres,
         limits: config.limits,
         draining: ground.shutdown.clone(),
+        dialect: Dialect::default(),
         cancels: Cancels::default(),
+        cancel_room: CancelRoom::default(),
         throttle: Throttle::default(),
-        handshakes,
-        sessions,
-        cancelling: Server::cancel_room(),
+        handshakes: config.limits.handshake_room(),
+        places: Places::new(config.limits.max_sessions, shares(&config.roles)),
+        replicators: replicators(&config.roles),
     })
+}
+
+fn shares(roles: &[RoleConfig]) -> BTreeMap<String, Share> {
+    roles.iter().map(|role| (role.role.name.clone(), role.sessions.share)).collect()
+}
+
+fn replicators(roles: &[RoleConfig]) -> BTreeSet<String> {
+    roles.iter().filter(|role| role.sessions.replication).map(|role| role.role.name.clone()).collect()
+}
+
+/// Who ends the sessions that are left when the sidecar has to stop.
+pub(super) fn terminator(config: &ServeConfig, credentials: &Credentials) -> Terminator {
+    Terminator {
+        socket: socket(config),
+        superuser: (config.postgres.superuser.clone(), credentials.superuser.clone()),
+        database: config.postgres.databases.first().cloned().unwrap_or_default(),
+    }
 }
 
 fn chain(config: &ServeConfig, ground: &Ground) -> Result<Option<Watch>, postern_watch::ConfigError> {
@@ -181,7 +208,6 @@ pub(super) fn links(
                 server: Arc::clone(server),
                 sessions: ground.sessions.clone(),
                 maintenance: ground.background.clone(),
-                shutdown: ground.shutdown.clone(),
             },
             status: status.clone(),
         });

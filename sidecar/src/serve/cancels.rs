@@ -3,17 +3,27 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use aws_lc_rs::hmac;
 use postern_pgwire::cancel::{CancelKey, Slot};
 use rand::RngCore;
 
-/// Longest secret that we make.
-const OUR_SECRET: usize = 32;
+/// The secret of protocol 3.0.
+const SHORT: usize = 4;
+/// The secret of later protocols: random bytes, and a MAC over the process id and them.
+const RANDOM: usize = 16;
+const MAC: usize = 16;
 
 /// Maps the keys that clients know to the keys that Postgres knows.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Cancels {
     sessions: Arc<Mutex<Sessions>>,
+    seal: Arc<Seal>,
 }
+
+/// What our long keys are told by from invented ones, before any session is looked for. It is drawn at the start: keys die
+/// with their sessions, and sessions with the process.
+struct Seal(hmac::Key);
 
 #[derive(Debug, Default)]
 struct Sessions {
@@ -37,17 +47,18 @@ pub struct Registered {
     ours: CancelKey,
 }
 
+impl Default for Cancels {
+    fn default() -> Self {
+        Self { sessions: Arc::default(), seal: Arc::new(Seal::random()) }
+    }
+}
+
 impl Cancels {
     /// Makes a key for a session whose real key is `real`. It names `slot` and is as long as the protocol version of the
-    /// session permits: exactly 4 bytes where Postgres sent 4, otherwise 32 random bytes.
+    /// session permits: exactly 4 bytes where Postgres sent 4, otherwise 16 random bytes and a MAC of 16 bytes.
     #[must_use]
     pub fn register(&self, slot: Slot, real: CancelKey) -> Option<Registered> {
-        let mut random = [0; OUR_SECRET + 2];
-        rand::rng().fill_bytes(&mut random);
-        let (low, secret) = random.split_first_chunk::<2>()?;
-        let secret = if real.secret().len() == 4 { secret.get(..4)? } else { secret };
-        let ours = CancelKey::for_slot(slot, u16::from_be_bytes(*low), secret)?;
-
+        let ours = if real.secret().len() == SHORT { short(slot) } else { self.seal.sealed(slot) }?;
         let mut sessions = self.lock();
         sessions.next += 1;
         let number = sessions.next;
@@ -60,9 +71,18 @@ impl Cancels {
     /// The real key of the session that knows `ours`.
     #[must_use]
     pub fn resolve(&self, ours: &CancelKey) -> Option<CancelKey> {
+        if ours.secret().len() != SHORT && !self.seal.closes(ours) {
+            return None;
+        }
         let sessions = self.lock();
         let candidates = sessions.by_process_id.get(&ours.process_id())?;
         candidates.iter().find(|session| session.ours == *ours).map(|session| session.real.clone())
+    }
+
+    /// The process ids that Postgres gave to the sessions that there are.
+    #[must_use]
+    pub fn backends(&self) -> Vec<u32> {
+        self.lock().by_process_id.values().flatten().map(|session| session.real.process_id()).collect()
     }
 
     fn forget(&self, process_id: u32, number: u64) {
@@ -78,6 +98,52 @@ impl Cancels {
     fn lock(&self) -> std::sync::MutexGuard<'_, Sessions> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+impl Seal {
+    fn random() -> Self {
+        let mut key = zeroize::Zeroizing::new([0; 32]);
+        rand::rng().fill_bytes(key.as_mut());
+        Self(hmac::Key::new(hmac::HMAC_SHA256, key.as_ref()))
+    }
+
+    fn sealed(&self, slot: Slot) -> Option<CancelKey> {
+        let random: [u8; RANDOM] = drawn();
+        // The process id is part of what is sealed, so it is chosen first.
+        let low = u16::from_be_bytes(drawn());
+        let unsealed = CancelKey::for_slot(slot, low, &random)?;
+        let secret = [random.as_slice(), &self.mac(unsealed.process_id(), &random)].concat();
+        CancelKey::new(unsealed.process_id(), &secret)
+    }
+
+    fn closes(&self, key: &CancelKey) -> bool {
+        let Some((random, mac)) = key.secret().split_at_checked(RANDOM) else { return false };
+        verify_slices_are_equal(&self.mac(key.process_id(), random), mac).is_ok()
+    }
+
+    fn mac(&self, process_id: u32, random: &[u8]) -> [u8; MAC] {
+        let mut context = hmac::Context::with_key(&self.0);
+        context.update(&process_id.to_be_bytes());
+        context.update(random);
+        let tag = context.sign();
+        tag.as_ref().first_chunk().copied().unwrap_or_default()
+    }
+}
+
+impl std::fmt::Debug for Seal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Seal([redacted])")
+    }
+}
+
+fn short(slot: Slot) -> Option<CancelKey> {
+    CancelKey::for_slot(slot, u16::from_be_bytes(drawn()), &drawn::<SHORT>())
+}
+
+fn drawn<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    rand::rng().fill_bytes(&mut bytes);
+    bytes
 }
 
 impl Registered {
@@ -129,9 +195,46 @@ mod tests {
     }
 
     #[test]
-    fn long_keys_stay_long() {
-        let session = Cancels::default().register(Slot::new(1).unwrap(), real(42, &[7; 48])).unwrap();
-        assert_eq!(session.key().secret().len(), 32);
+    fn long_keys_are_known_by_every_bit_of_them() {
+        let cancels = Cancels::default();
+        let session = cancels.register(Slot::new(1).unwrap(), real(42, &[7; 48])).unwrap();
+        let key = session.key();
+        assert_eq!((key.secret().len(), key.slot()), (32, Slot::new(1).unwrap()));
+        assert_eq!(cancels.resolve(key), Some(real(42, &[7; 48])));
+        for bit in 0..256 {
+            let mut secret = key.secret().to_vec();
+            secret[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(cancels.resolve(&real(key.process_id(), &secret)), None, "{bit}");
+        }
+        assert_eq!(
+            cancels.resolve(&real(key.process_id() ^ 1, key.secret())),
+            None,
+            "the process id is sealed as well"
+        );
+        for length in [5, 16, 31, 33, 256] {
+            let mut secret = key.secret().to_vec();
+            secret.resize(length, 0);
+            assert_eq!(cancels.resolve(&real(key.process_id(), &secret)), None, "{length}");
+        }
+    }
+
+    #[test]
+    fn only_our_own_keys_pass_the_seal() {
+        let (one, other) = (Cancels::default(), Cancels::default());
+        let key = one.seal.sealed(Slot::new(9).unwrap()).unwrap();
+        assert!(one.seal.closes(&key) && !other.seal.closes(&key));
+        assert_ne!(one.seal.sealed(Slot::new(9).unwrap()).unwrap(), key);
+        assert!(!format!("{one:?}").contains("hmac"));
+    }
+
+    #[test]
+    fn the_backends_are_those_of_living_sessions() {
+        let cancels = Cancels::default();
+        let slot = Slot::new(2).unwrap();
+        let first = cancels.register(slot, real(41, &[0; 4])).unwrap();
+        let _second = cancels.register(slot, real(42, &[0; 32])).unwrap();
+        drop(first);
+        assert_eq!(cancels.backends(), [42]);
     }
 
     #[test]

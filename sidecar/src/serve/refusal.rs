@@ -6,12 +6,14 @@ use bytes::Bytes;
 use postern_attest_io::{PeerRefused, TlsRefused};
 use postern_pgwire::authentication::PasswordError;
 use postern_pgwire::error_response::{ErrorResponse, ServerError};
+use postern_pgwire::login::LoginError;
 use postern_pgwire::opening::OpeningError;
 use postern_pgwire::sqlstate::SqlState;
 use postern_pgwire::startup::StartupError;
 use thiserror::Error;
 
 use super::clients::ClientRefused;
+use super::places::Full;
 use super::proxy_header::ProxyHeaderError;
 use crate::opening::RequestError;
 use crate::packets::ReadError;
@@ -44,7 +46,7 @@ pub enum Refusal {
     /// The client is attested, and may not connect.
     #[error("client: {0}")]
     NotAllowed(#[from] ClientRefused),
-    /// A replication connection.
+    /// A replication connection, as a role that may not have one.
     #[error("a replication connection")]
     Replication,
     /// The answer to the password request was no password.
@@ -62,9 +64,12 @@ pub enum Refusal {
     /// As many connections on the way to a session as the limits allow.
     #[error("too many connections are not sessions yet")]
     TooManyHandshakes,
-    /// As many sessions as the limits allow.
+    /// As many sessions as the limits allow, beside those that are kept free for other roles.
     #[error("too many sessions")]
     TooManySessions,
+    /// As many sessions as the role may have.
+    #[error("too many sessions of role `{0}`")]
+    TooManyOfRole(String),
     /// The sidecar is stopping.
     #[error("the sidecar is stopping")]
     Draining,
@@ -83,6 +88,15 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// There is no room for a session of `role`.
+    #[must_use]
+    pub fn full(full: Full, role: &str) -> Self {
+        match full {
+            Full::All => Self::TooManySessions,
+            Full::Role => Self::TooManyOfRole(role.to_owned()),
+        }
+    }
+
     /// A short, stable name for metrics.
     #[must_use]
     pub fn label(&self) -> &'static str {
@@ -103,6 +117,7 @@ impl Refusal {
             Self::Credentials { .. } => "credentials",
             Self::TooManyHandshakes => "too_many_handshakes",
             Self::TooManySessions => "too_many_sessions",
+            Self::TooManyOfRole(_) => "too_many_of_role",
             Self::Draining => "draining",
             Self::PostgresNotReady(_) => "postgres_not_ready",
             Self::PostgresAway(_) => "postgres_away",
@@ -142,13 +157,16 @@ impl Refusal {
                 fatal(SqlState::CANNOT_CONNECT_NOW, refused.public())
             }
             Self::NotAllowed(refused) => unattested(refused.public()),
-            Self::Replication => fatal(SqlState::NOT_SUPPORTED, "replication connections are not offered"),
+            Self::Replication => fatal(SqlState::NOT_SUPPORTED, "replication connections are not offered to this role"),
             Self::Password(error) => fatal(SqlState::PROTOCOL_VIOLATION, &error.to_string()),
             Self::PasswordRead(_) => fatal(SqlState::PROTOCOL_VIOLATION, "invalid password packet"),
             Self::Credentials { user } => {
                 fatal(SqlState::INVALID_PASSWORD, &format!("password authentication failed for user \"{user}\""))
             }
             Self::TooManySessions => fatal(SqlState::TOO_MANY_CONNECTIONS, "sorry, too many clients already"),
+            Self::TooManyOfRole(role) => {
+                fatal(SqlState::TOO_MANY_CONNECTIONS, &format!("too many connections for role \"{role}\""))
+            }
             Self::Draining => fatal(SqlState::ADMIN_SHUTDOWN, "the sidecar is shutting down"),
             Self::PostgresNotReady(why) => away(why),
             Self::PostgresAway(_) => away("Postgres is not running, or is starting."),
@@ -186,6 +204,11 @@ fn login_failed(failed: &LoginFailed) -> ErrorResponse {
         }
         LoginFailed::Read(_) => ErrorResponse::fatal(SqlState::CANNOT_CONNECT_NOW, message)
             .detail("Postgres closed the connection, or is not Postgres."),
+        LoginFailed::Protocol(LoginError::Unexpected(b'v')) => {
+            ErrorResponse::fatal(SqlState::CANNOT_CONNECT_NOW, "the database cannot be reached now")
+                .detail("It speaks an older protocol than it did a minute ago.")
+                .hint("Connect again.")
+        }
         LoginFailed::Refused { .. } | LoginFailed::Protocol(_) | LoginFailed::TooMuch => {
             ErrorResponse::fatal(SqlState::CONNECTION_FAILURE, message).detail("The sidecar's log says why.")
         }

@@ -3,18 +3,24 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use postern_plumbing::accept::Fatal;
 use postern_plumbing::tasks::{Task, maintenance};
 use postern_plumbing::telemetry::Metrics;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 
+use super::drain::Terminator;
 use super::server::Server;
 use super::{accept, assemble};
 use crate::config::ServeConfig;
 use crate::postgres::supervise::{Condition, Watched};
 use crate::start::{Ground, StartError, bind};
+
+/// How long clients may take to read that their session has been ended, and connections that are no sessions to go.
+const FAREWELL: Duration = Duration::from_secs(3);
 
 /// Serves until the process is asked to stop.
 ///
@@ -26,7 +32,7 @@ pub async fn run(config: ServeConfig, metrics: Metrics) -> Result<(), StartError
     let Some(mut serving) = Serving::start(&config, &ground).await? else { return Ok(()) };
     let outcome = serving.until_stopped(&ground).await;
     ground.shutdown.trigger();
-    ground.drain(config.drain).await;
+    serving.drain(&ground, config.drain).await;
     outcome
 }
 
@@ -34,6 +40,8 @@ pub async fn run(config: ServeConfig, metrics: Metrics) -> Result<(), StartError
 #[derive(Debug)]
 pub struct Serving {
     addresses: Vec<SocketAddr>,
+    server: Arc<Server>,
+    terminator: Terminator,
     postgres: Watched,
     broken: mpsc::UnboundedReceiver<Fatal>,
     _background: Vec<Task<Infallible>>,
@@ -62,13 +70,20 @@ impl Serving {
         background.push(supervising);
         let addresses = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
         let broken = accept_from(listeners, &server, ground);
-        Ok(Some(Self { addresses, postgres, broken, _background: background }))
+        let terminator = assemble::terminator(config, &credentials);
+        Ok(Some(Self { addresses, server, terminator, postgres, broken, _background: background }))
     }
 
     /// Where clients connect without a gateway, with the ports that the system chose where 0 was asked for.
     #[must_use]
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// What all connections share.
+    #[must_use]
+    pub fn server(&self) -> &Arc<Server> {
+        &self.server
     }
 
     /// What is known of Postgres.
@@ -93,9 +108,23 @@ impl Serving {
             Some(error) = self.broken.recv() => Err(StartError::Listener(error)),
         }
     }
+
+    /// Lets sessions end by themselves, at most for `deadline`; then has Postgres end those that are left, so that their
+    /// clients are told; then cuts what is left even so. Until the end new clients are told that the sidecar stops.
+    pub async fn drain(&self, ground: &Ground, deadline: Duration) {
+        ground.announce_drain(deadline);
+        if timeout(deadline, self.server.places.empty()).await.is_err() {
+            let left = self.server.places.taken();
+            tracing::warn!(left, "sessions were left at the deadline: Postgres is asked to end them");
+            if let Err(error) = self.terminator.terminate(&self.server.cancels.backends()).await {
+                tracing::warn!(%error, "Postgres could not be asked; clients are told nothing");
+            }
+        }
+        ground.cut(FAREWELL).await;
+    }
 }
 
-/// Accepts connections until the shutdown; a listener that breaks is reported.
+/// Accepts connections; a listener that breaks is reported.
 fn accept_from(listeners: Vec<TcpListener>, server: &Arc<Server>, ground: &Ground) -> mpsc::UnboundedReceiver<Fatal> {
     let (report, broken) = mpsc::unbounded_channel();
     for listener in listeners {
@@ -103,11 +132,9 @@ fn accept_from(listeners: Vec<TcpListener>, server: &Arc<Server>, ground: &Groun
             tracing::info!(%address, "listening");
         }
         let (server, sessions, report) = (Arc::clone(server), ground.sessions.clone(), report.clone());
-        let accepting = accept::direct(server, listener, sessions, ground.shutdown.clone());
         ground.background.spawn("listener", async move {
-            if let Err(error) = accepting.await {
-                drop(report.send(error));
-            }
+            let Err(error) = accept::direct(server, listener, sessions).await;
+            drop(report.send(error));
         });
     }
     broken

@@ -1,6 +1,7 @@
 //! What all connections of serve mode share.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,18 +12,16 @@ use postern_plumbing::secret::Secret;
 use postern_plumbing::shutdown::Shutdown;
 use tokio::sync::Semaphore;
 
+use super::cancel_room::CancelRoom;
 use super::cancels::Cancels;
 use super::clients::Clients;
+use super::dialect::Dialect;
+use super::places::Places;
 use super::throttle::Throttle;
 use crate::postgres::Socket;
 use crate::postgres::supervise::Watched;
 
-/// Cancel requests that are worked on at a time.
-const CANCELS_AT_A_TIME: usize = 32;
-/// What a wrong cancel key costs its sender. With 32 at a time that is 320 guesses per second, against keys of 44 unknown
-/// bits in protocol 3.0 and 268 in 3.2.
-const WRONG_CANCEL: Duration = Duration::from_millis(100);
-/// How long Postgres may take to act on a cancel request.
+/// How long a cancel request may take, from its place in the queue until Postgres has acted on it.
 const CANCEL_DEADLINE: Duration = Duration::from_secs(10);
 
 /// The sidecar in serve mode.
@@ -46,16 +45,20 @@ pub struct Server {
     pub limits: Limits,
     /// Raised when no new sessions are to begin.
     pub draining: Shutdown,
+    /// The newest protocol that Postgres speaks.
+    pub dialect: Dialect,
     /// The sessions' cancel keys.
     pub cancels: Cancels,
+    /// Room for cancel requests.
+    pub cancel_room: CancelRoom,
     /// Delays for wrong secrets.
     pub throttle: Throttle,
     /// Room for connections that are not sessions yet.
     pub handshakes: Arc<Semaphore>,
     /// Room for sessions.
-    pub sessions: Arc<Semaphore>,
-    /// Room for cancel requests.
-    pub cancelling: Semaphore,
+    pub places: Places,
+    /// The roles that may open replication connections.
+    pub replicators: BTreeSet<String>,
 }
 
 /// Bounds on connections.
@@ -72,39 +75,36 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Room for connections that are not sessions yet, and room for sessions.
+    /// Room for connections that are not sessions yet.
     #[must_use]
-    pub fn room(&self) -> (Arc<Semaphore>, Arc<Semaphore>) {
-        let room = |size: usize| Arc::new(Semaphore::new(size.min(Semaphore::MAX_PERMITS)));
-        (room(self.max_handshakes), room(self.max_sessions))
+    pub fn handshake_room(&self) -> Arc<Semaphore> {
+        Arc::new(Semaphore::new(self.max_handshakes.min(Semaphore::MAX_PERMITS)))
     }
 }
 
 impl Server {
-    /// Room for as many cancel requests as are worked on at a time.
-    #[must_use]
-    pub const fn cancel_room() -> Semaphore {
-        Semaphore::const_new(CANCELS_AT_A_TIME)
+    /// Carries out a cancel request from `source`. Its sender is never answered: the end of its connection is the sign that
+    /// Postgres has acted on it, or that nobody will.
+    pub async fn cancel(&self, key: &CancelKey, source: Option<IpAddr>) {
+        let cancelled = tokio::time::timeout(CANCEL_DEADLINE, self.try_cancel(key, source)).await;
+        let outcome = cancelled.unwrap_or("timeout");
+        metrics::counter!("postern_sidecar_cancels_total", "outcome" => outcome).increment(1);
+        let client = source.map(tracing::field::display);
+        tracing::debug!(outcome, client, "cancel request");
     }
 
-    /// Carries out a cancel request. Its sender is never answered, and learns nothing from the time it takes.
-    pub async fn cancel(&self, key: &CancelKey) {
-        let Ok(_room) = self.cancelling.acquire().await else { return };
-        let outcome = match self.cancels.resolve(key) {
-            None => {
-                tokio::time::sleep(WRONG_CANCEL).await;
-                "unknown_key"
-            }
-            Some(real) => match tokio::time::timeout(CANCEL_DEADLINE, self.socket.cancel(&real)).await {
-                Ok(Ok(())) => "done",
-                Ok(Err(error)) => {
-                    tracing::warn!(%error, "a cancel request did not reach Postgres");
-                    "failed"
-                }
-                Err(_) => "timeout",
-            },
+    async fn try_cancel(&self, key: &CancelKey, source: Option<IpAddr>) -> &'static str {
+        let Some(place) = self.cancel_room.enter(source).await else { return "failed" };
+        let Some(real) = self.cancels.resolve(key) else {
+            place.was_wrong().await;
+            return "unknown_key";
         };
-        metrics::counter!("postern_sidecar_cancels_total", "outcome" => outcome).increment(1);
-        tracing::debug!(outcome, "cancel request");
+        match self.socket.cancel(&real).await {
+            Ok(()) => "done",
+            Err(error) => {
+                tracing::warn!(%error, "a cancel request did not reach Postgres");
+                "failed"
+            }
+        }
     }
 }

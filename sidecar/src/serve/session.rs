@@ -1,4 +1,4 @@
-//! One connection in serve mode, from its first byte to its last.
+//! One connection in serve mode, from its first byte to the session that it becomes.
 
 use std::io;
 use std::sync::Arc;
@@ -8,23 +8,25 @@ use bytes::BytesMut;
 use postern_attest::Appraisal;
 use postern_attest_io::{Accepted, PeerRefused, TlsRefused};
 use postern_pgwire::authentication::{self, CLEARTEXT_REQUEST, MAX_PASSWORD_MESSAGE};
+use postern_pgwire::login::LoginError;
+use postern_pgwire::negotiation::{Agreement, Version, agree};
 use postern_pgwire::startup::Startup;
 use postern_plumbing::Io;
 use postern_plumbing::prefixed::Prefixed;
-use postern_plumbing::relay::{self, RelayEnd};
-use thiserror::Error;
+use postern_plumbing::relay::RelayEnd;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio_rustls::TlsStream;
 
 use super::arrival::Arrival;
 use super::cancels::Registered;
+use super::live::{Cut, Live, Session};
 use super::preamble::{Preamble, preamble};
 use super::reappraisal::Evidence;
 use super::refusal::Refusal;
 use super::server::Server;
 use crate::deadline::Deadline;
-use crate::meter::Meter;
 use crate::opening::{self, Request};
 use crate::packets;
 use crate::postgres::login::{LoginFailed, log_in};
@@ -50,38 +52,6 @@ pub enum Ended {
     },
 }
 
-/// Why a session was cut that was allowed to begin.
-#[derive(Debug, Error)]
-pub enum Cut {
-    /// The chain took its permission back.
-    #[error("the chain no longer allows the client")]
-    Chain,
-    /// Judged again, the client was refused.
-    #[error("the client's evidence is no longer good enough: {0}")]
-    Evidence(PeerRefused),
-}
-
-impl Cut {
-    /// A short, stable name for metrics.
-    #[must_use]
-    pub fn label(&self) -> &'static str {
-        match self {
-            Self::Chain => "chain",
-            Self::Evidence(refused) => refused.label(),
-        }
-    }
-}
-
-/// A session that is ready for queries.
-#[derive(Debug)]
-struct Session {
-    role: String,
-    peer: Option<Arc<Appraisal>>,
-    upstream: UnixStream,
-    _key: Option<Registered>,
-    _room: OwnedSemaphorePermit,
-}
-
 impl Server {
     /// Serves one connection until it ends. `room` is held for as long as it is no session.
     ///
@@ -89,10 +59,25 @@ impl Server {
     /// The reason for which it came to no session. The client has been told.
     pub async fn connection<S: Io>(
         &self,
-        mut stream: S,
+        stream: S,
         arrival: &Arrival,
         room: OwnedSemaphorePermit,
     ) -> Result<Ended, Refusal> {
+        // Each phase is on the heap by itself: an idle session does not hold the space that its beginning needed.
+        let opened = Box::pin(self.open(stream, arrival)).await?;
+        drop(room);
+        match opened {
+            Some(live) => Ok(Box::pin(live.relay(self)).await),
+            None => Ok(Ended::Cancel),
+        }
+    }
+
+    /// The session that a connection becomes; `None` after a cancel request.
+    async fn open<S: Io>(
+        &self,
+        mut stream: S,
+        arrival: &Arrival,
+    ) -> Result<Option<Box<Live<TlsStream<Prefixed<S>>>>>, Refusal> {
         let deadline = Deadline::after(self.limits.handshake);
         let mut buf = BytesMut::new();
         let wanted = deadline.limit(preamble(&mut stream, &mut buf)).await.unwrap_or(Err(Refusal::Deadline));
@@ -102,18 +87,18 @@ impl Server {
                 Err(refusal)
             }
             Ok(Preamble::Cancel(key)) => {
-                self.cancel(&key).await;
-                Ok(Ended::Cancel)
+                self.cancel(&key, arrival.source()).await;
+                Ok(None)
             }
             Ok(Preamble::Tls { negotiated }) => {
                 let stream = Prefixed::new(buf.freeze(), stream);
                 let evidence = Evidence::awaited(&self.attestor);
-                let accepted = Box::pin(self.accept(stream, arrival, deadline)).await.map_err(Refusal::Tls)?;
+                let accepted = self.accept(stream, arrival, deadline).await.map_err(Refusal::Tls)?;
                 let named = accepted.alpn.is_some() || negotiated || arrival.negotiated;
                 let alpn = if named || !self.limits.require_alpn { Ok(()) } else { Err(Refusal::Alpn) };
                 let evidence = evidence.shown(accepted.stream.get_ref().1);
                 let verdict = alpn.map(|()| accepted.verdict);
-                self.secured(accepted.stream, verdict, evidence, arrival, deadline, room).await
+                self.secured(accepted.stream, verdict, evidence, arrival, deadline).await
             }
         }
     }
@@ -131,28 +116,21 @@ impl Server {
         }
     }
 
-    /// Serves one connection inside TLS.
-    ///
-    /// # Errors
-    /// As [`Server::connection`].
-    pub async fn secured<S: Io>(
+    /// The session that a connection becomes inside TLS; `None` after a cancel request.
+    async fn secured<S: Io>(
         &self,
         mut stream: S,
         verdict: Result<Verdict, Refusal>,
         evidence: Evidence,
         arrival: &Arrival,
         deadline: Deadline,
-        room: OwnedSemaphorePermit,
-    ) -> Result<Ended, Refusal> {
-        let establish = Box::pin(self.establish(&mut stream, verdict, arrival, deadline));
+    ) -> Result<Option<Box<Live<S>>>, Refusal> {
+        let establish = self.establish(&mut stream, verdict, arrival, deadline);
         match deadline.limit(establish).await.unwrap_or(Err(Refusal::Deadline)) {
-            Ok(Some(session)) => {
-                drop(room);
-                Ok(self.relay(stream, session, evidence).await)
-            }
+            Ok(Some(session)) => Ok(Some(Box::new(Live { client: stream, session, evidence }))),
             Ok(None) => {
                 packets::close(&mut stream).await;
-                Ok(Ended::Cancel)
+                Ok(None)
             }
             Err(refusal) => {
                 packets::refuse(&mut stream, refusal.response().as_deref()).await;
@@ -176,21 +154,40 @@ impl Server {
         let startup = match request {
             Request::Startup(startup) => startup,
             Request::Cancel(key) => {
-                self.cancel(&key).await;
+                self.cancel(&key, arrival.source()).await;
                 return Ok(None);
             }
         };
-        self.clients.check(peer.as_deref(), deadline.left()).await?;
-        if startup.is_replication() {
-            return Err(Refusal::Replication);
-        }
-        let role = self.authenticate(stream, &mut buf, &startup, arrival).await?;
         if self.draining.is_triggered() {
             return Err(Refusal::Draining);
         }
-        let room = Arc::clone(&self.sessions).try_acquire_owned().map_err(|_| Refusal::TooManySessions)?;
-        let (upstream, key) = self.log_in(stream, &mut buf, &startup, role, arrival).await?;
-        Ok(Some(Session { role: role.to_owned(), peer, upstream, _key: key, _room: room }))
+        self.clients.check(peer.as_deref(), deadline.left()).await?;
+        let agreement = self.agree(&startup).await;
+        if let Some(answer) = &agreement.answer {
+            stream.write_all(answer).await?;
+        }
+        let role = self.authenticate(stream, &mut buf, &startup, arrival).await?;
+        if startup.is_replication() && !self.replicators.contains(role) {
+            return Err(Refusal::Replication);
+        }
+        if self.draining.is_triggered() {
+            return Err(Refusal::Draining);
+        }
+        let place = self.places.take(role).map_err(|full| Refusal::full(full, role))?;
+        let (upstream, key) = self.log_in(stream, &mut buf, &agreement, role, arrival).await?;
+        Ok(Some(Session::new(role, peer, upstream, key, place)))
+    }
+
+    /// What the session will speak. Postgres is asked what it has only where that matters, and where it may be spoken to.
+    async fn agree(&self, startup: &Startup) -> Agreement {
+        let served = matches!(self.postgres.condition(), Condition::Ready | Condition::Away);
+        let newest = match self.passwords.first_key_value() {
+            Some((user, _)) if served && startup.version() > Version::V3_0 => {
+                self.dialect.newest(&self.socket, user).await
+            }
+            _ => Version::V3_0,
+        };
+        agree(startup, newest)
     }
 
     /// Asks for the secret and returns the role that it opens.
@@ -218,7 +215,7 @@ impl Server {
         &self,
         stream: &mut S,
         sent_ahead: &mut BytesMut,
-        startup: &Startup,
+        agreement: &Agreement,
         role: &str,
         arrival: &Arrival,
     ) -> Result<(UnixStream, Option<Registered>), Refusal> {
@@ -233,7 +230,7 @@ impl Server {
         let connected = answering.limit(self.socket.connect()).await.map_err(silent)?;
         let mut upstream = connected.map_err(Refusal::PostgresAway)?;
         let mut buf = BytesMut::new();
-        let logging_in = log_in(&mut upstream, &mut buf, startup.raw(), password);
+        let logging_in = log_in(&mut upstream, &mut buf, &agreement.startup, password);
         let logged_in = answering.limit(logging_in).await.map_err(silent)?;
         let greeting = logged_in.map_err(|failed| {
             self.doubt_postgres(&failed);
@@ -253,27 +250,15 @@ impl Server {
     fn doubt_postgres(&self, failed: &LoginFailed) {
         let doubtful = match failed {
             LoginFailed::Refused { error, before_login, .. } => *before_login && error.sqlstate.starts_with("28"),
+            LoginFailed::Protocol(LoginError::Unexpected(b'v')) => {
+                self.dialect.forget();
+                true
+            }
             LoginFailed::Protocol(_) => true,
             LoginFailed::Read(_) | LoginFailed::TooMuch => false,
         };
         if doubtful {
             self.postgres.doubt();
         }
-    }
-
-    async fn relay<S: Io>(&self, mut client: S, mut session: Session, evidence: Evidence) -> Ended {
-        let meter = Meter::start(["to_postgres", "to_client"]);
-        tracing::debug!(role = session.role, "session established");
-        let end = tokio::select! {
-            end = relay::relay(&mut client, &mut session.upstream, &meter.progress) => Ok(end),
-            () = self.clients.revoked(session.peer.as_deref()) => Err(Cut::Chain),
-            refused = evidence.disbelieved(session.peer.as_deref(), self.clients.policy()) => Err(Cut::Evidence(refused)),
-        };
-        if end.is_err() {
-            // Postgres sees its connection close; the client gets TLS' own farewell, as the state of the protocol between
-            // them is not known here.
-            packets::close(&mut client).await;
-        }
-        Ended::Session { role: session.role, end }
     }
 }

@@ -1,12 +1,12 @@
 //! The tunnel to one gateway, as its registration describes it.
 
 use std::collections::BTreeSet;
+use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use ipnet::IpNet;
 use postern_pgwire::cancel::Slot;
-use postern_plumbing::shutdown::Shutdown;
 use postern_plumbing::tasks::{Task, Tasks};
 use postern_wireguard::{
     Datapath, KeyError, ListenError, Peer, PrivateKey, PublicKey, Tunnel, TunnelConfig, TunnelError,
@@ -58,7 +58,7 @@ pub struct Wire {
     tunnel: Tunnel,
     slot: Slot,
     peers: BTreeSet<PublicKey>,
-    _listening: Task<()>,
+    _listening: Task<Infallible>,
 }
 
 /// Where the tunnel's connections go.
@@ -70,8 +70,6 @@ pub struct Sink {
     pub sessions: Tasks,
     /// The tunnel's own work.
     pub maintenance: Tasks,
-    /// Raised when nothing more is to be accepted.
-    pub shutdown: Shutdown,
 }
 
 impl Wire {
@@ -89,8 +87,8 @@ impl Wire {
         };
         let tunnel = Tunnel::start(tunnel, config.datapath, &sink.maintenance).await?;
         let listener = tunnel.listen(config.port)?;
-        let Sink { server, sessions, shutdown, .. } = sink.clone();
-        let listening = Task::spawn("tunnel listener", accept::tunnel(server, listener, slot, sessions, shutdown));
+        let Sink { server, sessions, .. } = sink.clone();
+        let listening = Task::spawn("tunnel listener", accept::tunnel(server, listener, slot, sessions));
         let mut wire = Self { tunnel, slot, peers: BTreeSet::new(), _listening: listening };
         wire.set_peers(response)?;
         Ok(wire)

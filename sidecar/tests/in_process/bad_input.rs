@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
+use postern_pgwire::error_response::ServerError;
 use postern_sidecar::packets;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use crate::driver::{Driver, SSL_REQUEST, startup};
-use crate::world::{READ_SECRET, World};
+use crate::driver::{Driver, SSL_REQUEST, startup, words};
+use crate::memory::resident_kib;
+use crate::world::{READ_SECRET, World, assert_tasks_return_to, counted, metrics, tasks};
 
 /// A short deadline, so that the tests wait for it and not for ever.
 const SHORT: &str = "[limits]\nhandshake = \"1500ms\"\n";
@@ -84,6 +86,87 @@ async fn a_client_that_stops_at_any_point_is_let_go_within_the_deadline() {
         drop(stream.read_to_end(&mut said).await);
         assert!(String::from_utf8_lossy(&said).contains("C57014"), "{said:?}");
     }
+}
+
+#[tokio::test]
+async fn an_authentication_that_never_ends_is_ended_at_the_deadline() {
+    let (world, sidecar) = World::serving("[limits]\nhandshake = \"15s\"\n").await;
+    let identity = world.client_identity().await;
+    let before = tasks();
+    let mut open = Vec::new();
+    for said in 0..4 {
+        let stream = crate::world::tls(sidecar.serve_pipe("192.0.2.1:4711"), Some(identity.clone()), &[]).await;
+        let mut driver = Driver::new(stream);
+        let startup = startup(&[("user", "teesql_read")]);
+        driver.send(&startup[..[0, 3, startup.len(), startup.len()][said]]).await;
+        if said == 3 {
+            assert_eq!(driver.next().await.unwrap().tag(), b'R');
+            driver.send(b"p\0\0\0\x45half").await;
+        }
+        open.push(driver);
+    }
+    // From here on all is in memory, and time passes when there is nothing else to do.
+    tokio::time::pause();
+    let started = Instant::now();
+    for driver in &mut open {
+        let error = loop {
+            let message = driver.next().await.unwrap();
+            if message.tag() == b'E' {
+                break ServerError::parse(message.raw(), message.body());
+            }
+        };
+        assert_eq!(words(&error), ("57014", "canceling authentication due to timeout"));
+    }
+    let elapsed = started.elapsed();
+    assert!((10..=15).contains(&elapsed.as_secs()), "{elapsed:?}");
+    tokio::time::resume();
+    drop(open);
+    assert_tasks_return_to(before).await;
+}
+
+#[tokio::test]
+async fn ten_thousand_half_open_connections_cost_no_more_than_the_limit() {
+    const LIMIT: usize = 64;
+    let (world, sidecar) = World::serving(&format!("[limits]\nhandshakes = {LIMIT}\nhandshake = \"60s\"\n")).await;
+    let metrics = metrics();
+    let refused = || counted(&metrics, &["postern_sidecar_refusals_total", "too_many_handshakes"]);
+    let (tasks_before, refused_before) = (tasks(), refused());
+    let mut open = Vec::new();
+    while open.len() < LIMIT {
+        let mut stream = TcpStream::connect(sidecar.address).await.unwrap();
+        stream.write_all(&SSL_REQUEST[..4]).await.unwrap();
+        open.push(stream);
+    }
+    while sidecar.ground.sessions.count() < LIMIT {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let memory = resident_kib();
+    for _ in LIMIT..10_000 {
+        let mut stream = TcpStream::connect(sidecar.address).await.unwrap();
+        // The end, or a reset: it is closed at once, and nothing waits for it.
+        let end = tokio::time::timeout(PATIENCE, stream.read(&mut [0; 1])).await.expect("it is closed at once");
+        assert!(end.is_err() || end.is_ok_and(|count| count == 0));
+    }
+    assert_eq!(sidecar.ground.sessions.count(), LIMIT, "refused connections cost no task");
+    assert!(refused() - refused_before >= 9_900);
+    assert!(resident_kib() < memory + 4_096, "{} KiB more", resident_kib() - memory);
+    drop(open);
+    assert_tasks_return_to(tasks_before).await;
+    Driver::reader(world.attested(&sidecar).await).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_password_of_a_megabyte_is_refused_when_its_length_is_known() {
+    let (world, sidecar) = World::serving("").await;
+    for length in [1_024_u32, 1 << 20, i32::MAX as u32] {
+        let mut driver = Driver::new(world.attested(&sidecar).await);
+        driver.send(&startup(&[("user", "teesql_read")])).await;
+        assert_eq!(driver.next().await.unwrap().tag(), b'R');
+        let sent = vec![b'x'; usize::try_from(length).unwrap().min(1 << 20)];
+        driver.send(&[b"p".as_slice(), &length.to_be_bytes(), &sent].concat()).await;
+        assert_eq!(words(&driver.refusal().await), ("08P01", "invalid password packet"));
+    }
+    sidecar.assert_no_connection_is_left().await;
 }
 
 #[tokio::test]

@@ -1,13 +1,14 @@
 //! Cancel requests: in plaintext, inside TLS, with keys of both lengths, and with wrong keys.
 
 use postern_pgwire::cancel::CancelKey;
+use postern_pgwire::negotiation::Version;
 use postern_sidecar::packets;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
-use crate::driver::Driver;
+use crate::driver::{Driver, startup_of};
 use crate::postgres::Manner;
-use crate::world::{Sidecar, World};
+use crate::world::{READ_SECRET, Sidecar, World};
 
 /// Waits for the end of a cancel connection; nothing may come before.
 async fn ended(stream: &mut (impl tokio::io::AsyncRead + Unpin)) {
@@ -16,13 +17,13 @@ async fn ended(stream: &mut (impl tokio::io::AsyncRead + Unpin)) {
     assert!(said.is_empty());
 }
 
-async fn cancel_in_plaintext(sidecar: &Sidecar, key: &CancelKey) {
+pub(crate) async fn cancel_in_plaintext(sidecar: &Sidecar, key: &CancelKey) {
     let mut stream = TcpStream::connect(sidecar.address).await.unwrap();
     packets::write(&mut stream, &key.request()).await.unwrap();
     ended(&mut stream).await;
 }
 
-async fn asleep(world: &World) {
+pub(crate) async fn asleep(world: &World) {
     while world.postgres.sleepers().is_empty() {
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
@@ -30,12 +31,13 @@ async fn asleep(world: &World) {
 
 #[tokio::test]
 async fn a_query_is_cancelled_from_outside_and_inside_tls() {
-    for manner in [Manner::Proper, Manner::LongKeys] {
+    for (manner, length) in [(Manner::Proper, 4), (Manner::Newer, 32)] {
         let (world, sidecar) = World::serving("").await;
         world.postgres.set(manner);
-        let mut driver = Driver::reader(world.attested(&sidecar).await).await.unwrap();
+        let startup = startup_of(Version::V3_2, &[("user", "teesql_read")]);
+        let mut driver = Driver::log_in(world.attested(&sidecar).await, &startup, READ_SECRET).await.unwrap();
         let key = driver.key.clone().unwrap();
-        assert_eq!(key.secret().len(), if manner == Manner::LongKeys { 32 } else { 4 });
+        assert_eq!(key.secret().len(), length);
 
         driver.ask("sleep").await;
         asleep(&world).await;

@@ -4,6 +4,7 @@ use bytes::BytesMut;
 use postern_pgwire::cancel::CancelKey;
 use postern_pgwire::error_response::ServerError;
 use postern_pgwire::frame::Message;
+use postern_pgwire::negotiation::Version;
 use postern_plumbing::Io;
 use postern_sidecar::packets::{self, ReadError};
 use postgres_protocol::message::frontend;
@@ -25,9 +26,18 @@ pub(crate) struct Driver<S> {
     pub(crate) key: Option<CancelKey>,
     /// The server's parameters.
     pub(crate) parameters: Vec<Vec<u8>>,
+    /// NegotiateProtocolVersion, if it came where it belongs: before anything else.
+    pub(crate) negotiated: Option<Message>,
 }
 
-/// A startup packet with these parameters.
+/// A startup packet of this version with these parameters.
+pub(crate) fn startup_of(version: Version, parameters: &[(&str, &str)]) -> BytesMut {
+    let mut packet = startup(parameters);
+    packet[4..8].copy_from_slice(&version.code().to_be_bytes());
+    packet
+}
+
+/// A startup packet of protocol 3.0 with these parameters.
 pub(crate) fn startup(parameters: &[(&str, &str)]) -> BytesMut {
     let mut packet = BytesMut::new();
     frontend::startup_message(parameters.iter().copied(), &mut packet).unwrap();
@@ -36,7 +46,7 @@ pub(crate) fn startup(parameters: &[(&str, &str)]) -> BytesMut {
 
 impl<S: Io> Driver<S> {
     pub(crate) fn new(stream: S) -> Self {
-        Self { stream, buf: BytesMut::new(), key: None, parameters: Vec::new() }
+        Self { stream, buf: BytesMut::new(), key: None, parameters: Vec::new(), negotiated: None }
     }
 
     /// Logs in as the reader with its secret.
@@ -49,10 +59,15 @@ impl<S: Io> Driver<S> {
         let mut driver = Self::new(stream);
         driver.stream.write_all(startup).await.unwrap();
         driver.stream.flush().await.unwrap();
+        let mut first = true;
         loop {
             let message = driver.next().await.unwrap();
             match (message.tag(), message.body()) {
-                (b'R', [0, 0, 0, 3]) => driver.password(password).await,
+                (b'v', _) if std::mem::replace(&mut first, false) => driver.negotiated = Some(message),
+                (b'R', [0, 0, 0, 3]) => {
+                    first = false;
+                    driver.password(password).await;
+                }
                 (b'R', [0, 0, 0, 0]) => {}
                 (b'S', parameter) => driver.parameters.push(parameter.to_vec()),
                 (b'K', [a, b, c, d, secret @ ..]) => {

@@ -132,7 +132,12 @@ impl Gateway {
 
     /// TLS from a client through the tunnel.
     pub(crate) async fn client(&self, identity: Arc<IdentityKeeper>) -> TlsStream<TunnelStream> {
-        let stream = self.introduced("192.0.2.7:4711").await;
+        self.client_from("192.0.2.7:4711", identity).await
+    }
+
+    /// The same for a client with this address.
+    pub(crate) async fn client_from(&self, client: &str, identity: Arc<IdentityKeeper>) -> TlsStream<TunnelStream> {
+        let stream = self.introduced(client).await;
         let connector = Connector::new(Some(identity), attestor(), &[]);
         let expected = PeerPolicy::app(SERVER_APP);
         connector.connect(stream, "db.example", &expected, DEADLINE).await.unwrap().stream

@@ -9,6 +9,8 @@ mod driver;
 #[cfg(test)]
 mod gateway;
 #[cfg(test)]
+mod memory;
+#[cfg(test)]
 mod postgres;
 #[cfg(test)]
 mod world;
@@ -22,7 +24,13 @@ mod cancel;
 #[cfg(test)]
 mod connect;
 #[cfg(test)]
+mod copy;
+#[cfg(test)]
+mod drain;
+#[cfg(test)]
 mod evidence;
+#[cfg(test)]
+mod protocol;
 #[cfg(test)]
 mod rules;
 #[cfg(test)]

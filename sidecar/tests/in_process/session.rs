@@ -1,17 +1,23 @@
 //! Sessions that are as they should be, and the rules for who gets one.
 
+use std::time::Duration;
+
+use postern_attest::PeerPolicy;
+use postern_attest_io::Connector;
 use postern_sidecar::packets;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::driver::{Driver, GSSENC_REQUEST, SSL_REQUEST, startup, words};
 use crate::postgres::Manner;
-use crate::world::{READ_SECRET, WRITE_SECRET, World, tls};
+use crate::world::{READ_SECRET, SERVER_APP, SPARE_SECRET, WRITE_SECRET, World, attestor, spare_role, tls};
 
 #[tokio::test]
 async fn a_client_logs_in_and_queries() {
     let (world, sidecar) = World::serving("").await;
-    let opening = startup(&[("user", "teesql_read"), ("application_name", "caf\u{e9}"), ("_pq_.any", "thing")]);
+    let mut opening = startup(&[("user", "teesql_read"), ("application_name", "caf\u{e9}"), ("options", "-c a.b=??")]);
+    let not_utf8 = opening.windows(2).position(|pair| pair == b"??").unwrap();
+    opening[not_utf8..not_utf8 + 2].copy_from_slice(b"\xff\xfe");
     let mut driver = Driver::log_in(world.attested(&sidecar).await, &opening, READ_SECRET).await.unwrap();
     assert_eq!(driver.query("select 1").await.unwrap(), b"select 1");
     assert_eq!(driver.parameters, [b"server_version\x0017.0\0"]);
@@ -71,6 +77,24 @@ async fn alpn_can_be_required_of_direct_tls() {
 }
 
 #[tokio::test]
+async fn another_application_protocol_is_refused_by_tls() {
+    let (world, sidecar) = World::serving("").await;
+    for negotiated in [false, true] {
+        let mut stream = TcpStream::connect(sidecar.address).await.unwrap();
+        if negotiated {
+            stream.write_all(&SSL_REQUEST).await.unwrap();
+            assert_eq!(stream.read_u8().await.unwrap(), b'S');
+        }
+        let connector = Connector::new(Some(world.client_identity().await), attestor(), &["http/1.1"]);
+        let refused =
+            connector.connect(stream, "db.example", &PeerPolicy::app(SERVER_APP), Duration::from_secs(20)).await;
+        let alert = rustls::AlertDescription::NoApplicationProtocol;
+        assert!(format!("{:?}", refused.unwrap_err()).contains(&format!("{alert:?}")));
+    }
+    sidecar.assert_no_connection_is_left().await;
+}
+
+#[tokio::test]
 async fn secrets_open_their_roles_and_nothing_else() {
     let (world, sidecar) = World::serving("").await;
     for (user, secret, allowed) in [
@@ -95,11 +119,30 @@ async fn secrets_open_their_roles_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn replication_is_refused_before_a_secret_is_asked_for() {
-    let (world, sidecar) = World::serving("").await;
-    let mut driver = Driver::new(world.attested(&sidecar).await);
-    driver.send(&startup(&[("user", "teesql_read"), ("replication", "database")])).await;
-    assert_eq!(driver.refusal().await.sqlstate, "0A000");
+async fn replication_is_for_the_roles_that_may() {
+    let world = World::new().await;
+    let sidecar = world.serve(&spare_role(&world, "replication = true\n")).await;
+    for kind in ["true", "database"] {
+        for (user, secret, code) in [
+            ("teesql_read", READ_SECRET, Some("0A000")),
+            ("spare", SPARE_SECRET, None),
+            // Nobody learns without a secret which roles may.
+            ("teesql_read", SPARE_SECRET, Some("28P01")),
+            ("spare", READ_SECRET, Some("28P01")),
+        ] {
+            let before = world.postgres.startups().len();
+            let opening = startup(&[("user", user), ("replication", kind)]);
+            let session = Driver::log_in(world.attested(&sidecar).await, &opening, secret).await;
+            assert_eq!(session.as_ref().err().map(|error| error.sqlstate.as_str()), code, "{user} {kind}");
+            assert_eq!(world.postgres.startups().len() > before, code.is_none());
+        }
+    }
+    let altered = |role: &str, attribute: &str| {
+        let statements = world.postgres.statements();
+        let of_role = |sql: &&String| sql.contains(&format!("ALTER ROLE \"{role}\""));
+        statements.iter().filter(of_role).all(|sql| sql.contains(&format!(" {attribute} ")))
+    };
+    assert!(altered("spare", "REPLICATION") && altered("teesql_read", "NOREPLICATION"));
 }
 
 #[tokio::test]
@@ -141,19 +184,32 @@ async fn sessions_have_a_limit() {
 }
 
 #[tokio::test]
-async fn a_drain_lets_sessions_end_and_begins_none() {
-    let (world, sidecar) = World::serving("").await;
-    let mut session = Driver::reader(world.attested(&sidecar).await).await.unwrap();
-    let mut late = Driver::new(world.attested(&sidecar).await);
-    late.send(&startup(&[("user", "teesql_read")])).await;
-    assert_eq!(late.next().await.unwrap().tag(), b'R');
-    sidecar.ground.shutdown.trigger();
-    late.password(READ_SECRET).await;
-    assert_eq!(late.refusal().await.sqlstate, "57P01");
-    assert_eq!(session.query("still").await.unwrap(), b"still");
-    drop(session);
-    let drained = sidecar.ground.sessions.close_and_wait(std::time::Duration::from_secs(10)).await;
-    assert!(drained.clean);
+async fn a_role_has_a_limit_and_leaves_others_their_share() {
+    let world = World::new().await;
+    let spare = spare_role(&world, "max_connections = 2\nreserved_connections = 1\n");
+    let sidecar = world.serve(&(spare + "[limits]\nsessions = 4\n")).await;
+    let spare = async || {
+        let opening = startup(&[("user", "spare")]);
+        Driver::log_in(world.attested(&sidecar).await, &opening, SPARE_SECRET).await
+    };
+    let mut readers = Vec::new();
+    for _ in 0..3 {
+        readers.push(Driver::reader(world.attested(&sidecar).await).await.unwrap());
+    }
+    let error = Driver::reader(world.attested(&sidecar).await).await.unwrap_err();
+    assert_eq!(words(&error), ("53300", "sorry, too many clients already"));
+    let _first = spare().await.unwrap();
+    assert_eq!(words(&spare().await.unwrap_err()).1, "sorry, too many clients already");
+    readers.pop();
+    let reopened = async {
+        loop {
+            if let Ok(session) = spare().await {
+                return session;
+            }
+        }
+    };
+    let _second = tokio::time::timeout(Duration::from_secs(20), reopened).await.unwrap();
+    assert_eq!(words(&spare().await.unwrap_err()), ("53300", "too many connections for role \"spare\""));
 }
 
 #[tokio::test]
@@ -173,9 +229,9 @@ async fn roles_are_provisioned_as_verifiers_and_again_when_they_are_lost() {
     world.postgres.set(Manner::Proper);
     let renewed = async {
         while world.postgres.verifier("teesql_readwrite").unwrap() == first {
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    tokio::time::timeout(std::time::Duration::from_secs(10), renewed).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(10), renewed).await.unwrap();
     Driver::reader(world.attested(&sidecar).await).await.unwrap();
 }

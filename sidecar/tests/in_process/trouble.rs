@@ -4,31 +4,106 @@ use std::time::Duration;
 
 use postern_sidecar::postgres::supervise::Condition;
 use postern_sidecar::start::StartError;
+use tokio::io::AsyncReadExt;
 
 use crate::driver::{Driver, words};
 use crate::postgres::Manner;
-use crate::world::World;
+use crate::world::{World, assert_tasks_return_to, counted, metrics, tasks};
+
+/// While Postgres behaves like this, the client reads `code`, the refusal is counted and nothing is left of the connection;
+/// afterwards sessions work again.
+async fn trouble(manner: Manner, code: &str) {
+    let (world, sidecar) = World::serving("").await;
+    let metrics = metrics();
+    let refused = || counted(&metrics, &["postern_sidecar_refusals_total", "postgres", "direct"]);
+    let (refused_before, tasks_before) = (refused(), tasks());
+    world.postgres.set(manner);
+    let error = Driver::reader(world.attested(&sidecar).await).await.unwrap_err();
+    assert_eq!(words(&error).0, code, "{error:?}");
+    sidecar.assert_no_connection_is_left().await;
+    assert!(refused() > refused_before, "it is counted");
+    world.postgres.forget_connections().await;
+    assert_tasks_return_to(tasks_before).await;
+
+    world.postgres.set(Manner::Proper);
+    let recovery = async { while Driver::reader(world.attested(&sidecar).await).await.is_err() {} };
+    tokio::time::timeout(Duration::from_secs(20), recovery).await.unwrap();
+    sidecar.assert_no_connection_is_left().await;
+}
 
 #[tokio::test]
-async fn each_trouble_with_postgres_has_its_code_and_passes_with_it() {
-    for (manner, code) in [
-        (Manner::Starting, "57P03"),
-        (Manner::Garbage, "57P03"),
-        (Manner::HangUp, "57P03"),
-        (Manner::Trust, "08006"),
-        (Manner::Cleartext, "08006"),
-        (Manner::NoDatabase, "28000"),
-        (Manner::Stall, "57P03"),
-    ] {
-        let (world, sidecar) = World::serving("").await;
-        world.postgres.set(manner);
-        let error = Driver::reader(world.attested(&sidecar).await).await.unwrap_err();
-        assert_eq!(words(&error).0, code, "{manner:?}: {error:?}");
-        world.postgres.set(Manner::Proper);
-        let recovery = async { while Driver::reader(world.attested(&sidecar).await).await.is_err() {} };
-        tokio::time::timeout(Duration::from_secs(20), recovery).await.unwrap();
-        sidecar.assert_no_connection_is_left().await;
-    }
+async fn a_postgres_that_is_starting() {
+    trouble(Manner::Starting, "57P03").await;
+}
+
+#[tokio::test]
+async fn a_postgres_that_answers_garbage() {
+    trouble(Manner::Garbage, "57P03").await;
+}
+
+#[tokio::test]
+async fn a_postgres_that_closes_in_the_middle_of_a_message() {
+    trouble(Manner::HangUp, "57P03").await;
+}
+
+#[tokio::test]
+async fn a_postgres_that_announces_a_huge_message() {
+    trouble(Manner::Huge, "57P03").await;
+}
+
+#[tokio::test]
+async fn a_postgres_that_announces_a_negative_length() {
+    trouble(Manner::Negative, "57P03").await;
+}
+
+#[tokio::test]
+async fn a_postgres_that_never_answers() {
+    trouble(Manner::Stall, "57P03").await;
+}
+
+#[tokio::test]
+async fn a_postgres_that_never_ends_the_login() {
+    trouble(Manner::StallInLogin, "57P03").await;
+}
+
+#[tokio::test]
+async fn a_postgres_that_never_gets_ready() {
+    trouble(Manner::StallInGreeting, "57P03").await;
+}
+
+#[tokio::test]
+async fn a_postgres_that_talks_without_end() {
+    trouble(Manner::Talkative, "08006").await;
+}
+
+#[tokio::test]
+async fn a_postgres_that_asks_for_no_password() {
+    trouble(Manner::Trust, "08006").await;
+}
+
+#[tokio::test]
+async fn a_postgres_that_asks_for_the_password_in_clear() {
+    trouble(Manner::Cleartext, "08006").await;
+}
+
+#[tokio::test]
+async fn a_postgres_without_the_database() {
+    trouble(Manner::NoDatabase, "28000").await;
+}
+
+#[tokio::test]
+async fn what_postgres_said_before_it_broke_off_reaches_the_client_and_the_session_ends() {
+    let (world, sidecar) = World::serving("").await;
+    world.postgres.set(Manner::BreakOff);
+    let tasks_before = tasks();
+    let mut driver = Driver::reader(world.attested(&sidecar).await).await.unwrap();
+    driver.ask("select 1").await;
+    let mut said = Vec::new();
+    driver.stream.read_to_end(&mut said).await.unwrap();
+    assert_eq!(said, b"D\0\0\x01\0half");
+    drop(driver);
+    sidecar.assert_no_connection_is_left().await;
+    assert_tasks_return_to(tasks_before).await;
 }
 
 #[tokio::test]

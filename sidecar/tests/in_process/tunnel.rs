@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use postern_identity::AppId;
+use postern_pgwire::cancel::CancelKey;
 use postern_sidecar::packets;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -50,6 +51,48 @@ async fn clients_come_through_the_tunnel_with_keys_that_name_the_slot() {
     drop(cancel.read_to_end(&mut said).await);
     assert!(said.is_empty());
     assert_eq!(driver.answer().await.unwrap_err().sqlstate, "57014");
+}
+
+#[tokio::test]
+async fn a_client_that_guesses_is_slowed_by_the_address_that_its_gateway_saw() {
+    let world = World::new().await;
+    let mut gateway = gateway(&world, ANYWHERE).await;
+    let _sidecar = world.serve(&config(gateway.address, GATEWAY_APP)).await;
+    gateway.registered(1).await;
+    let identity = world.client_identity().await;
+    let mut driver = Driver::reader(gateway.client(identity.clone()).await).await.unwrap();
+    driver.ask("sleep").await;
+    while world.postgres.sleepers().is_empty() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    // Cancel requests with wrong keys take all places of their network, for seconds.
+    let wrong = CancelKey::new(driver.key.as_ref().unwrap().process_id(), &[0; 4]).unwrap();
+    let mut guesses = Vec::new();
+    for number in 0..16 {
+        let mut guess = gateway.introduced(&format!("192.0.2.7:{}", 5_000 + number)).await;
+        packets::write(&mut guess, &wrong.request()).await.unwrap();
+        guesses.push(guess);
+    }
+    let mut cancel = gateway.introduced("198.51.100.9:4712").await;
+    packets::write(&mut cancel, &driver.key.as_ref().unwrap().request()).await.unwrap();
+    assert_eq!(driver.answer().await.unwrap_err().sqlstate, "57014");
+    let last = tokio::time::timeout(Duration::from_millis(1), guesses.pop().unwrap().read(&mut [0; 1])).await;
+    assert!(last.is_err(), "the guesses are still being paid for");
+
+    // Wrong secrets slow their address, whichever role they are for next.
+    let refused = async |client: &str, role: &str| {
+        let started = Instant::now();
+        let stream = gateway.client_from(client, identity.clone()).await;
+        let login = Driver::log_in(stream, &startup(&[("user", role)]), &"0".repeat(64)).await;
+        assert_eq!(login.unwrap_err().sqlstate, "28P01");
+        started.elapsed()
+    };
+    for _ in 0..4 {
+        refused("192.0.2.7:6000", "teesql_read").await;
+    }
+    let again = refused("192.0.2.7:6001", "teesql_readwrite").await;
+    let another = refused("203.0.113.5:6000", "teesql_readwrite").await;
+    assert!(another < again, "{another:?} {again:?}");
 }
 
 #[tokio::test]

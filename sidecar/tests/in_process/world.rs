@@ -8,14 +8,19 @@ use std::time::Duration;
 use postern_attest::{Appraiser, Collateral, PeerPolicy, TcbPolicy, TrustRoot};
 use postern_attest_io::{Attestor, Connector, GuestAgent, Identity, IdentityKeeper};
 use postern_identity::AppId;
+use postern_plumbing::Io;
 use postern_plumbing::clock::unix_now;
 use postern_plumbing::tasks::Task;
+use postern_plumbing::telemetry::{LogFormat, Metrics};
 use postern_sidecar::config::ServeConfig;
 use postern_sidecar::keys;
 use postern_sidecar::postgres::supervise::Condition;
+use postern_sidecar::serve::accept;
+use postern_sidecar::serve::arrival::Arrival;
 use postern_sidecar::serve::run::Serving;
 use postern_sidecar::start::{Ground, StartError};
 use postern_simulator::{Cvm, Tee};
+use tokio::io::DuplexStream;
 use tokio::net::{TcpStream, UnixListener};
 use tokio_rustls::TlsStream;
 
@@ -23,6 +28,7 @@ use crate::postgres::Postgres;
 
 pub(crate) const READ_SECRET: &str = "1f8b6ab9f0f9d7d3c1be4efdfb3a2c55d1b7a4470d8a7b0bb1d6f3a1e6b5c301";
 pub(crate) const WRITE_SECRET: &str = "a3c5e9017b2d4f6880912a3b4c5d6e7f8091a2b3c4d5e6f70819203142536475";
+pub(crate) const SPARE_SECRET: &str = "5d1f93a07be264c8396de80b5a7f2c1498b3e6d02f47ac61e5083b9d74f1c26a";
 pub(crate) const SERVER_APP: AppId = AppId([0x5e; 20]);
 pub(crate) const CLIENT_APP: AppId = AppId([0xc1; 20]);
 pub(crate) const CLIENT_COMPOSE: &[u8] = b"{\"client\":true}";
@@ -152,23 +158,65 @@ impl World {
     }
 }
 
+/// A third role, called `spare`, with these keys.
+pub(crate) fn spare_role(world: &World, keys: &str) -> String {
+    let file = world.folder.path().join("spare");
+    std::fs::write(&file, SPARE_SECRET).unwrap();
+    format!("[[roles]]\nname = \"spare\"\nsecret_files = [\"{}\"]\n{keys}", file.display())
+}
+
 pub(crate) async fn identity(agent: &Path) -> Arc<IdentityKeeper> {
     let hour = Duration::from_secs(3_600);
     IdentityKeeper::of(Identity::issue(&agent_client(agent), &[], hour).await.unwrap())
 }
 
 /// TLS to the server app, which is verified.
-pub(crate) async fn tls(
-    stream: TcpStream,
-    identity: Option<Arc<IdentityKeeper>>,
-    alpn: &[&str],
-) -> TlsStream<TcpStream> {
+pub(crate) async fn tls<S: Io>(stream: S, identity: Option<Arc<IdentityKeeper>>, alpn: &[&str]) -> TlsStream<S> {
     let connector = Connector::new(identity, attestor(), alpn);
     let expected = PeerPolicy::app(SERVER_APP);
     connector.connect(stream, "db.example", &expected, DEADLINE).await.unwrap().stream
 }
 
+/// What this process counts.
+pub(crate) fn metrics() -> Metrics {
+    postern_plumbing::telemetry::init(LogFormat::Human, "off")
+}
+
+/// The value of a counter of which the line in the Prometheus format holds all of these.
+pub(crate) fn counted(metrics: &Metrics, parts: &[&str]) -> u64 {
+    let rendered = metrics.render();
+    let lines = rendered.lines().filter(|line| parts.iter().all(|part| line.contains(part)));
+    lines.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
+}
+
+/// How many tasks this runtime has.
+pub(crate) fn tasks() -> usize {
+    tokio::runtime::Handle::current().metrics().num_alive_tasks()
+}
+
+/// Waits until there are no more tasks than this; fails when some stay.
+pub(crate) async fn assert_tasks_return_to(count: usize) {
+    let returned = async {
+        while tasks() > count {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, returned).await.unwrap_or_else(|_| panic!("{} tasks where {count} were", tasks()));
+}
+
 impl Sidecar {
+    /// Serves one connection that comes from this address through a pipe in memory.
+    pub(crate) fn serve_pipe(&self, client: &str) -> DuplexStream {
+        let (near, far) = tokio::io::duplex(16_384);
+        let server = Arc::clone(self.serving.server());
+        let room = Arc::clone(&server.handshakes).try_acquire_owned().unwrap();
+        let client = Some(client.parse().unwrap());
+        self.ground.sessions.spawn("piped connection", async move {
+            accept::connection(&server, near, Arrival::direct(client), room).await;
+        });
+        far
+    }
+
     /// Waits until no connection is left; fails when one stays.
     pub(crate) async fn assert_no_connection_is_left(&self) {
         let gone = async {

@@ -137,10 +137,10 @@ fn errors_say_whether_the_login_was_to_blame() {
 }
 
 #[test]
-fn version_negotiation_is_passed_on_before_the_login_only() {
-    let negotiate = message(b'v', &[0, 0, 0, 0, 0, 0, 0, 0]);
+fn nothing_is_left_to_negotiate() {
+    let negotiate = message(b'v', &[0, 3, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(Login::new(b"secret").receive(&negotiate), Err(LoginError::Unexpected(b'v')));
     let mut login = Login::new(b"secret");
-    assert_eq!(login.receive(&negotiate), Ok(Step::Forward(negotiate.raw().clone())));
     exchange(&mut login, b"secret");
     assert_eq!(login.receive(&negotiate), Err(LoginError::Unexpected(b'v')));
 }

@@ -1,0 +1,103 @@
+//! A session that is ready for queries, until its end.
+
+use std::sync::Arc;
+
+use postern_attest::Appraisal;
+use postern_attest_io::PeerRefused;
+use postern_plumbing::Io;
+use postern_plumbing::relay::{self, RelayEnd};
+use thiserror::Error;
+use tokio::net::UnixStream;
+
+use super::cancels::Registered;
+use super::places::Place;
+use super::reappraisal::Evidence;
+use super::server::Server;
+use super::session::Ended;
+use super::upstream::Upstream;
+use crate::meter::Meter;
+use crate::packets;
+
+/// Why a session was cut that was allowed to begin.
+#[derive(Debug, Error)]
+pub enum Cut {
+    /// The chain took its permission back.
+    #[error("the chain no longer allows the client")]
+    Chain,
+    /// Judged again, the client was refused.
+    #[error("the client's evidence is no longer good enough: {0}")]
+    Evidence(PeerRefused),
+}
+
+impl Cut {
+    /// A short, stable name for metrics.
+    #[must_use]
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Chain => "chain",
+            Self::Evidence(refused) => refused.label(),
+        }
+    }
+}
+
+/// What a session is made of, but for the client's side.
+#[derive(Debug)]
+pub struct Session {
+    role: String,
+    peer: Option<Arc<Appraisal>>,
+    upstream: Upstream<UnixStream>,
+    _key: Option<Registered>,
+    _place: Place,
+}
+
+/// A session with its client.
+#[derive(Debug)]
+pub struct Live<S> {
+    /// The client's side.
+    pub client: S,
+    /// The other side, and what the session has taken.
+    pub session: Session,
+    /// What the client has shown.
+    pub evidence: Evidence,
+}
+
+impl Session {
+    /// A session of `role` that Postgres is ready for.
+    #[must_use]
+    pub fn new(
+        role: &str,
+        peer: Option<Arc<Appraisal>>,
+        upstream: UnixStream,
+        key: Option<Registered>,
+        place: Place,
+    ) -> Self {
+        Self { role: role.to_owned(), peer, upstream: Upstream::new(upstream), _key: key, _place: place }
+    }
+}
+
+impl<S: Io> Live<S> {
+    /// Moves bytes both ways until both sides have closed, Postgres has been gone for a moment, or the client is no longer one
+    /// of those that may be here.
+    pub async fn relay(self: Box<Self>, server: &Server) -> Ended {
+        let Self { mut client, mut session, evidence } = *self;
+        let meter = Meter::start(["to_postgres", "to_client"]);
+        tracing::debug!(role = session.role, "session established");
+        let (over, peer) = (session.upstream.over(), session.peer.as_deref());
+        let end = tokio::select! {
+            end = relay::relay(&mut client, &mut session.upstream, &meter.progress) => Ok(end),
+            () = over => Ok(RelayEnd {
+                to_upstream: meter.progress.to_upstream(),
+                to_client: meter.progress.to_client(),
+                error: None,
+            }),
+            () = server.clients.revoked(peer) => Err(Cut::Chain),
+            refused = evidence.disbelieved(peer, server.clients.policy()) => Err(Cut::Evidence(refused)),
+        };
+        if end.is_err() {
+            // Postgres sees its connection close; the client gets TLS' own farewell, as the state of the protocol between
+            // them is not known here.
+            packets::close(&mut client).await;
+        }
+        Ended::Session { role: session.role, end }
+    }
+}
