@@ -1,6 +1,7 @@
-//! A small HTTP/1.1 client over any stream, with a size cap and a deadline for every answer.
+//! A small HTTP/1.1 client over any stream, with a size cap and a deadline for every answer; [`server`] is the other end.
 
 mod connection;
+pub mod server;
 
 use std::time::Duration;
 

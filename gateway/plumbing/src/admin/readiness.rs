@@ -56,6 +56,12 @@ impl Readiness {
         self.checks().values().all(Option::is_none)
     }
 
+    /// The names of the checks that do not pass. Their reasons are for operators.
+    #[must_use]
+    pub fn failing(&self) -> Vec<&'static str> {
+        self.checks().iter().filter(|(_, reason)| reason.is_some()).map(|(name, _)| *name).collect()
+    }
+
     pub(super) fn report(&self) -> Report {
         let checks: Vec<Check> = self
             .checks()

@@ -1,6 +1,8 @@
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 use super::*;
+use crate::http::server::HEAD_DEADLINE;
 use crate::http::{self, Request};
 use crate::tasks::Task;
 use crate::telemetry::{self, LogFormat};
