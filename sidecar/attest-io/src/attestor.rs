@@ -17,8 +17,7 @@ use tokio::sync::{Semaphore, watch};
 use crate::collateral::{CollateralKeeper, FetchError};
 use crate::refusal::PeerRefused;
 use cache::Cache;
-pub use sources::SourceLimit;
-use sources::Sources;
+pub use sources::{SourceLimit, Sources};
 
 /// Where the time comes from, in seconds since 1970.
 pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;

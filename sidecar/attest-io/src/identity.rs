@@ -28,6 +28,7 @@ const FIRST_FLIGHT: usize = 14 * 1024;
 /// The P-256 key is made in this process and never leaves it, unless somebody asks for its PEM form.
 pub struct Identity {
     certified: Arc<CertifiedKey>,
+    public_key: Vec<u8>,
     certificate: CertificateDer<'static>,
     certificate_pem: String,
     private_key_pem: Zeroizing<String>,
@@ -99,6 +100,7 @@ impl Identity {
         let certified = CertifiedKey::from_der(vec![der.clone()], pkcs8, &provider())?;
         Ok(Self {
             certified: Arc::new(certified),
+            public_key: key.subject_public_key_info(),
             certificate: der,
             certificate_pem: certificate.pem(),
             private_key_pem: Zeroizing::new(key.serialize_pem()),
@@ -111,6 +113,12 @@ impl Identity {
     #[must_use]
     pub fn app(&self) -> &AppIdentity {
         &self.app
+    }
+
+    /// The key that the quote vouches for, as DER SubjectPublicKeyInfo.
+    #[must_use]
+    pub fn public_key(&self) -> &[u8] {
+        &self.public_key
     }
 
     /// The certificate.

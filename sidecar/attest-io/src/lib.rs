@@ -23,7 +23,7 @@ mod state;
 mod tls;
 
 pub use agent::GuestAgent;
-pub use attestor::{Attestor, Clock, SourceLimit};
+pub use attestor::{Attestor, Clock, SourceLimit, Sources};
 pub use high_water::{CollateralRolledBack, HighWater, HighWaterError};
 pub use identity::{Identity, IdentityError};
 pub use judge::JudgeError;

@@ -8,6 +8,7 @@ pub mod certificate;
 mod claims;
 mod collateral;
 pub mod event_log;
+mod measurements;
 pub mod oid;
 mod peer;
 pub mod policy;
@@ -15,6 +16,7 @@ mod provider;
 mod quote;
 mod rejection;
 mod report_data;
+mod statement;
 mod tcb;
 mod trust;
 
@@ -24,10 +26,12 @@ pub use collateral::{Collateral, CollateralError, Fmspc, Issued, MAX_BUNDLE_BYTE
 /// The collateral of one kind of platform, as dcap-qvl names and writes it.
 pub use dcap_qvl::QuoteCollateralV3 as CollateralSet;
 pub use event_log::AppIdentity;
+pub use measurements::Measurements;
 pub use peer::{PeerPolicy, PolicyRefusal};
 pub use policy::Policy;
 pub use quote::platform_of;
 pub use rejection::Rejection;
 pub use report_data::report_data;
+pub use statement::{MAX_NONCE, MIN_NONCE, Statement};
 pub use tcb::{TcbPolicy, TcbStatus, UnknownTcbStatus};
 pub use trust::{TrustRoot, TrustRootError};

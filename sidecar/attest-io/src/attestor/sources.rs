@@ -26,24 +26,32 @@ impl Default for SourceLimit {
     }
 }
 
-/// The sources that were active lately, each with the time at which it has used up what it was given (a token bucket, kept
+/// The sources of some work that were active lately, each with the time at which it has used up what it was given (a token bucket, kept
 /// as one instant).
-#[derive(Default)]
-pub(super) struct Sources(Mutex<Watched>);
+#[derive(Debug, Default)]
+pub struct Sources(Mutex<Watched>);
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Watched {
     limit: SourceLimit,
     used_up: HashMap<Option<IpAddr>, Instant>,
 }
 
 impl Sources {
+    /// Sources that are each given this much.
+    #[must_use]
+    pub fn new(limit: SourceLimit) -> Self {
+        let sources = Self::default();
+        sources.limit(limit);
+        sources
+    }
+
     pub(super) fn limit(&self, limit: SourceLimit) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).limit = limit;
     }
 
-    /// Whether `source` may cause one more appraisal now; counted if so.
-    pub(super) fn admit(&self, source: IpAddr, now: Instant) -> bool {
+    /// Whether `source` may cause one more piece of work now; counted if so.
+    pub fn admit(&self, source: IpAddr, now: Instant) -> bool {
         let mut watched = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let each = Duration::from_secs(60) / watched.limit.per_minute.max(1);
         let most = each.saturating_mul(watched.limit.burst.max(1));
@@ -84,9 +92,7 @@ mod tests {
     }
 
     fn sources(per_second: u32, burst: u32) -> Sources {
-        let sources = Sources::default();
-        sources.limit(SourceLimit { per_minute: per_second * 60, burst });
-        sources
+        Sources::new(SourceLimit { per_minute: per_second * 60, burst })
     }
 
     #[tokio::test(start_paused = true)]
