@@ -62,7 +62,7 @@ pub enum Command {
     /// Stand beside an application and connect it to a sidecar.
     ///
     /// Point any driver at the listening address, without TLS, with the role as user and the cluster secret as password.
-    /// Nothing is sent to a server that has not proven to be one of the apps in [connect.target].
+    /// Nothing is sent to a server that has not proven to be one of the apps in [connect.target] or [[connect.targets]].
     Connect(Mode),
     /// Write a client certificate with a quote, for drivers that do TLS themselves.
     ///
@@ -75,7 +75,7 @@ pub enum Command {
     /// The superuser's is for initdb; the roles' own are set by `sidecar serve`.
     #[command(after_help = PASSWORD_HELP)]
     Password(Password),
-    /// Judge a server, a certificate or a quote, and say what is proven, what is not, and why it is refused.
+    /// Judge a server, its attestation, a certificate or a quote, and say what is proven, what is not, and why it is refused.
     ///
     /// Needs no identity of its own and no guest agent, so that it runs on any machine. A server is asked for its certificate
     /// and nothing is sent to it inside TLS.

@@ -2,6 +2,7 @@
 
 pub mod common;
 pub mod connect;
+pub mod http;
 pub mod roles;
 pub mod serve;
 pub mod sessions;
@@ -11,7 +12,8 @@ use std::time::Duration;
 use postern_plumbing::config::{FromValue, Given, Refused, Section};
 
 pub use self::common::{Common, Log};
-pub use self::connect::ConnectConfig;
+pub use self::connect::{ConnectConfig, LocalPort};
+pub use self::http::HttpConfig;
 pub use self::roles::RoleConfig;
 pub use self::serve::ServeConfig;
 

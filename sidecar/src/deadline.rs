@@ -4,7 +4,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use thiserror::Error;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 /// A moment that every step of a phase shares.
 #[derive(Clone, Copy, Debug)]
@@ -20,6 +20,17 @@ impl Deadline {
     #[must_use]
     pub fn after(span: Duration) -> Self {
         Self(Instant::now() + span)
+    }
+
+    /// This moment, or `span` from now when that is earlier.
+    #[must_use]
+    pub fn at_most(self, span: Duration) -> Self {
+        Self(self.0.min(Instant::now() + span))
+    }
+
+    /// Waits for the moment.
+    pub async fn passed(self) {
+        sleep_until(self.0).await;
     }
 
     /// The time that is left; zero when the moment has come.
@@ -51,5 +62,14 @@ mod tests {
         assert_eq!(deadline.left(), Duration::from_secs(1));
         assert_eq!(deadline.limit(step()).await, Err(Late));
         assert_eq!(deadline.left(), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_step_may_have_less_time_and_never_more() {
+        let deadline = Deadline::after(Duration::from_secs(3));
+        assert_eq!(deadline.at_most(Duration::from_secs(1)).left(), Duration::from_secs(1));
+        assert_eq!(deadline.at_most(Duration::from_secs(9)).left(), Duration::from_secs(3));
+        deadline.at_most(Duration::from_secs(1)).passed().await;
+        assert_eq!(deadline.left(), Duration::from_secs(2));
     }
 }

@@ -9,6 +9,7 @@ pub mod deadline;
 pub mod dial;
 pub mod evidence;
 pub mod files;
+pub mod http;
 pub mod keys;
 pub mod meter;
 pub mod opening;

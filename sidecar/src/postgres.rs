@@ -4,6 +4,7 @@ pub mod admin;
 pub mod login;
 pub mod privileges;
 pub mod provision;
+pub mod state;
 pub mod supervise;
 
 use std::io;

@@ -141,7 +141,12 @@ pub fn describe_metrics() {
         "postern_sidecar_gateways_disbelieved_total",
         "Tunnels closed because the gateway's evidence is no longer believed, by reason."
     );
+    describe_counter!("postern_sidecar_attestations_total", "Answers about the database's state, by outcome.");
     describe_gauge!("postern_sidecar_sessions", "Sessions.");
+    describe_gauge!(
+        "postern_sidecar_target_up",
+        "Whether each server of connect mode could be reached when it was last tried."
+    );
     describe_gauge!("postern_sidecar_gateway_registered", "Whether each gateway has us registered.");
     describe_gauge!("postern_sidecar_insecure", "Dangerous switches that are on.");
 }

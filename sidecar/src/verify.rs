@@ -1,8 +1,9 @@
-//! `sidecar verify`: a verdict on a server, a certificate or a quote, for people and for programs.
+//! `sidecar verify`: a verdict on a server, its attestation, a certificate or a quote, for people and for programs.
 //!
 #![doc = include_str!("verify/schema.md")]
 
 mod arguments;
+mod attestation;
 pub(crate) mod files;
 mod findings;
 mod judge;
@@ -14,8 +15,10 @@ mod text;
 use postern_attest::{Appraiser, TcbPolicy};
 use postern_plumbing::clock::unix_now;
 
-pub use arguments::{Signed, Subjects, Verify};
-pub use report::{App, CertificateDates, Platform, Registers, Report, Root, Statement, Subject, SubjectKind, Verdict};
+pub use arguments::{Asked, Nonce, Signed, Subjects, Verify};
+pub use report::{
+    App, CertificateDates, Database, Platform, Registers, Report, Root, Statement, Subject, SubjectKind, Verdict,
+};
 
 use judge::{Judge, Proof};
 use not_accepted::NotAccepted;
@@ -28,6 +31,7 @@ pub const HELP: &str = "\
 Examples:
   sidecar verify <app-id>s.<domain>:5432 --collateral bundle.json --app-id <app-id>
   sidecar verify <app-id>s.<domain>:5432 --collateral bundle.json --starttls
+  sidecar verify http://<host>:8080/attestation --collateral bundle.json --app-id <app-id>
   sidecar verify --cert server.crt --collateral bundle.json --json
   sidecar verify --quote quote.bin --event-log log.json --collateral bundle.json --at 1751000000
 
@@ -59,14 +63,20 @@ async fn judge(arguments: &Verify, now: u64, report: &mut Report) -> Result<Proo
     report.root = Some(Root::of(appraiser.root()));
     let collateral = files::collateral(&arguments.collateral)?;
     let judge = Judge { appraiser, policy, collateral, now };
-    let Subjects { server, cert, quote } = &arguments.subjects;
-    match (server, cert, quote) {
-        (Some(place), _, _) => judge.certificate(&server::leaf(arguments, place, &judge, &mut report.subject).await?),
-        (_, Some(path), _) => judge.certificate(&files::certificate(path)?),
-        (_, _, Some(path)) => {
+    let Subjects { server, cert, quote, attestation } = &arguments.subjects;
+    match (server, cert, quote, attestation) {
+        (Some(Asked::Certificate(place)), ..) => {
+            judge.certificate(&server::leaf(arguments, place, &judge, &mut report.subject).await?)
+        }
+        (Some(Asked::Attestation(url)), ..) => {
+            judge.attestation(&attestation::fetched(arguments, url, &mut report.subject).await?)
+        }
+        (_, Some(path), ..) => judge.certificate(&files::certificate(path)?),
+        (_, _, Some(path), _) => {
             let log = arguments.event_log.as_deref().map(files::event_log).transpose()?;
             judge.quote(&files::quote(path)?, log.as_ref())
         }
-        (None, None, None) => Err(NotAccepted::unknown("nothing_named", "nothing to verify was named")),
+        (.., Some(path)) => judge.attestation(&attestation::read(arguments, path)?),
+        (None, None, None, None) => Err(NotAccepted::unknown("nothing_named", "nothing to verify was named")),
     }
 }

@@ -80,6 +80,11 @@ listen = "127.0.0.1:0"
     }
 }
 
+/// What serve mode is told of the port that is for everybody.
+pub(crate) fn http(listen: SocketAddr) -> String {
+    format!("\n[http]\nlisten = \"{listen}\"\n")
+}
+
 /// What connect mode is told.
 pub(crate) struct Connect<'a> {
     /// Where drivers connect.

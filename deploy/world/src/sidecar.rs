@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use tokio::process::Command;
 
-use crate::{Admin, Guest, Process, Recipe, State, WorldError};
+use crate::tenant::Database;
+use crate::{Admin, Guest, Platform, Process, Recipe, State, WorldError};
 
 const READY: Duration = Duration::from_secs(60);
 
@@ -106,18 +107,45 @@ pub(crate) async fn certificate(program: &Path, guest: &Guest) -> Result<(PathBu
     Ok((folder.join("client.crt"), folder.join("client.key")))
 }
 
+/// Has the program judge the attestation of a database, outside of any CVM. Gives its report as JSON.
+pub(crate) async fn judge_attestation(
+    program: &Path,
+    platform: &Platform,
+    database: &Database,
+) -> Result<String, WorldError> {
+    let cvm = database.guest.cvm();
+    let arguments = [
+        "verify".to_owned(),
+        format!("http://{}/attestation", database.public),
+        "--json".to_owned(),
+        format!("--root={}", platform.root().display()),
+        format!("--collateral={}", platform.collateral().display()),
+        format!("--app-id={}", cvm.app_id()),
+        format!("--compose-hash={}", cvm.compose_hash()),
+    ];
+    run_anywhere(program, &arguments).await
+}
+
 /// Runs one of the program's short commands inside a CVM.
 async fn run(program: &Path, arguments: &[&str], guest: &Guest) -> Result<(), WorldError> {
+    let agent = format!("--agent=unix:{}", guest.socket().display());
+    let arguments: Vec<_> = arguments.iter().map(|argument| (*argument).to_owned()).chain([agent]).collect();
+    run_anywhere(program, &arguments).await.map(drop)
+}
+
+/// Runs one of the program's short commands, and gives what it prints.
+async fn run_anywhere(program: &Path, arguments: &[String]) -> Result<String, WorldError> {
     let words = format!("sidecar {}", arguments.join(" "));
     let mut command = Command::new(program);
-    command.args(arguments).arg(format!("--agent=unix:{}", guest.socket().display()));
+    command.args(arguments);
     let output = tokio::time::timeout(READY, command.stdin(Stdio::null()).kill_on_drop(true).output()).await;
     let failed = |status: String, output: String| WorldError::Failed { program: words.clone(), status, output };
     let output = output
         .map_err(|_| failed(format!("no end within {READY:?}"), String::new()))?
         .map_err(|source| WorldError::Start { program: words.clone(), source })?;
     if output.status.success() {
-        return Ok(());
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
-    Err(failed(output.status.to_string(), String::from_utf8_lossy(&output.stderr).into_owned()))
+    let said = [output.stdout, output.stderr].concat();
+    Err(failed(output.status.to_string(), String::from_utf8_lossy(&said).into_owned()))
 }

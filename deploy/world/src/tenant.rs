@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use crate::config::{Connect, Serve, common};
+use crate::config::{Connect, Serve, common, http};
 use crate::gateway::DOMAIN;
 use crate::governance::{SignedPolicy, by_file, by_policy};
 use crate::ports::Ports;
@@ -45,8 +45,17 @@ pub struct Database {
     pub guest: Guest,
     /// What its sidecar judges clients and gateways by.
     pub policy: SignedPolicy,
-    /// What serve mode was told beyond what both modes are told.
+    /// What serve mode was told beyond what both modes are told, but for the public port.
     pub(crate) serve: String,
+    pub(crate) public: SocketAddr,
+}
+
+impl Database {
+    /// Where everybody reads its attestation in HTTP.
+    #[must_use]
+    pub fn public(&self) -> SocketAddr {
+        self.public
+    }
 }
 
 /// The CVM with the application: its driver speaks plain Postgres to a sidecar in connect mode.
@@ -137,6 +146,7 @@ pub(crate) struct Plot {
     database_admin: Admin,
     application_admin: Admin,
     application: SocketAddr,
+    public: SocketAddr,
 }
 
 impl Plot {
@@ -147,6 +157,7 @@ impl Plot {
             database_admin: Admin(ports.address()?),
             application_admin: Admin(ports.address()?),
             application: ports.address()?,
+            public: ports.address()?,
         })
     }
 
@@ -191,7 +202,7 @@ impl Plot {
         let serve = serve.to_toml();
         let policy = SignedPolicy::new(guest.folder(), platform)?;
         let attestation = by_policy(&policy, ground.collateral, &state.folder(guest.folder().join("state"))?);
-        let config = common(&guest, &attestation, self.database_admin) + &serve;
+        let config = common(&guest, &attestation, self.database_admin) + &serve + &http(self.public);
         let name = format!("{}-database", self.name);
         let sidecar = Sidecar::prepare(state, &programs.sidecar, &name, "serve", &config, self.database_admin)?;
         let password = sidecar::superuser_password(&programs.sidecar, &guest).await?;
@@ -200,7 +211,7 @@ impl Plot {
         let postgres = Postgres::start(state, installation, &postgres_name, &socket_folder, &password).await?;
         let mut sidecar = sidecar.start(state)?;
         sidecar.ready().await?;
-        Ok(Database { sidecar, postgres, guest, policy, serve })
+        Ok(Database { sidecar, postgres, guest, policy, serve, public: self.public })
     }
 
     async fn application(

@@ -301,6 +301,14 @@ impl World {
         sidecar::certificate(&self.programs.sidecar, &tenant.application().guest).await
     }
 
+    /// Has the `sidecar` program judge what a tenant's database says about itself in HTTP, and gives its report as JSON.
+    ///
+    /// # Errors
+    /// When the program does not accept it.
+    pub async fn attestation(&self, tenant: &Tenant) -> Result<String, WorldError> {
+        sidecar::judge_attestation(&self.programs.sidecar, &self.platform, &tenant.database).await
+    }
+
     /// Starts one more sidecar in connect mode in a tenant's application CVM, towards any name and with any expectation of
     /// what stands behind it. Gives the sidecar and where it listens.
     ///

@@ -13,6 +13,7 @@ use postern_wireguard::{DEFAULT_MTU, Datapath};
 use url::Url;
 
 use super::common::{Common, peers};
+use super::http::{HttpConfig, http};
 use super::roles::{RoleConfig, roles};
 use super::sessions::judge_shares;
 use super::{ENVIRONMENT, at_least_one, positive, skip};
@@ -42,6 +43,8 @@ pub struct ServeConfig {
     pub insecure_allow_unattested_clients: bool,
     /// The chain that must allow clients, if one must.
     pub chain: Option<WatchConfig>,
+    /// What is served to everybody in HTTP, if anything is.
+    pub http: Option<HttpConfig>,
     /// The gateways to register with.
     pub gateways: Vec<Gateway>,
     /// Our end of the tunnels.
@@ -108,6 +111,8 @@ impl ServeConfig {
         let insecure = document.section("clients").or("insecure_allow_unattested_clients", false);
         let watched = document.root().has("chain");
         let chain = if watched { WatchConfig::from_section(&mut document.section("chain")) } else { None };
+        let public = document.root().has("http");
+        let http = public.then(|| http(&mut document.section("http")));
         let gateways: Vec<Gateway> = document.root().sections("gateways").iter_mut().filter_map(gateway).collect();
         let wireguard = wireguard(&mut document.section("wireguard"), &gateways);
         let (limits, drain) = limits(&mut document.section("limits"), require_alpn);
@@ -124,6 +129,7 @@ impl ServeConfig {
             clients,
             insecure_allow_unattested_clients: insecure,
             chain,
+            http,
             gateways,
             wireguard,
             limits,

@@ -6,6 +6,7 @@ use postern_plumbing::net::Endpoint;
 
 use super::sessions::SessionPolicy;
 use super::{ConnectConfig, DEFAULT, ServeConfig};
+use crate::connect::choice::{Balance, SessionAttrs};
 use crate::postgres::privileges::Privileges;
 use crate::serve::places::Share;
 
@@ -64,8 +65,9 @@ fn what_has_no_default_is_enough() {
     assert!(config.role_map().unwrap().admit(b"teesql_read", READ.trim().as_bytes()).is_some());
 
     let config = ConnectConfig::parse(CONNECT, []).unwrap();
-    assert_eq!(config.listen, Endpoint::Tcp("127.0.0.1:5432".parse().unwrap()));
-    assert_eq!((config.place.port, config.deadline), (5432, Duration::from_secs(15)));
+    assert_eq!(config.listeners[0].listen, Endpoint::Tcp("127.0.0.1:5432".parse().unwrap()));
+    assert_eq!((config.targets[0].place.port, config.deadline), (5432, Duration::from_secs(15)));
+    assert_eq!((config.targets[0].name.as_str(), config.pool.size), ("a.example:5432", 0));
 }
 
 #[test]
@@ -105,7 +107,10 @@ fn the_default_file_says_what_is_the_default() {
 
     let connect = ConnectConfig::parse(&default_file(&secrets), []).unwrap();
     let least = ConnectConfig::parse(CONNECT, []).unwrap();
-    let comparable = |config: &ConnectConfig| (config.listen.clone(), config.deadline, config.drain, config.place.port);
+    let comparable = |config: &ConnectConfig| {
+        let ConnectConfig { listeners, targets, deadline, attempt, patience, pool, drain, .. } = config.clone();
+        (format!("{listeners:?}"), targets[0].place.port, targets.len(), [deadline, attempt, patience, drain], pool)
+    };
     assert_eq!(comparable(&connect), comparable(&least));
 }
 
@@ -126,7 +131,63 @@ fn examples_in_the_default_file_are_understood() {
     let config = serve(&uncommented);
     assert_eq!((config.roles.len(), config.gateways.len()), (2, 1));
     assert!(config.chain.is_some());
-    ConnectConfig::parse(&uncommented, []).unwrap();
+    assert_eq!(config.http.unwrap().listen, "0.0.0.0:8080".parse().unwrap());
+    let connect = ConnectConfig::parse(&uncommented, []).unwrap();
+    assert_eq!((connect.targets.len(), connect.listeners.len()), (2, 2));
+}
+
+const TWO: &str = r#"
+[attestation]
+collateral = "/c.json"
+[connect]
+servers = ["a.example:5432"]
+target_session_attrs = "read-write"
+[[connect.targets]]
+host = "a.example"
+app_ids = ["00112233445566778899aabbccddeeff00112233"]
+[[connect.targets]]
+name = "b"
+host = "b.example"
+app_ids = ["00112233445566778899aabbccddeeff00112233"]
+[[connect.listeners]]
+listen = "127.0.0.1:5439"
+target_session_attrs = "prefer-standby"
+load_balance_hosts = "least"
+"#;
+
+#[test]
+fn each_local_port_has_its_servers_and_its_choice_among_them() {
+    let config = ConnectConfig::parse(TWO, []).unwrap_or_else(|problems| panic!("{problems}"));
+    let [first, second] = config.listeners.as_slice() else { panic!("{:?}", config.listeners) };
+    assert_eq!((first.wanted, first.balance), (SessionAttrs::ReadWrite, Balance::Disable));
+    assert_eq!((second.wanted, second.balance), (SessionAttrs::PreferStandby, Balance::Least));
+    assert_eq!((first.targets.as_slice(), second.targets.as_slice()), ([0].as_slice(), [0, 1].as_slice()));
+    let short = ConnectConfig::parse(&TWO.replace("[connect]", "[connect]\ndeadline = \"2s\""), []).unwrap();
+    assert_eq!(short.attempt, Duration::from_secs(2), "an attempt takes no longer than all of them");
+}
+
+#[test]
+fn all_mistakes_of_connect_mode_are_reported_at_once() {
+    let text = TWO
+        .replace("\"a.example:5432\"", "\"nobody\"")
+        .replace("prefer-standby", "sometimes")
+        .replace("least", "round-robin")
+        .replace("127.0.0.1:5439", "0.0.0.0:5439")
+        .replace("name = \"b\"\nhost = \"b.example\"", "host = \"a.example\"")
+        + "[connect.pool]\nidle = \"2h\"\n[[connect.listeners]]\nport = 5\n";
+    let problems = ConnectConfig::parse(&text, []).unwrap_err().to_string();
+    for place in [
+        "connect.servers",
+        "connect.targets",
+        "connect.pool.idle",
+        "connect.listeners[0].listen",
+        "connect.listeners[0].target_session_attrs",
+        "connect.listeners[0].load_balance_hosts",
+        "connect.listeners[1].listen",
+        "connect.listeners[1].port",
+    ] {
+        assert!(problems.contains(place), "{place} is missing in:\n{problems}");
+    }
 }
 
 #[test]
@@ -192,6 +253,16 @@ sessions = 0
 }
 
 #[test]
+fn the_public_port_is_there_when_its_section_is() {
+    let secrets = Secrets::new();
+    assert_eq!(serve(&secrets.least()).http, None);
+    let http = serve(&(secrets.least() + "[http]\n")).http.unwrap();
+    assert_eq!((http.listen, http.metrics), ("0.0.0.0:8080".parse().unwrap(), false));
+    let problems = serve_problems(&(secrets.least() + "[http]\nlisten = \"all\"\nquotes_per_source = 0\n"));
+    assert!(problems.contains("http.listen") && problems.contains("http.quotes_per_source"), "{problems}");
+}
+
+#[test]
 fn roles_that_contradict_each_other_are_a_mistake() {
     let secrets = Secrets::new();
     let again = secrets.least() + &secrets.least().replace("[attestation]\ncollateral = \"/c.json\"\n", "");
@@ -234,6 +305,6 @@ fn the_environment_overrides_the_file() {
     let variable = |key: &str, value: &str| (format!("POSTERN_SIDECAR__{key}"), value.to_owned());
     let variables = [variable("CONNECT__TARGET__ADDRESS", "127.0.0.1:9"), variable("CONNECT__DEADLINE", "3s")];
     let config = ConnectConfig::parse(CONNECT, variables).unwrap();
-    assert_eq!(config.place.address, Some("127.0.0.1:9".parse().unwrap()));
+    assert_eq!(config.targets[0].place.address, Some("127.0.0.1:9".parse().unwrap()));
     assert_eq!(config.deadline, Duration::from_secs(3));
 }

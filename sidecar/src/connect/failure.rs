@@ -1,13 +1,17 @@
 //! Everything for which the application's driver gets no session in connect mode, told in its own protocol.
 
 use std::io;
+use std::sync::Arc;
 
+use bytes::Bytes;
 use postern_attest_io::ConnectRefused;
 use postern_pgwire::error_response::ErrorResponse;
 use postern_pgwire::sqlstate::SqlState;
 use rustls::AlertDescription;
 use thiserror::Error;
 
+use super::choice::SessionAttrs;
+use super::login::LoginFailed;
 use crate::opening::RequestError;
 use crate::packets::ReadError;
 
@@ -17,6 +21,9 @@ pub enum Failure {
     /// The driver's own opening failed.
     #[error("driver: {0}")]
     Request(#[from] RequestError),
+    /// The driver did not say in time what it wants.
+    #[error("the driver did not open a session in time")]
+    Silent,
     /// The server's address does not answer.
     #[error("{place} cannot be reached: {source}")]
     Unreachable {
@@ -47,6 +54,30 @@ pub enum Failure {
         /// What the system said.
         source: io::Error,
     },
+    /// The server is verified, and the login failed.
+    #[error("{place}: {source}")]
+    Login {
+        /// The server.
+        place: String,
+        /// Why.
+        source: LoginFailed,
+    },
+    /// The server is verified, and is of another kind than the driver is to have.
+    #[error("{place} is not {wanted}")]
+    Unsuitable {
+        /// The server.
+        place: String,
+        /// The kind.
+        wanted: SessionAttrs,
+    },
+    /// None of several servers will do.
+    #[error("{}", list(failures))]
+    Nowhere {
+        /// What kind is wanted.
+        wanted: SessionAttrs,
+        /// Why each will not do.
+        failures: Vec<Arc<Failure>>,
+    },
 }
 
 impl Failure {
@@ -56,38 +87,158 @@ impl Failure {
         match self {
             Self::Request(RequestError::Read(ReadError::Closed)) => "closed",
             Self::Request(_) => "opening",
+            Self::Silent => "silent",
             Self::Unreachable { .. } => "unreachable",
             Self::Refused { source, .. } => source.label(),
             Self::Deadline { .. } => "deadline",
             Self::Broken { .. } => "broken",
+            Self::Login { source: LoginFailed::Refused { .. }, .. } => "login_refused",
+            Self::Login { source: LoginFailed::Driver(_), .. } => "closed",
+            Self::Login { .. } => "login",
+            Self::Unsuitable { .. } => "unsuitable",
+            Self::Nowhere { .. } => "nowhere",
+        }
+    }
+
+    /// Whether it may be over within a moment, so that it is worth waiting for. What a server has proven to be, or failed to
+    /// prove, does not change so soon.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } | Self::Deadline { .. } | Self::Broken { .. } => true,
+            Self::Refused { source, .. } => match source {
+                // What a gateway says of an app that it knows, it says again.
+                ConnectRefused::Handshake(error) => !matches!(
+                    alert(error),
+                    Some(AlertDescription::AccessDenied | AlertDescription::NoApplicationProtocol)
+                ),
+                ConnectRefused::Deadline(_) => true,
+                ConnectRefused::Server(refused) => refused.is_temporary(),
+                ConnectRefused::Name(_) | ConnectRefused::Resumed => false,
+            },
+            Self::Login { source, .. } => matches!(source, LoginFailed::Gone(_) | LoginFailed::Server(_)),
+            Self::Request(_) | Self::Silent | Self::Unsuitable { .. } | Self::Nowhere { .. } => false,
+        }
+    }
+
+    /// Whether the driver closed the connection before there was a session, as health checks do.
+    #[must_use]
+    pub fn is_the_drivers_end(&self) -> bool {
+        matches!(
+            self,
+            Self::Request(RequestError::Read(ReadError::Closed))
+                | Self::Login { source: LoginFailed::Driver(ReadError::Closed), .. }
+        )
+    }
+
+    /// Whether time ran out.
+    #[must_use]
+    pub fn is_late(&self) -> bool {
+        matches!(self, Self::Deadline { .. } | Self::Refused { source: ConnectRefused::Deadline(_), .. })
+    }
+
+    /// Whether another server may do where this one does not, as libpq sees it: not when the server has spoken for itself,
+    /// unless it says that it cannot serve anybody now.
+    #[must_use]
+    pub fn leaves_others(&self) -> bool {
+        match self {
+            Self::Login { source, .. } => match source {
+                LoginFailed::Refused { error, .. } => error.sqlstate == SqlState::CANNOT_CONNECT_NOW.code(),
+                LoginFailed::Driver(_) => false,
+                LoginFailed::Gone(_)
+                | LoginFailed::Server(_)
+                | LoginFailed::Late
+                | LoginFailed::TooMuch
+                | LoginFailed::Unrepeatable(_) => true,
+            },
+            Self::Request(_) | Self::Silent | Self::Nowhere { .. } => false,
+            Self::Unreachable { .. }
+            | Self::Refused { .. }
+            | Self::Deadline { .. }
+            | Self::Broken { .. }
+            | Self::Unsuitable { .. } => true,
         }
     }
 
     /// What the driver is told; `None` when it speaks no Postgres or is gone. The driver belongs to the application that
-    /// we serve, so it may know the details.
+    /// we serve, so it may know the details. What a server says for itself is passed on as it is.
     #[must_use]
-    pub fn response(&self) -> Option<ErrorResponse> {
-        let failed = |message: String| ErrorResponse::fatal(SqlState::UNABLE_TO_CONNECT, message);
+    pub fn response(&self) -> Option<Bytes> {
+        if let Self::Login { source: LoginFailed::Refused { error, messages, .. }, .. } = self {
+            return Some([&messages[..], &error.raw].concat().into());
+        }
+        self.own_response().map(|response| response.encode())
+    }
+
+    fn own_response(&self) -> Option<ErrorResponse> {
+        let failed = |message: String| ErrorResponse::fatal(self.sqlstate(), message);
         match self {
             Self::Request(RequestError::Read(ReadError::Opening(error))) => {
                 Some(ErrorResponse::fatal(SqlState::PROTOCOL_VIOLATION, error.to_string()))
             }
-            Self::Request(_) => None,
-            Self::Unreachable { .. } | Self::Deadline { .. } | Self::Broken { .. } => Some(failed(self.to_string())),
-            Self::Refused { place, source: source @ ConnectRefused::Server(refused) } if !refused.is_temporary() => {
-                Some(
-                    ErrorResponse::fatal(
-                        SqlState::INVALID_AUTHORIZATION,
-                        format!("{place} is refused: {}", source.public()),
-                    )
-                    .detail(refused.to_string()),
-                )
+            Self::Request(_) | Self::Silent | Self::Login { source: LoginFailed::Driver(_), .. } => None,
+            Self::Unreachable { .. }
+            | Self::Deadline { .. }
+            | Self::Broken { .. }
+            | Self::Login { .. }
+            | Self::Unsuitable { .. } => Some(failed(self.to_string())),
+            Self::Nowhere { wanted, failures } => {
+                let servers = format!("none of the {} servers", failures.len());
+                let message = if *wanted == SessionAttrs::Any {
+                    format!("{servers} will do")
+                } else {
+                    format!("{servers} is there and {wanted}")
+                };
+                Some(failed(message).detail(self.to_string()))
+            }
+            Self::Refused { place, source: source @ ConnectRefused::Server(refused) } => {
+                Some(failed(format!("{place} is refused: {}", source.public())).detail(refused.to_string()))
             }
             Self::Refused { place, source } => {
                 Some(failed(format!("{place}: {}", source.public())).detail(in_words(source)))
             }
         }
     }
+}
+
+impl Failure {
+    /// libpq goes on to the next of its own hosts for one code alone, "cannot connect now". It stands for all that may go
+    /// better elsewhere or later; a server that is not what it must be is no such case.
+    fn sqlstate(&self) -> SqlState {
+        match self {
+            Self::Refused { source: ConnectRefused::Server(refused), .. } if !refused.is_temporary() => {
+                SqlState::INVALID_AUTHORIZATION
+            }
+            Self::Unsuitable { .. } => SqlState::CANNOT_CONNECT_NOW,
+            Self::Nowhere { failures, .. } => {
+                let all = |code| failures.iter().all(|failure| failure.sqlstate() == code);
+                let any = |code| failures.iter().any(|failure| failure.sqlstate() == code);
+                match () {
+                    () if all(SqlState::INVALID_AUTHORIZATION) => SqlState::INVALID_AUTHORIZATION,
+                    () if any(SqlState::CANNOT_CONNECT_NOW) => SqlState::CANNOT_CONNECT_NOW,
+                    () => SqlState::UNABLE_TO_CONNECT,
+                }
+            }
+            Self::Login { source: LoginFailed::Refused { .. }, .. } => SqlState::CANNOT_CONNECT_NOW,
+            Self::Request(_)
+            | Self::Silent
+            | Self::Unreachable { .. }
+            | Self::Refused { .. }
+            | Self::Deadline { .. }
+            | Self::Broken { .. }
+            | Self::Login { .. } => {
+                if self.may_pass() {
+                    SqlState::CANNOT_CONNECT_NOW
+                } else {
+                    SqlState::UNABLE_TO_CONNECT
+                }
+            }
+        }
+    }
+}
+
+fn list(failures: &[Arc<Failure>]) -> String {
+    failures.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
 /// What the other side's TLS said, where it said something that has a meaning in Postern.
@@ -114,41 +265,4 @@ fn alert(error: &io::Error) -> Option<AlertDescription> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::io;
-
-    use postern_attest_io::{ConnectRefused, PeerRefused};
-    use rustls::AlertDescription;
-
-    use super::Failure;
-
-    fn encoded(source: ConnectRefused) -> String {
-        let failure = Failure::Refused { place: "db:5432".to_owned(), source };
-        String::from_utf8_lossy(&failure.response().unwrap().encode()).into_owned()
-    }
-
-    #[test]
-    fn alerts_are_put_into_words() {
-        let alert = |alert| {
-            let error = io::Error::new(io::ErrorKind::InvalidData, rustls::Error::AlertReceived(alert));
-            encoded(ConnectRefused::Handshake(error))
-        };
-        for (description, words) in [
-            (AlertDescription::UnrecognisedName, "knows no app by this name"),
-            (AlertDescription::AccessDenied, "does not admit the app"),
-            (AlertDescription::InternalError, "cannot reach the app"),
-            (AlertDescription::HandshakeFailure, "HandshakeFailure"),
-        ] {
-            let text = alert(description);
-            assert!(text.contains("C08001") && text.contains(words), "{text}");
-        }
-    }
-
-    #[test]
-    fn a_server_that_is_not_believed_is_an_authorization_failure() {
-        let text = encoded(ConnectRefused::Server(PeerRefused::NoQuote));
-        assert!(text.contains("C28000") && text.contains("no TDX quote"), "{text}");
-        let text = encoded(ConnectRefused::Server(PeerRefused::Busy));
-        assert!(text.contains("C08001") && text.contains("try again"), "{text}");
-    }
-}
+mod tests;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use postern_pgwire::error_response::ServerError;
+use postern_pgwire::frame::Message;
 use postern_plumbing::secret::Secret;
 use postgres_protocol::message::frontend;
 use thiserror::Error;
@@ -88,18 +89,27 @@ impl Session {
     /// # Errors
     /// See [`AdminError`].
     pub async fn execute(&mut self, what: &'static str, sql: &str) -> Result<(), AdminError> {
+        self.last_row(what, sql).await.map(drop)
+    }
+
+    /// Runs statements in one transaction and returns the last row, as DataRow. `what` completes "refused to ..." in errors.
+    ///
+    /// # Errors
+    /// See [`AdminError`].
+    pub async fn last_row(&mut self, what: &'static str, sql: &str) -> Result<Option<Message>, AdminError> {
         let mut query = BytesMut::new();
         frontend::query(sql, &mut query).map_err(ReadError::Io)?;
         packets::write(&mut self.stream, &query).await.map_err(ReadError::Io)?;
-        let mut failed = None;
+        let (mut failed, mut row) = (None, None);
         loop {
             let message = packets::message(&mut self.stream, &mut self.buf, MAX_MESSAGE).await?;
             match message.tag() {
                 b'E' => failed = Some(ServerError::parse(message.raw(), message.body())),
+                b'D' => row = Some(message),
                 b'Z' => break,
                 _ => {}
             }
         }
-        failed.map_or(Ok(()), |error| Err(AdminError::Statement { what, error }))
+        failed.map_or(Ok(row), |error| Err(AdminError::Statement { what, error }))
     }
 }

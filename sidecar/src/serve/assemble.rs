@@ -8,11 +8,14 @@ use std::time::Duration;
 use postern_allowlist::Freshness;
 use postern_attest_io::{Acceptor, Attestor, ClientRule, Connector, GuestAgent, IdentityKeeper};
 use postern_plumbing::admin::ReadinessCheck;
+use postern_plumbing::http::server;
 use postern_plumbing::secret::Secret;
 use postern_plumbing::shutdown::Shutdown;
 use postern_plumbing::tasks::{Task, maintenance};
+use postern_plumbing::telemetry;
 use postern_watch::Watch;
 use postern_wireguard::PrivateKey;
+use tokio::net::TcpListener;
 
 use super::cancel_room::CancelRoom;
 use super::cancels::Cancels;
@@ -22,9 +25,11 @@ use super::drain::Terminator;
 use super::places::{Places, Share};
 use super::server::Server;
 use super::throttle::Throttle;
-use crate::config::{RoleConfig, ServeConfig};
+use crate::config::{HttpConfig, RoleConfig, ServeConfig};
+use crate::http::{BOUNDS, Witness, router};
 use crate::postgres::Socket;
 use crate::postgres::provision::{Login, Provisioning};
+use crate::postgres::state::Database;
 use crate::postgres::supervise::{Supervisor, Watched};
 use crate::start::{Ground, StartError};
 use crate::tunnel::link::Link;
@@ -91,6 +96,27 @@ pub(super) fn supervisor(config: &ServeConfig, credentials: &Credentials, ground
         roles: config.roles.iter().filter_map(login).collect(),
     };
     Supervisor::new(provisioning, ground.readiness.register("postgres"))
+}
+
+/// The public port. It outlives the shutdown, to say that the sidecar is draining.
+pub(super) fn http(
+    config: &ServeConfig,
+    http: &HttpConfig,
+    listener: TcpListener,
+    credentials: &Credentials,
+    agent: GuestAgent,
+    ground: &Ground,
+) -> impl Future<Output = ()> + Send + 'static {
+    let database = Database {
+        socket: socket(config),
+        superuser: (config.postgres.superuser.clone(), credentials.superuser.clone()),
+        name: config.postgres.databases.first().cloned().unwrap_or_default(),
+    };
+    let witness = Witness::new(Arc::clone(&credentials.keeper), agent, database, http.limits);
+    let log = &config.common.log;
+    let metrics = http.metrics.then(|| telemetry::init(log.format, log.filter.as_str()));
+    let router = router(witness, ground.readiness.clone(), metrics);
+    server::serve(listener, "http connection", router, BOUNDS, Shutdown::new())
 }
 
 fn socket(config: &ServeConfig) -> Socket {

@@ -42,6 +42,7 @@ pub struct Serving {
     addresses: Vec<SocketAddr>,
     server: Arc<Server>,
     terminator: Terminator,
+    http: Option<SocketAddr>,
     postgres: Watched,
     broken: mpsc::UnboundedReceiver<Fatal>,
     _background: Vec<Task<Infallible>>,
@@ -54,10 +55,16 @@ impl Serving {
     /// # Errors
     /// See [`StartError`].
     pub async fn start(config: &ServeConfig, ground: &Ground) -> Result<Option<Self>, StartError> {
+        // Checks are added one by one; until all of them are there, those that pass say little.
+        let starting = ground.readiness.register("start");
         let mut listeners = Vec::new();
         for address in &config.listen {
             listeners.push(bind(*address).await?);
         }
+        let http = match &config.http {
+            Some(http) => Some(bind(http.listen).await?),
+            None => None,
+        };
         let attestor = config.common.attestation.judge(&ground.readiness, &ground.background).await?;
         let agent = config.common.agent.agent()?;
         let Some(credentials) = assemble::credentials(config, &agent, ground).await else { return Ok(None) };
@@ -65,13 +72,18 @@ impl Serving {
         let (supervisor, postgres) = assemble::supervisor(config, &credentials, ground);
         let supervisor = Arc::new(supervisor);
         let supervising = maintenance("postgres", move || Arc::clone(&supervisor).run());
+        let public = http.as_ref().and_then(|listener| listener.local_addr().ok());
+        if let (Some(http), Some(listener)) = (&config.http, http) {
+            ground.background.spawn("http", assemble::http(config, http, listener, &credentials, agent, ground));
+        }
         let server = Arc::new(assemble::server(config, &credentials, &attestor, postgres.clone(), ground)?);
         let mut background = assemble::links(config, &credentials, &attestor, &server, ground);
         background.push(supervising);
         let addresses = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
         let broken = accept_from(listeners, &server, ground);
         let terminator = assemble::terminator(config, &credentials);
-        Ok(Some(Self { addresses, server, terminator, postgres, broken, _background: background }))
+        starting.ready();
+        Ok(Some(Self { addresses, http: public, server, terminator, postgres, broken, _background: background }))
     }
 
     /// Where clients connect without a gateway, with the ports that the system chose where 0 was asked for.
@@ -84,6 +96,12 @@ impl Serving {
     #[must_use]
     pub fn server(&self) -> &Arc<Server> {
         &self.server
+    }
+
+    /// Where everybody is served in HTTP, with the port that the system chose where 0 was asked for.
+    #[must_use]
+    pub fn http(&self) -> Option<SocketAddr> {
+        self.http
     }
 
     /// What is known of Postgres.

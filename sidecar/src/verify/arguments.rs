@@ -9,7 +9,9 @@ use postern_attest::{PeerPolicy, Policy};
 use postern_attest_io::signature_of;
 use postern_identity::{AppId, ComposeHash};
 use rustls::pki_types::ServerName;
+use url::Url;
 
+use super::attestation;
 use super::files;
 use super::not_accepted::NotAccepted;
 use super::report::{Subject, SubjectKind};
@@ -43,20 +45,25 @@ pub struct Verify {
     pub compose_hashes: Vec<ComposeHash>,
 
     /// The event log of --quote, dstack's JSON; without it a quote names no app.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["server", "cert"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["server", "cert", "attestation"])]
     pub event_log: Option<PathBuf>,
 
     /// The name to ask the server for, by which gateways route. Default: the host.
-    #[arg(long, value_name = "NAME", conflicts_with_all = ["cert", "quote"], value_parser = server_name)]
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["cert", "quote", "attestation"], value_parser = server_name)]
     pub sni: Option<String>,
 
     /// Where to connect to, in place of what DNS says about the host.
-    #[arg(long, value_name = "IP:PORT", conflicts_with_all = ["cert", "quote"])]
+    #[arg(long, value_name = "IP:PORT", conflicts_with_all = ["cert", "quote", "attestation"])]
     pub address: Option<SocketAddr>,
 
     /// Send Postgres' SSLRequest first. Default: TLS at once, with ALPN `postgresql`.
-    #[arg(long, conflicts_with_all = ["cert", "quote"])]
+    #[arg(long, conflicts_with_all = ["cert", "quote", "attestation"])]
     pub starttls: bool,
+
+    /// The nonce to ask for an attestation with, or that the one in a file was made for: 16 to 64 bytes in hex, or `none`, with
+    /// which nothing shows when it was made. Default: a random one for a server, none for a file.
+    #[arg(long, value_name = "HEX", conflicts_with_all = ["cert", "quote"], value_parser = attestation::nonce)]
+    pub nonce: Option<Nonce>,
 
     /// How many seconds connection, TLS and judgement may take together.
     #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3_600))]
@@ -75,9 +82,13 @@ pub struct Verify {
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 pub struct Subjects {
-    /// A server, as host:port.
-    #[arg(value_name = "HOST:PORT", value_parser = place)]
-    pub server: Option<Place>,
+    /// A server, as host:port, or the address of its attestation, as http://host:8080/attestation.
+    #[arg(value_name = "HOST:PORT|URL", value_parser = asked)]
+    pub server: Option<Asked>,
+
+    /// What a server's attestation has said, as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub attestation: Option<PathBuf>,
 
     /// A certificate, PEM or DER; of a chain, the first.
     #[arg(long, value_name = "FILE")]
@@ -116,6 +127,18 @@ impl Signed {
         verified.map(Some).map_err(wrong)
     }
 }
+/// A server, and what it is asked for.
+#[derive(Clone, Debug)]
+pub enum Asked {
+    /// Its certificate.
+    Certificate(Place),
+    /// Its attestation, in HTTP.
+    Attestation(Url),
+}
+
+/// A nonce in lower-case hex, or `None` where there shall be none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Nonce(pub Option<String>);
 
 impl Verify {
     /// How long connection, TLS and judgement may take together.
@@ -137,17 +160,30 @@ impl Verify {
 
     /// What the report is about, before it was looked at.
     pub(super) fn subject(&self) -> Subject {
-        let Subjects { server, cert, quote } = &self.subjects;
+        let Subjects { server, cert, quote, attestation } = &self.subjects;
         let file = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
-        let (kind, name) = match (server, cert) {
-            (Some(place), _) => (SubjectKind::Server, place.to_string()),
-            (None, Some(_)) => (SubjectKind::Certificate, file(cert)),
-            (None, None) => (SubjectKind::Quote, file(quote)),
+        let (kind, name) = match (server, attestation, cert) {
+            (Some(Asked::Certificate(place)), ..) => (SubjectKind::Server, place.to_string()),
+            (Some(Asked::Attestation(url)), ..) => (SubjectKind::Attestation, url.to_string()),
+            (None, Some(_), _) => (SubjectKind::Attestation, file(attestation)),
+            (None, None, Some(_)) => (SubjectKind::Certificate, file(cert)),
+            (None, None, None) => (SubjectKind::Quote, file(quote)),
         };
-        let sni = server.as_ref().map(|place| self.sni.clone().unwrap_or_else(|| place.host.clone()));
+        let sni = match server {
+            Some(Asked::Certificate(place)) => Some(self.sni.clone().unwrap_or_else(|| place.host.clone())),
+            Some(Asked::Attestation(_)) | None => None,
+        };
         // An address is no name that TLS can carry.
         let sni = sni.filter(|name| matches!(ServerName::try_from(name.as_str()), Ok(ServerName::DnsName(_))));
         Subject { kind, name, address: None, sni, alpn: None }
+    }
+}
+
+fn asked(text: &str) -> Result<Asked, String> {
+    if text.contains("://") {
+        attestation::url(text).map(Asked::Attestation)
+    } else {
+        place(text).map(Asked::Certificate)
     }
 }
 

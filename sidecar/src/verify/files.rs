@@ -13,6 +13,8 @@ use super::not_accepted::NotAccepted;
 const MAX_CERTIFICATE_FILE: usize = 256 * 1024;
 /// A quote has some 5 KB, of which most is the platform's certificates.
 const MAX_QUOTE_FILE: usize = 128 * 1024;
+/// A quote, its event log and some 2 KB.
+const MAX_ATTESTATION_FILE: usize = 512 * 1024;
 const MAX_ROOT_FILE: usize = 64 * 1024;
 
 pub(crate) fn root(path: Option<&Path>) -> Result<TrustRoot, NotAccepted> {
@@ -56,6 +58,10 @@ pub(crate) fn quote(path: &Path) -> Result<Vec<u8>, NotAccepted> {
 
 pub(super) fn event_log(path: &Path) -> Result<EventLog, NotAccepted> {
     Ok(EventLog::from_json(&read(path, MAX_JSON_BYTES)?)?)
+}
+
+pub(super) fn attestation(path: &Path) -> Result<Vec<u8>, NotAccepted> {
+    read(path, MAX_ATTESTATION_FILE)
 }
 
 fn is_pem(bytes: &[u8]) -> bool {

@@ -7,6 +7,9 @@ use super::judge::Proof;
 use super::not_accepted::NotAccepted;
 use super::report::{App, Platform, Registers, Report, Statement, SubjectKind};
 
+/// How far two clocks that are in order may be apart, with an answer on its way between them; in seconds.
+const CLOCKS_APART: u64 = 60;
+
 /// Ends a report with a proof. It is still refused when it proves something else than expected.
 pub(super) fn accept(report: &mut Report, proof: &Proof, arguments: &Verify) {
     let expected = arguments.expected();
@@ -14,6 +17,7 @@ pub(super) fn accept(report: &mut Report, proof: &Proof, arguments: &Verify) {
     let verdict = compare(&expected, proof.app.as_ref());
     report.proven = proven(report.subject.kind, proof, intel);
     report.not_proven = not_proven(report.subject.kind, proof, intel);
+    database(report, proof);
     expectations(report, proof, &expected);
     if arguments.at.is_some() {
         let text = "That it holds now: it was judged as of the time given with --at.";
@@ -24,6 +28,7 @@ pub(super) fn accept(report: &mut Report, proof: &Proof, arguments: &Verify) {
     report.registers = Some(registers(&proof.claims));
     report.report_data = Some(hex::encode(proof.claims.report_data));
     report.certificate.clone_from(&proof.certificate);
+    report.database.clone_from(&proof.database);
     report.valid_until = Some(proof.valid_until);
     report.end(verdict);
 }
@@ -84,6 +89,7 @@ fn proven(kind: SubjectKind, proof: &Proof, intel: bool) -> Vec<Statement> {
 fn not_proven(kind: SubjectKind, proof: &Proof, intel: bool) -> Vec<Statement> {
     let always = true;
     let server = kind == SubjectKind::Server;
+    let fresh = proof.database.as_ref().is_some_and(|database| database.nonce.is_some());
     let all = [
         (
             !intel,
@@ -98,12 +104,13 @@ fn not_proven(kind: SubjectKind, proof: &Proof, intel: bool) -> Vec<Statement> {
         ),
         (always, "chain", "That the app may run: the chain was not asked."),
         (
-            always,
+            !fresh,
             "freshness",
             "When the quote was made, which no quote says, and that nothing was revoked since the collateral was issued.",
         ),
+        (fresh, "revocation", "That nothing was revoked since the collateral was issued."),
         (
-            proof.certificate.is_none(),
+            proof.certificate.is_none() && proof.database.is_none(),
             "key_binding",
             "Whose quote it is: no key was compared with its report data, and anybody can copy a quote.",
         ),
@@ -113,9 +120,15 @@ fn not_proven(kind: SubjectKind, proof: &Proof, intel: bool) -> Vec<Statement> {
             "That whoever shows the certificate holds its key: it was read from a file.",
         ),
         (
+            proof.database.is_some(),
+            "channel",
+            "That other ports of the same host are served from this TD: anybody may hand on what it says in plain HTTP. The \
+             certificate of its RA-TLS port must have the TLS public key that is reported here, where one is.",
+        ),
+        (
             proof.app.is_none(),
             "event_log",
-            "Which app runs: no event log was given with --event-log, and RTMR3 alone names none.",
+            "Which app runs: there was no event log, such as --event-log gives, and RTMR3 alone names none.",
         ),
         (
             proof.app.as_ref().is_some_and(|app| app.os_image_hash.is_none()),
@@ -130,6 +143,27 @@ fn not_proven(kind: SubjectKind, proof: &Proof, intel: bool) -> Vec<Statement> {
         (server, "client", "That the server would serve a client: no client certificate was shown to it."),
     ];
     all.into_iter().filter(|(holds, ..)| *holds).map(|(_, code, text)| Statement::new(code, text)).collect()
+}
+
+/// What the quote says about the database.
+fn database(report: &mut Report, proof: &Proof) {
+    let Some(database) = &proof.database else { return };
+    let text = "The database's state is what the TD's software read from it: the quote vouches for it and its time.";
+    report.proven.push(Statement::new("state_bound", text));
+    if database.nonce.is_some() {
+        let text = "The quote was made for this question: it vouches for the nonce.";
+        report.proven.push(Statement::new("fresh", text));
+    }
+    if database.tls_public_key.is_some() {
+        let text = "The TD's software holds the TLS public key that is reported here.";
+        report.proven.push(Statement::new("tls_key_bound", text));
+    }
+    let apart = report.judged_at.abs_diff(database.timestamp);
+    if apart > CLOCKS_APART {
+        let text =
+            format!("That the state is of now: by its own clock, it was read {apart} s away from the judgement.");
+        report.not_proven.push(Statement::new("time_of_state", text));
+    }
 }
 
 /// What was expected, and whether it is so.

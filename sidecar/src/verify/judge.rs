@@ -4,7 +4,7 @@ use postern_attest::policy::Image;
 use postern_attest::{AppIdentity, Appraiser, Collateral, Policy, QuoteClaims, Rejection};
 
 use super::not_accepted::NotAccepted;
-use super::report::CertificateDates;
+use super::report::{CertificateDates, Database};
 
 /// Whoever judges, by what and as of when.
 pub(super) struct Judge {
@@ -24,6 +24,8 @@ pub(super) struct Proof {
     pub(super) certificate: Option<CertificateDates>,
     /// The release of the policy whose image runs, if a policy knows images.
     pub(super) image: Option<String>,
+    /// The state of the database that the quote vouches for, if it does.
+    pub(super) database: Option<Database>,
     /// When the first of certificate and collateral ends.
     pub(super) valid_until: u64,
 }
@@ -44,6 +46,7 @@ impl Judge {
             app: Some(appraisal.identity),
             certificate: Some(dates(&evidence)),
             image,
+            database: None,
             valid_until: appraisal.valid_until,
         })
     }
@@ -52,7 +55,7 @@ impl Judge {
         let claims = self.appraiser.appraise_quote(raw, &self.collateral, self.now)?;
         let app = log.map(|log| measured(log, &claims)).transpose()?;
         let valid_until = claims.valid_until;
-        Ok(Proof { claims, app, certificate: None, image: None, valid_until })
+        Ok(Proof { claims, app, certificate: None, image: None, database: None, valid_until })
     }
 }
 

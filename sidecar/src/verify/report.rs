@@ -61,6 +61,8 @@ pub struct Report {
     pub report_data: Option<String>,
     /// The certificate.
     pub certificate: Option<CertificateDates>,
+    /// What the database says about itself, where the quote vouches for it.
+    pub database: Option<Database>,
     /// Until when the verdict can stand, seconds since 1970.
     pub valid_until: Option<u64>,
 }
@@ -99,6 +101,25 @@ pub enum SubjectKind {
     Certificate,
     /// A quote in a file.
     Quote,
+    /// What a sidecar says about itself and its database.
+    Attestation,
+}
+
+/// What a database has said about itself, and the quote vouches for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Database {
+    /// Where its write-ahead log ends.
+    pub wal_lsn: String,
+    /// SHA-256 of its control data, in hex.
+    pub controldata_hash: String,
+    /// Its version.
+    pub pg_version: String,
+    /// When it was asked by its own clock, seconds since 1970.
+    pub timestamp: u64,
+    /// The nonce that the quote was asked for with, in hex.
+    pub nonce: Option<String>,
+    /// The key of its RA-TLS certificate, as SubjectPublicKeyInfo in hex.
+    pub tls_public_key: Option<String>,
 }
 
 /// The root of trust.
@@ -201,6 +222,7 @@ impl Report {
             registers: None,
             report_data: None,
             certificate: None,
+            database: None,
             valid_until: None,
         }
     }

@@ -30,6 +30,7 @@ fn headline(report: &Report) -> String {
         SubjectKind::Server => "server",
         SubjectKind::Certificate => "certificate",
         SubjectKind::Quote => "quote",
+        SubjectKind::Attestation => "attestation",
     };
     let mut text = format!("{verdict}: {kind} {}\n", printable(&subject.name));
     if let Some(address) = subject.address {
@@ -85,6 +86,14 @@ fn facts(text: &mut String, report: &Report) {
     if let Some(certificate) = &report.certificate {
         line(text, "certificate", &format!("SHA-256 {}", certificate.sha256));
         line(text, "issued for", &format!("{} to {}", date(certificate.not_before), date(certificate.not_after)));
+    }
+    if let Some(database) = &report.database {
+        line(text, "Postgres", &printable(&database.pg_version));
+        line(text, "WAL", &printable(&database.wal_lsn));
+        line(text, "control data", &printable(&database.controldata_hash));
+        line(text, "state of", &date(database.timestamp));
+        line(text, "nonce", database.nonce.as_deref().unwrap_or("none"));
+        line(text, "TLS key", &printable(database.tls_public_key.as_deref().unwrap_or("not named")));
     }
     if let Some(until) = report.valid_until {
         line(text, "valid until", &date(until));

@@ -1,53 +1,77 @@
 //! Connect mode: what drivers get, and what leaves for the server before it is verified.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use postern_attest::{Collateral, PeerPolicy};
-use postern_attest_io::Connector;
+use postern_attest_io::{Attestor, Connector, IdentityKeeper};
 use postern_identity::AppId;
+use postern_plumbing::clock::unix_now;
 use postern_plumbing::net::{Endpoint, Stream};
 use postern_plumbing::tasks::Task;
 use postern_sidecar::config::ConnectConfig;
+use postern_sidecar::connect::choice::{Balance, SessionAttrs};
 use postern_sidecar::connect::forward::{self, Forwarder};
+use postern_sidecar::connect::keys::Keys;
+use postern_sidecar::connect::pool::PoolSize;
 use postern_sidecar::connect::run::Connecting;
+use postern_sidecar::connect::target::{Expected, Target};
 use postern_sidecar::dial::Place;
 use postern_sidecar::packets;
 use postern_sidecar::start::Ground;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 
 use crate::driver::{Driver, GSSENC_REQUEST, SSL_REQUEST, startup, words};
-use crate::world::{READ_SECRET, SERVER_APP, Sidecar, World, attestor};
+use crate::world::{READ_SECRET, SERVER_APP, Sidecar, World, agent_client, attestor};
 
 /// A sidecar in connect mode.
-struct Beside {
-    endpoint: Endpoint,
-    ground: Ground,
+pub(crate) struct Beside {
+    pub(crate) endpoints: Vec<Endpoint>,
+    pub(crate) targets: Vec<Arc<Target>>,
+    pub(crate) attestor: Arc<Attestor>,
+    pub(crate) ground: Ground,
     _accepting: Task<()>,
 }
 
 impl Beside {
     async fn start(world: &World, server: SocketAddr, app: AppId, more: &str) -> Self {
+        let target = target("connect.target", server, app);
+        Self::with(world, more, &target).await
+    }
+
+    /// `more` are further keys of `[connect]`, and `sections` what follows it.
+    pub(crate) async fn with(world: &World, more: &str, sections: &str) -> Self {
         let common = world.common(&world.client_agent);
         let listen = if more.contains("listen") { "" } else { "listen = \"127.0.0.1:0\"\n" };
-        let text = format!(
-            "{common}[connect]\n{listen}{more}[connect.target]\nhost = \"db.example\"\naddress = \"{server}\"\napp_ids = [\"{app}\"]\n"
-        );
+        let text = format!("{common}[connect]\n{listen}{more}\n{sections}");
         let config = ConnectConfig::parse(&text, []).unwrap_or_else(|problems| panic!("{problems}"));
         let ground = Ground::new();
         let connecting = Connecting::start(&config, &ground).await.unwrap().unwrap();
-        let endpoint = connecting.endpoint().unwrap();
+        let endpoints = connecting.endpoints().unwrap();
+        let (targets, attestor) = (connecting.targets().to_vec(), Arc::clone(connecting.attestor()));
         let accepting = ground.clone();
         let accepting = Task::spawn("drivers", async move { drop(connecting.accept(&accepting).await) });
-        Self { endpoint, ground, _accepting: accepting }
+        Self { endpoints, targets, attestor, ground, _accepting: accepting }
     }
 
-    async fn connect(&self) -> Stream {
-        Stream::connect(&self.endpoint).await.unwrap()
+    pub(crate) async fn connect(&self) -> Stream {
+        self.connect_to(0).await
     }
+
+    /// A connection to one of several local ports.
+    pub(crate) async fn connect_to(&self, port: usize) -> Stream {
+        Stream::connect(&self.endpoints[port]).await.unwrap()
+    }
+}
+
+/// The section of a server.
+pub(crate) fn target(section: &str, server: SocketAddr, app: AppId) -> String {
+    let name = server.port();
+    let open = if section.ends_with('s') { format!("[[{section}]]") } else { format!("[{section}]") };
+    format!("{open}\nname = \"{name}\"\nhost = \"db.example\"\naddress = \"{server}\"\napp_ids = [\"{app}\"]\n")
 }
 
 #[tokio::test]
@@ -127,18 +151,18 @@ async fn a_server_that_is_none_is_an_error_in_time_and_no_plaintext_reaches_it()
         seen
     };
     let (error, seen) = tokio::join!(driver, impostor);
-    assert_eq!(error.sqlstate, "08001", "{error:?}");
+    assert_eq!(error.sqlstate, "57P03", "{error:?}");
     assert_eq!(seen[0], 0x16, "the first byte is TLS");
     assert!(!seen.windows(11).any(|part| part == b"teesql_read"));
 
     // It says nothing.
     let error = Driver::reader(beside.connect().await).await.unwrap_err();
-    assert_eq!(error.sqlstate, "08001", "{error:?}");
+    assert_eq!(error.sqlstate, "57P03", "{error:?}");
 
     // It is not there.
     drop(listener);
     let error = Driver::reader(beside.connect().await).await.unwrap_err();
-    assert!(words(&error).0 == "08001" && words(&error).1.contains("cannot be reached"), "{error:?}");
+    assert!(words(&error).0 == "57P03" && words(&error).1.contains("cannot be reached"), "{error:?}");
 }
 
 #[tokio::test]
@@ -156,23 +180,40 @@ async fn nonsense_from_the_driver_reaches_nobody() {
 }
 
 /// Connect mode's inner part, with room for one connection that is no session.
-async fn forwarder(world: &World, sidecar: &Sidecar) -> Arc<Forwarder> {
-    let attestor = attestor();
-    Arc::new(Forwarder {
+async fn forwarder(world: &World, sidecar: &Sidecar) -> (Arc<Forwarder>, Arc<Attestor>) {
+    forwarder_of(sidecar, world.client_identity().await)
+}
+
+fn forwarder_of(sidecar: &Sidecar, keeper: Arc<IdentityKeeper>) -> (Arc<Forwarder>, Arc<Attestor>) {
+    let (attestor, changed) = (attestor(), Arc::new(Notify::new()));
+    let deadline = Duration::from_secs(20);
+    let expected = Expected {
+        name: "db".to_owned(),
         place: Place { host: "db.example".to_owned(), port: 5432, address: Some(sidecar.address) },
-        expected: PeerPolicy::app(SERVER_APP),
-        connector: Connector::new(Some(world.client_identity().await), Arc::clone(&attestor), &["postgresql"]),
-        attestor,
-        deadline: Duration::from_secs(20),
-        last: Mutex::new(None),
+        peer: PeerPolicy::app(SERVER_APP),
+    };
+    let connector = Connector::new(Some(keeper), Arc::clone(&attestor), &["postgresql"]);
+    let pool = PoolSize { size: 0, idle: deadline };
+    let judge = Arc::clone(&attestor);
+    let target = Target::new(expected, connector, judge, deadline, pool, Arc::clone(&changed));
+    let forwarder = Forwarder {
+        targets: vec![target],
+        wanted: SessionAttrs::Any,
+        balance: Balance::Disable,
+        deadline,
+        attempt: deadline,
+        patience: deadline,
+        changed,
+        keys: Keys::default(),
         handshakes: Arc::new(Semaphore::new(1)),
-    })
+    };
+    (Arc::new(forwarder), attestor)
 }
 
 #[tokio::test]
 async fn drivers_that_have_no_session_yet_have_a_limit() {
     let (world, sidecar) = World::serving("").await;
-    let (forwarder, ground) = (forwarder(&world, &sidecar).await, Ground::new());
+    let ((forwarder, _), ground) = (forwarder(&world, &sidecar).await, Ground::new());
     let connect = || {
         let (near, far) = tokio::io::duplex(4_096);
         forward::serve(&forwarder, far, &ground.sessions);
@@ -193,13 +234,37 @@ async fn drivers_that_have_no_session_yet_have_a_limit() {
 #[tokio::test]
 async fn a_session_with_a_server_that_is_no_longer_believed_is_cut() {
     let (world, sidecar) = World::serving("").await;
-    let (forwarder, ground) = (forwarder(&world, &sidecar).await, Ground::new());
+    let ((forwarder, attestor), ground) = (forwarder(&world, &sidecar).await, Ground::new());
     let (near, far) = tokio::io::duplex(4_096);
     forward::serve(&forwarder, far, &ground.sessions);
     let mut driver = Driver::reader(near).await.unwrap();
-    forwarder.attestor.replace_collateral((*attestor().collateral()).clone());
+    attestor.replace_collateral((*crate::world::attestor().collateral()).clone());
     assert_eq!(driver.query("select 1").await.unwrap(), b"select 1");
-    forwarder.attestor.replace_collateral(Collateral::default());
+    attestor.replace_collateral(Collateral::default());
     let cut = tokio::time::timeout(Duration::from_secs(20), driver.next()).await;
     assert!(cut.expect("the session goes on").is_err());
+}
+
+#[tokio::test]
+async fn our_certificate_is_renewed_while_sessions_go_on() {
+    let (world, sidecar) = World::serving("").await;
+    let ground = Ground::new();
+    let (agent, validity) = (agent_client(&world.client_agent), Duration::from_secs(3));
+    let keeper = IdentityKeeper::start(agent, Vec::new(), validity, &ground.background).await.unwrap();
+    let (forwarder, _) = forwarder_of(&sidecar, Arc::clone(&keeper));
+    let first = keeper.current();
+    let connect = || {
+        let (near, far) = tokio::io::duplex(4_096);
+        forward::serve(&forwarder, far, &ground.sessions);
+        near
+    };
+    let mut driver = Driver::reader(connect()).await.unwrap();
+    let renewed = async {
+        while keeper.current().public_key() == first.public_key() || unix_now() <= first.not_after() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), renewed).await.expect("the certificate is renewed");
+    assert_eq!(driver.query("select 1").await.unwrap(), b"select 1");
+    Driver::reader(connect()).await.unwrap();
 }

@@ -30,11 +30,15 @@ mod drain;
 #[cfg(test)]
 mod evidence;
 #[cfg(test)]
+mod http;
+#[cfg(test)]
 mod protocol;
 #[cfg(test)]
 mod rules;
 #[cfg(test)]
 mod session;
+#[cfg(test)]
+mod targets;
 #[cfg(test)]
 mod tools;
 #[cfg(test)]

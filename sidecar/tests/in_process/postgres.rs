@@ -62,6 +62,9 @@ pub(crate) enum Manner {
     BreakOff,
 }
 
+/// A row with the state that it says it has.
+const STATE: &[u8] = b"\0\x03\0\0\0\x090/16B3748\0\0\0\x04c0de\0\0\0\x0417.0";
+
 /// The server. It ends when it is dropped.
 pub(crate) struct Postgres {
     state: Arc<State>,
@@ -82,6 +85,7 @@ struct State {
     copied: AtomicU64,
     /// Lets `copy in` read.
     may_read: Notify,
+    standby: Mutex<Option<bool>>,
     tasks: Mutex<Tasks>,
 }
 
@@ -115,6 +119,11 @@ impl Postgres {
     pub(crate) async fn forget_connections(&self) {
         let tasks = std::mem::take(&mut *self.state.tasks.lock().unwrap());
         tasks.close_and_wait(Duration::from_millis(50)).await;
+    }
+
+    /// Says from now on whether it is in recovery.
+    pub(crate) fn stand_by(&self, standby: bool) {
+        *self.state.standby.lock().unwrap() = Some(standby);
     }
 
     /// The startup packets of clients, without the sidecar's own sessions and questions.
@@ -197,6 +206,11 @@ impl State {
         let secret = if version >= Version::V3_2 { vec![9; 32] } else { vec![9; 4] };
         let key = CancelKey::new(pid, &secret).unwrap();
         stream.write_all(&message(b'S', b"server_version\x0017.0\0")).await?;
+        let standby = *self.standby.lock().unwrap();
+        if let Some(standby) = standby.map(|standby| if standby { "on" } else { "off" }) {
+            stream.write_all(&message(b'S', format!("in_hot_standby\0{standby}\0").as_bytes())).await?;
+            stream.write_all(&message(b'S', b"default_transaction_read_only\0off\0")).await?;
+        }
         stream.write_all(&key.backend_key_data()).await?;
         stream.write_all(&message(b'Z', b"I")).await?;
         if manner == Manner::BreakOff && user != "postgres" {
@@ -279,6 +293,7 @@ impl State {
             match sql.strip_prefix("copy out ") {
                 Some(bytes) => self.copy_out(stream, bytes.parse().unwrap()).await?,
                 None if sql == "copy in" => self.copy_in(stream, &mut buf).await?,
+                None if sql.contains("pg_control_system") => stream.write_all(&message(b'D', STATE)).await?,
                 None => {}
             }
             let answer = if sql == "sleep" { self.sleep(&key).await } else { message(b'C', sql.as_bytes()) };

@@ -1,5 +1,6 @@
 //! The list that `demo --check` walks.
 
+mod attestation;
 mod bad_input;
 mod cancel;
 mod certificates;
@@ -68,7 +69,9 @@ impl Scene {
         self.cancels(&mut report).await;
         isolation::run(&self, &mut report).await;
         self.wrong_far_side(&mut report).await;
+        self.second_host(&mut report).await;
         self.certificates(&mut report).await;
+        self.attestations(&mut report).await;
         self.impostors(&mut report).await;
         self.bad_input(&mut report).await;
         self.revocation(&mut report).await;
@@ -87,6 +90,7 @@ impl Scene {
             password: tenant.secrets().read_write.clone(),
             direct: false,
             tls: Tls::Off,
+            before: None,
         })
     }
 
@@ -99,6 +103,7 @@ impl Scene {
             password: self.world.tenant(secret)?.secrets().read_write.clone(),
             direct: false,
             tls: Tls::Certificate(self.certificates.get(certificate)?.clone()),
+            before: None,
         })
     }
 
@@ -146,6 +151,22 @@ impl Scene {
             outcome
         };
         report.check("B's connect mode led to A's name", DEADLINE, check).await;
+    }
+
+    /// libpq has a list of two local ports. The server behind the first is away, which is said so that libpq goes on.
+    async fn second_host(&mut self, report: &mut Report<impl Write>) {
+        let (Some(tenant), Some(own)) = (self.world.tenant(0), self.connected(0)) else { return };
+        let domain = tenant.host().split_once('.').map(|(_, domain)| domain).unwrap_or_default();
+        let (nowhere, expected) = (format!("{}s.{domain}", "0".repeat(40)), tenant.database().guest.cvm().app_id());
+        let check = async {
+            let (mut sidecar, address) = self.world.connect_mode(0, &nowhere, expected).await.map_err(words)?;
+            let login = Login { before: Some(address), ..own.clone() };
+            let answer = self.psql.run(&login, "show in_hot_standby;\n").await;
+            let alone = refusals::refused(&self.psql, &Login { address, ..own }, &["knows no app by this name"]).await;
+            sidecar.process().stop().await;
+            alone.and(answer.map(|standby| format!("the second one serves, in_hot_standby is {standby}")))
+        };
+        report.check("psql with two local ports, of which the first leads nowhere", DEADLINE, check).await;
     }
 
     async fn certificates(&self, report: &mut Report<impl Write>) {

@@ -19,6 +19,8 @@ pub(crate) struct Login {
     /// TLS from the first byte, without SSLRequest (libpq 17 and newer).
     pub(crate) direct: bool,
     pub(crate) tls: Tls,
+    /// Another address for libpq to try first; then it insists on a session that may write.
+    pub(crate) before: Option<SocketAddr>,
 }
 
 /// What a libpq client does about TLS.
@@ -42,10 +44,12 @@ pub(crate) struct KeyPair {
 impl Login {
     /// The connection string. The password stays out of it: it travels by the environment, not on the command line.
     pub(crate) fn conninfo(&self) -> String {
+        let addresses: Vec<_> = self.before.into_iter().chain([self.address]).collect();
+        let list = |word: &dyn Fn(&SocketAddr) -> String| addresses.iter().map(word).collect::<Vec<_>>().join(",");
         let mut words = vec![
-            format!("host={}", self.host),
-            format!("hostaddr={}", self.address.ip()),
-            format!("port={}", self.address.port()),
+            format!("host={}", list(&|_| self.host.clone())),
+            format!("hostaddr={}", list(&|address| address.ip().to_string())),
+            format!("port={}", list(&|address| address.port().to_string())),
             format!("user={}", self.user),
             "dbname=postgres".to_owned(),
             "connect_timeout=10".to_owned(),
@@ -58,6 +62,9 @@ impl Login {
                 let path = |path: &Path| path.display().to_string();
                 words.push(format!("sslmode=require sslcert={} sslkey={}", path(&pair.certificate), path(&pair.key)));
             }
+        }
+        if self.before.is_some() {
+            words.push("target_session_attrs=read-write".to_owned());
         }
         if self.direct {
             words.push("sslnegotiation=direct".to_owned());
@@ -80,6 +87,7 @@ mod tests {
             password: "hidden".into(),
             direct: true,
             tls: Tls::Certificate(pair),
+            before: None,
         };
         assert_eq!(
             login.conninfo(),

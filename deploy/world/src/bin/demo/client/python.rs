@@ -13,6 +13,7 @@ use crate::report::words;
 
 const DEADLINE: Duration = Duration::from_secs(60);
 const DRIVER: &str = include_str!("driver.py");
+const ATTESTATION: &str = include_str!("attestation.py");
 
 /// A Python with psycopg.
 #[derive(Debug, Clone)]
@@ -26,6 +27,18 @@ impl Python {
     /// Performs one action of the driver and gives its first answer; what psycopg refused with is the error.
     pub(crate) async fn run(&self, action: &str, login: &Login, more: Value) -> Result<Value, String> {
         self.start(action, login, more).await?.next().await
+    }
+
+    /// Reads an attestation as TeeSQL's clients do, and gives what it says once the formulas have been recomputed.
+    pub(crate) async fn attestation(&self, url: &str) -> Result<Value, String> {
+        let mut command = Command::new(&self.program);
+        command.args(["-c", ATTESTATION, url]).stdin(Stdio::null()).kill_on_drop(true);
+        let output = tokio::time::timeout(DEADLINE, command.output()).await;
+        let output = output.map_err(|_| "the client did not end")?.map_err(words)?;
+        if output.status.success() {
+            return serde_json::from_slice(&output.stdout).map_err(words);
+        }
+        Err(String::from_utf8_lossy(&output.stderr).trim().to_owned())
     }
 
     /// Starts an action that answers more than once.
