@@ -26,9 +26,16 @@ endpoint = "unix:{agent}"
     )
 }
 
+/// Where serve mode takes connections without a gateway.
+pub(crate) fn listen(addresses: &[SocketAddr]) -> String {
+    let addresses: Vec<String> = addresses.iter().map(|address| format!("\"{address}\"")).collect();
+    format!("\n[listen]\naddresses = [{}]\n", addresses.join(", "))
+}
+
 /// What serve mode is told.
 pub(crate) struct Serve<'a> {
     pub(crate) socket_folder: &'a Path,
+    pub(crate) postgres_port: u16,
     /// Each role, and the file with its secret.
     pub(crate) roles: [(&'a str, PathBuf); 2],
     /// The application that may connect.
@@ -46,11 +53,9 @@ impl Serve<'_> {
         };
         let text = format!(
             r#"
-[listen]
-addresses = []
-
 [postgres]
 socket_dir = "{socket_folder}"
+port = {postgres_port}
 
 [clients]
 app_ids = ["{client}"]
@@ -69,6 +74,7 @@ datapath = "netstack"
 listen = "127.0.0.1:0"
 "#,
             socket_folder = self.socket_folder.display(),
+            postgres_port = self.postgres_port,
             client = self.client,
             chain = self.chain.url(),
             kms = self.kms,

@@ -27,7 +27,9 @@ pub struct Gateway {
 /// Where the gateway listens.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Addresses {
+    /// What is 5432 elsewhere, and what is 443.
     pub(crate) edge: SocketAddr,
+    pub(crate) edge_https: SocketAddr,
     pub(crate) registration: SocketAddr,
     pub(crate) tunnel: SocketAddr,
     pub(crate) admin: SocketAddr,
@@ -37,6 +39,7 @@ impl Addresses {
     pub(crate) fn new(ports: &mut Ports) -> Result<Self, WorldError> {
         Ok(Self {
             edge: ports.address()?,
+            edge_https: ports.address()?,
             registration: ports.address()?,
             tunnel: ports.address()?,
             admin: ports.address()?,
@@ -70,10 +73,16 @@ impl Gateway {
         Ok(gateway)
     }
 
-    /// Where clients connect.
+    /// Where clients connect: what is port 5432 in production.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.addresses.edge
+    }
+
+    /// Where clients connect from networks that let only HTTPS out: what is port 443 in production.
+    #[must_use]
+    pub fn https_address(&self) -> SocketAddr {
+        self.addresses.edge_https
     }
 
     /// Where CVMs register.
@@ -119,7 +128,7 @@ impl Surroundings<'_> {
         let text = format!(
             r#"[edge]
 domains = ["{DOMAIN}"]
-listen = ["{edge}"]
+listen = ["{edge}", "{edge_https}"]
 
 [admin]
 listen = "{admin}"
@@ -145,6 +154,7 @@ kms_contract = "{kms}"
 format = "json"
 "#,
             edge = addresses.edge,
+            edge_https = addresses.edge_https,
             admin = addresses.admin,
             registration = addresses.registration,
             agent = guest.socket().display(),

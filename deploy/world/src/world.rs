@@ -28,6 +28,7 @@ pub struct WorldBuilder {
     state: Option<PathBuf>,
     tenants: Vec<String>,
     postgres: PostgresSource,
+    postgres_tcp: bool,
     taps: bool,
 }
 
@@ -50,6 +51,13 @@ impl WorldBuilder {
     #[must_use]
     pub fn postgres(mut self, source: PostgresSource) -> Self {
         self.postgres = source;
+        self
+    }
+
+    /// Whether Postgres also listens on a TCP port, past the sidecar. Only for comparisons.
+    #[must_use]
+    pub fn postgres_tcp(mut self, tcp: bool) -> Self {
+        self.postgres_tcp = tcp;
         self
     }
 
@@ -92,7 +100,7 @@ impl WorldSite {
     /// When a part does not start.
     pub async fn build(self, progress: impl Fn(&str)) -> Result<World, WorldError> {
         let Self { builder, state } = self;
-        let WorldBuilder { programs, tenants: names, postgres, taps, .. } = builder;
+        let WorldBuilder { programs, tenants: names, postgres, postgres_tcp, taps, .. } = builder;
         let mut ports = Ports::default();
 
         progress("starting the chain and deploying the contracts");
@@ -125,7 +133,7 @@ impl WorldSite {
         let public = taps.as_ref().map_or(addresses.edge, |taps| taps.public.address());
         let mut plots = Vec::new();
         for (number, name) in names.into_iter().enumerate() {
-            plots.push(Plot::new(name, chain.key(number + 1)?, &mut ports)?);
+            plots.push(Plot::new(name, chain.key(number + 1)?, postgres_tcp, &mut ports)?);
         }
         let ground = Ground {
             foundation: app,
@@ -225,7 +233,8 @@ impl World {
     #[must_use]
     pub fn builder(programs: Programs) -> WorldBuilder {
         let tenants = vec!["a".to_owned(), "b".to_owned()];
-        WorldBuilder { programs, state: None, tenants, postgres: PostgresSource::default(), taps: false }
+        let postgres = PostgresSource::default();
+        WorldBuilder { programs, state: None, tenants, postgres, postgres_tcp: false, taps: false }
     }
 
     /// Where clients connect.

@@ -9,8 +9,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use postern_world::{PostgresSource, Programs, State, World, WorldSite};
-use tokio::signal::unix::{SignalKind, signal};
+use postern_world::{PostgresSource, Programs, Stage, World};
 
 use report::words;
 
@@ -32,8 +31,8 @@ struct Arguments {
     #[arg(long)]
     keep: bool,
 
-    /// Which Postgres: `package` is version 17 from npm, `path` the one that is first on PATH, or a folder of programs
-    #[arg(long, value_name = "package|path|DIR", default_value = "package")]
+    /// Which Postgres: a release, from npm; `path`, the one that is first on PATH; or a folder of programs
+    #[arg(long, value_name = "15|17|18|path|DIR", default_value = "17")]
     postgres: PostgresSource,
 
     /// The repository
@@ -47,70 +46,35 @@ struct Arguments {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match run(&Arguments::parse()).await {
+    let arguments = Arguments::parse();
+    let stage = Stage { name: "demo", keep: arguments.keep || arguments.state.is_some() };
+    match run(stage, &arguments).await {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            tell(&format!("demo: {error}"));
+            stage.tell(&error);
             ExitCode::FAILURE
         }
     }
 }
 
-/// Whether everything went well.
-async fn run(arguments: &Arguments) -> Result<bool, String> {
+/// Whether everything went well: checks the world, or lets a human try it until a signal comes.
+async fn run(stage: Stage, arguments: &Arguments) -> Result<bool, String> {
     let programs = Programs::beside_this_one(&arguments.repository).map_err(words)?;
     let builder = World::builder(programs).state(arguments.state.clone()).postgres(arguments.postgres.clone());
     let site = builder.taps(arguments.check).open().map_err(words)?;
-    let folder = site.folder().display().to_string();
-    tell(&format!("demo: state in {folder}"));
-    let outcome = show(site, arguments).await;
-    let passed = outcome.as_ref().is_ok_and(|(passed, _)| *passed);
-    if passed && !arguments.keep && arguments.state.is_none() {
-        outcome?.1.remove().map_err(words)?;
-        return Ok(true);
-    }
-    tell(&format!("demo: state and logs stay in {folder}"));
-    outcome.map(|_| passed)
-}
-
-/// Builds the world; checks it, or lets a human try it until a signal comes; and stops it.
-async fn show(site: WorldSite, arguments: &Arguments) -> Result<(bool, State), String> {
-    let build = async { site.build(|step| tell(&format!("demo: {step}"))).await.map_err(words) };
-    let world = unless_stopped(Box::pin(build)).await?;
-    let (passed, world) = if arguments.check {
-        unless_stopped(Box::pin(checks::run(world, arguments.python.clone(), std::io::stdout()))).await?
-    } else {
-        tell(&unless_stopped(guide::text(&world)).await?);
-        tell(&format!("demo: {}, stopping", stop_signal().await));
-        (true, world)
+    let act = async |world: World| {
+        if arguments.check {
+            return checks::run(world, arguments.python.clone(), std::io::stdout()).await;
+        }
+        show(&guide::text(&world).await?);
+        stage.until_stopped().await;
+        Ok((true, world))
     };
-    Ok((passed, world.stop().await))
+    stage.play(site, act).await
 }
 
-/// Breaks off when a signal asks to end. What the future has started is stopped as it is dropped.
-async fn unless_stopped<T>(future: impl Future<Output = Result<T, String>>) -> Result<T, String> {
-    tokio::select! {
-        outcome = future => outcome,
-        signal = stop_signal() => Err(format!("stopped by {signal}")),
-    }
-}
-
-/// Waits for a signal that asks to end, and names it.
-async fn stop_signal() -> &'static str {
-    let (Ok(mut interrupt), Ok(mut terminate), Ok(mut hangup)) =
-        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()), signal(SignalKind::hangup()))
-    else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = interrupt.recv() => "SIGINT",
-        _ = terminate.recv() => "SIGTERM",
-        _ = hangup.recv() => "SIGHUP",
-    }
-}
-
-#[expect(clippy::print_stderr, reason = "a command-line program tells its user what it does")]
-fn tell(text: &str) {
-    eprintln!("{text}");
+#[expect(clippy::print_stderr, reason = "a command-line program tells its user what to do")]
+fn show(guide: &str) {
+    eprintln!("{guide}");
 }

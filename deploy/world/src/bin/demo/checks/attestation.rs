@@ -5,7 +5,7 @@ use std::io::Write;
 use serde_json::Value;
 
 use super::{DEADLINE, Scene};
-use crate::report::{Outcome, Report, words};
+use postern_world::report::{Outcome, Report, words};
 
 impl Scene {
     /// A client in Python reads it and recomputes what its quote is bound to; `sidecar verify` judges the quote as well.

@@ -10,7 +10,7 @@ use super::revocation::Cutter;
 use crate::client::Login;
 use crate::client::psql::Psql;
 use crate::client::python::Python;
-use crate::report::{Outcome, seconds, words};
+use postern_world::report::{Outcome, seconds, words};
 
 /// Policies are looked for every two seconds.
 const PATIENCE: Duration = Duration::from_secs(30);
