@@ -27,8 +27,8 @@ install_debian() {
     fi
 }
 
-# debian_file PACKAGE PATH: prints where a file of a Debian package is. A package that is not installed is unpacked below
-# .demo/debian, which needs no root and starts no service.
+# debian_file PACKAGE[=VERSION] PATH: prints where a file of a Debian package is. A package that is not installed is unpacked
+# below .demo/debian, which needs no root and starts no service.
 debian_file() {
     local unpacked=$cache/debian/$1
     if [ -e "/$2" ]; then

@@ -11,6 +11,7 @@ import time
 import trial
 
 TYPES = "int, text, bool, float8, bytea, text"
+PROMPT = b"=> "
 ARGUMENTS = "41, :'text', true, 1.25, '\\x0102', null"
 
 
@@ -34,22 +35,30 @@ def script(request, statements):
     return out
 
 
+def read_until(terminal, mark):
+    """Reads until a mark comes, or the end."""
+    said = b""
+    try:
+        while mark is None or mark not in said:
+            said += os.read(terminal, 4096)
+    except OSError:
+        pass  # What a terminal says when nobody holds its other end any more.
+    return said
+
+
 def cancel(request):
     """Cancels by Ctrl-C. At a terminal, as psql ends a script with its first interrupt and could not say any more."""
     own, its = pty.openpty()
     started = time.monotonic()
     process = start(request, stdin=its, stdout=its, stderr=its, start_new_session=True)
     os.close(its)
+    # Before it has a session, an interrupt would end psql itself.
+    said = read_until(own, PROMPT)
     os.write(own, f"{trial.LONG};\n".encode())
     time.sleep(2 * trial.PATIENCE)
     process.send_signal(signal.SIGINT)
     os.write(own, b"select 40 + 2;\n\\q\n")
-    said = b""
-    try:
-        while read := os.read(own, 4096):
-            said += read
-    except OSError:
-        pass  # What a terminal says when nobody holds its other end any more.
+    said += read_until(own, None)
     process.wait()
     said = said.decode(errors="replace")
     sqlstate = "57014" if "ERROR:  57014:" in said else said

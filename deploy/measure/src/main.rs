@@ -4,6 +4,7 @@ mod cpu;
 mod handshake;
 mod machine;
 mod report;
+mod sidecar;
 mod spread;
 
 use std::io::Write as _;
@@ -26,11 +27,14 @@ struct Arguments {
 enum Benchmark {
     /// Mutual RA-TLS beside plain mutual TLS, appraisals, and a live session while strangers arrive
     Handshake,
+    /// The sidecar in front of Postgres, beside PgBouncer and beside Postgres' own TLS
+    Sidecar(sidecar::Programs),
 }
 
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().benchmark {
         Benchmark::Handshake => handshake::run(&handshake::Plan::full()),
+        Benchmark::Sidecar(programs) => sidecar::run(&programs, &sidecar::Plan::full()),
     };
     match outcome.and_then(|report| Ok(write!(std::io::stdout(), "{report}")?)) {
         Ok(()) => ExitCode::SUCCESS,

@@ -23,6 +23,7 @@ mod postgres;
 mod process;
 mod programs;
 mod registrar;
+pub mod report;
 mod sidecar;
 mod stage;
 mod state;

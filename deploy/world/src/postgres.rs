@@ -11,6 +11,7 @@ use tokio::net::UnixStream;
 use tokio::process::Command;
 
 use crate::owner::Owner;
+use crate::state::write_private;
 use crate::{Process, Recipe, State, WorldError};
 
 const READY: Duration = Duration::from_secs(30);
@@ -68,11 +69,15 @@ impl Settings {
 
     fn arguments(&self, data: &Path, socket_folder: &Path) -> Vec<String> {
         let listen = self.tcp.map(|address| address.ip().to_string()).unwrap_or_default();
-        let settings = [
+        let mut settings = vec![
             format!("listen_addresses={listen}"),
             format!("unix_socket_directories={}", socket_folder.display()),
             format!("port={}", self.port()),
         ];
+        if self.tcp.is_some() {
+            // Room for those who come by several ways to be compared.
+            settings.push("max_connections=600".to_owned());
+        }
         let data = ["-D".to_owned(), data.display().to_string()];
         data.into_iter().chain(settings.into_iter().flat_map(|setting| ["-c".to_owned(), setting])).collect()
     }
@@ -114,8 +119,7 @@ impl Installation {
 
     /// A copy that the unprivileged user can read, for a repository inside a home folder that is closed to it.
     async fn copy(self, package: &Path, state: &State) -> Result<Self, WorldError> {
-        let folder = state.path("postgres");
-        copy_tree(package, &folder).map_err(|error| WorldError::file(&folder, error))?;
+        let folder = state.copy(package, "postgres")?;
         let copy = Self { initdb: folder.join("bin/initdb"), postgres: folder.join("bin/postgres"), ..self };
         copy.version().await.map(|()| copy)
     }
@@ -139,6 +143,7 @@ pub struct Postgres {
     process: Process,
     folder: PathBuf,
     settings: Settings,
+    owner: Option<Owner>,
 }
 
 impl Postgres {
@@ -166,10 +171,11 @@ impl Postgres {
         fs::remove_file(password_file).map_err(|error| WorldError::file(password_file, error))?;
 
         let mut recipe = Recipe::new(name, &installation.postgres).arguments(settings.arguments(&data, &folder));
-        recipe.owner = installation.owner;
+        let owner = installation.owner;
+        recipe.owner = owner;
         // Fast shutdown: sessions are ended, and nothing is left to recover.
         recipe.stop = Signal::INT;
-        let mut postgres = Self { process: recipe.start(state)?, folder, settings };
+        let mut postgres = Self { process: recipe.start(state)?, folder, settings, owner };
         postgres.ready().await?;
         Ok(postgres)
     }
@@ -190,6 +196,26 @@ impl Postgres {
     #[must_use]
     pub fn port(&self) -> u16 {
         self.settings.port()
+    }
+
+    /// Writes a file that only the server's user can read, beside its socket.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write(&self, name: &str, content: impl AsRef<[u8]>) -> Result<PathBuf, WorldError> {
+        let path = self.folder.join(name);
+        write_private(&path, content.as_ref()).map_err(|error| WorldError::file(&path, error))?;
+        if let Some(owner) = self.owner {
+            owner.take(&path)?;
+        }
+        Ok(path)
+    }
+
+    /// A program that runs as the server's user does, and can use its socket and what [`Self::write`] wrote.
+    #[must_use]
+    pub fn companion(&self, mut recipe: Recipe) -> Recipe {
+        recipe.owner = self.owner;
+        recipe
     }
 
     /// Kills it as a crash would, starts it again and waits until it accepts connections.
@@ -254,23 +280,6 @@ fn on_path(program: &str) -> Result<PathBuf, WorldError> {
         .ok_or_else(|| WorldError::Missing(format!("`{program}` is not on PATH")))
 }
 
-fn copy_tree(from: &Path, to: &Path) -> std::io::Result<()> {
-    fs::create_dir_all(to)?;
-    for entry in fs::read_dir(from)? {
-        let entry = entry?;
-        let target = to.join(entry.file_name());
-        let kind = entry.file_type()?;
-        if kind.is_dir() {
-            copy_tree(&entry.path(), &target)?;
-        } else if kind.is_symlink() {
-            std::os::unix::fs::symlink(fs::read_link(entry.path())?, target)?;
-        } else {
-            fs::copy(entry.path(), target)?;
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -282,18 +291,5 @@ mod tests {
         assert_eq!("9".parse::<PostgresSource>(), Err("there are packages of PostgreSQL 15, 17, 18".to_owned()));
         assert_eq!("path".parse(), Ok(PostgresSource::Path));
         assert_eq!("/opt/pg".parse(), Ok(PostgresSource::Folder("/opt/pg".into())));
-    }
-
-    #[test]
-    fn a_copy_keeps_folders_links_and_modes() {
-        let folder = tempfile::tempdir().unwrap();
-        let (from, to) = (folder.path().join("from"), folder.path().join("to"));
-        fs::create_dir_all(from.join("bin")).unwrap();
-        fs::write(from.join("bin/tool"), "x").unwrap();
-        fs::set_permissions(from.join("bin/tool"), fs::Permissions::from_mode(0o755)).unwrap();
-        std::os::unix::fs::symlink("tool", from.join("bin/link")).unwrap();
-        copy_tree(&from, &to).unwrap();
-        assert_eq!(fs::read_link(to.join("bin/link")).unwrap(), Path::new("tool"));
-        assert_eq!(fs::metadata(to.join("bin/tool")).unwrap().permissions().mode() & 0o777, 0o755);
     }
 }

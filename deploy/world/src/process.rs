@@ -126,6 +126,11 @@ impl Process {
         self.reap(PATIENCE).await;
     }
 
+    /// Asks it to end, and does not wait for it.
+    pub fn ask_to_end(&self) {
+        self.signal(self.recipe.stop);
+    }
+
     /// Kills it at once, as a crash would.
     pub async fn kill(&mut self) {
         self.signal(Signal::KILL);

@@ -93,10 +93,10 @@ impl Sidecar {
     }
 }
 
-/// Has the program derive the password of Postgres' superuser from the keys of a CVM, and gives the file with it.
-pub(crate) async fn superuser_password(program: &Path, guest: &Guest) -> Result<PathBuf, WorldError> {
-    let file = guest.folder().join("superuser-password");
-    run(program, &["password", "--role", "postgres", "--out", &file.display().to_string()], guest).await?;
+/// Has the program derive the password that a role has in Postgres from the keys of a CVM, and gives the file with it.
+pub(crate) async fn password(program: &Path, guest: &Guest, role: &str) -> Result<PathBuf, WorldError> {
+    let file = guest.folder().join(format!("password-of-{role}"));
+    run(program, &["password", "--role", role, "--out", &file.display().to_string()], guest).await?;
     Ok(file)
 }
 

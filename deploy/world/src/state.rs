@@ -93,6 +93,16 @@ impl State {
         Ok(path)
     }
 
+    /// Copies a file tree to a folder below the state folder, with links and modes, and gives the copy.
+    ///
+    /// # Errors
+    /// When something cannot be read or written.
+    pub fn copy(&self, from: &Path, relative: impl AsRef<Path>) -> Result<PathBuf, WorldError> {
+        let path = self.root.join(relative);
+        copy_tree(from, &path).map_err(|error| WorldError::file(&path, error))?;
+        Ok(path)
+    }
+
     /// Where a process of this name logs to.
     #[must_use]
     pub fn log(&self, process: &str) -> PathBuf {
@@ -152,7 +162,24 @@ fn clear(root: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-fn write_private(path: &Path, content: &[u8]) -> std::io::Result<()> {
+fn copy_tree(from: &Path, to: &Path) -> std::io::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        let kind = entry.file_type()?;
+        if kind.is_dir() {
+            copy_tree(&entry.path(), &target)?;
+        } else if kind.is_symlink() {
+            std::os::unix::fs::symlink(fs::read_link(entry.path())?, target)?;
+        } else {
+            fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn write_private(path: &Path, content: &[u8]) -> std::io::Result<()> {
     use std::os::unix::fs::OpenOptionsExt as _;
     fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?.write_all(content)
 }
@@ -271,5 +298,18 @@ mod tests {
         assert!(lines.starts_with(&format!("{own} ")) && lines.ends_with(" test\n"), "{lines}");
         state.pids().remove(own);
         assert_eq!(fs::read_to_string(state.path("pids")).unwrap(), "");
+    }
+
+    #[test]
+    fn a_copy_keeps_folders_links_and_modes() {
+        let folder = tempfile::tempdir().unwrap();
+        let (from, to) = (folder.path().join("from"), folder.path().join("to"));
+        fs::create_dir_all(from.join("bin")).unwrap();
+        fs::write(from.join("bin/tool"), "x").unwrap();
+        fs::set_permissions(from.join("bin/tool"), Permissions::from_mode(0o755)).unwrap();
+        symlink("tool", from.join("bin/link")).unwrap();
+        copy_tree(&from, &to).unwrap();
+        assert_eq!(fs::read_link(to.join("bin/link")).unwrap(), Path::new("tool"));
+        assert_eq!(fs::metadata(to.join("bin/tool")).unwrap().permissions().mode() & 0o777, 0o755);
     }
 }

@@ -221,7 +221,7 @@ impl Plot {
         let config = common(&guest, &attestation, self.database_admin) + &ports + &serve;
         let name = format!("{}-database", self.name);
         let sidecar = Sidecar::prepare(state, &programs.sidecar, &name, "serve", &config, self.database_admin)?;
-        let password = sidecar::superuser_password(&programs.sidecar, &guest).await?;
+        let password = sidecar::password(&programs.sidecar, &guest, "postgres").await?;
         let postgres_name = format!("{}-postgres", self.name);
         let (installation, settings) = (ground.installation, self.postgres.clone());
         let postgres =

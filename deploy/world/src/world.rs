@@ -318,6 +318,26 @@ impl World {
         sidecar::judge_attestation(&self.programs.sidecar, &self.platform, &tenant.database).await
     }
 
+    /// The password that a role has in a tenant's Postgres, which only the database CVM's keys give; for what goes past the
+    /// sidecar.
+    ///
+    /// # Errors
+    /// When the `sidecar` program fails.
+    pub async fn password(&self, tenant: &Tenant, role: &str) -> Result<String, WorldError> {
+        let file = sidecar::password(&self.programs.sidecar, &tenant.database().guest, role).await?;
+        let password = std::fs::read_to_string(&file).map_err(|error| WorldError::file(&file, error))?;
+        std::fs::remove_file(&file).map_err(|error| WorldError::file(&file, error))?;
+        Ok(password.trim_end().to_owned())
+    }
+
+    /// One more address on which nobody listens.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn free_address(&mut self) -> Result<SocketAddr, WorldError> {
+        self.ports.address()
+    }
+
     /// Starts one more sidecar in connect mode in a tenant's application CVM, towards any name and with any expectation of
     /// what stands behind it. Gives the sidecar and where it listens.
     ///

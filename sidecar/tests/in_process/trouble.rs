@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use postern_sidecar::config::ServeConfig;
 use postern_sidecar::postgres::supervise::Condition;
-use postern_sidecar::start::StartError;
+use postern_sidecar::serve::run::Serving;
+use postern_sidecar::start::{Ground, StartError};
 use tokio::io::AsyncReadExt;
 
 use crate::driver::{Driver, words};
@@ -135,4 +137,26 @@ async fn a_start_in_front_of_trust_is_refused() {
     let ended = sidecar.serving.until_stopped(&sidecar.ground).await;
     assert!(matches!(ended, Err(StartError::Postgres)), "{ended:?}");
     assert!(world.postgres.statements().is_empty(), "nothing was set up there");
+}
+
+/// On one thread, every turn of the start is looked at.
+#[tokio::test]
+async fn a_sidecar_is_not_ready_before_all_of_its_checks_are_known() {
+    let world = World::new().await;
+    world.postgres.set(Manner::Stall);
+    let config =
+        ServeConfig::parse(&(world.serve_config("") + "[listen]\naddresses = [\"127.0.0.1:0\"]\n"), []).unwrap();
+    let ground = Ground::new();
+    let looking = async {
+        loop {
+            assert!(!ground.readiness.is_ready(), "ready without Postgres");
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        biased;
+        serving = Serving::start(&config, &ground) => drop(serving.unwrap().unwrap()),
+        () = looking => {}
+    }
+    assert!(!ground.readiness.is_ready());
 }

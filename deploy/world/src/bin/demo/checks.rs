@@ -22,8 +22,8 @@ use postern_world::{Disguise, World};
 use crate::client::psql::Psql;
 use crate::client::python::Python;
 use crate::client::{KeyPair, Login, Tls};
-use crate::report::{Outcome, Report, words};
 use certificates::Forgeries;
+use postern_world::report::{Outcome, Report, words};
 use revocation::{Cutter, Revocation};
 
 /// How long one check may take.

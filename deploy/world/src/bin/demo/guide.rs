@@ -4,7 +4,7 @@ use std::path::Path;
 
 use postern_world::{Tenant, World};
 
-use crate::report::words;
+use postern_world::report::words;
 
 /// How to connect, and what to try.
 pub(crate) async fn text(world: &World) -> Result<String, String> {

@@ -3,15 +3,13 @@
 mod checks;
 mod client;
 mod guide;
-mod report;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
+use postern_world::report::words;
 use postern_world::{PostgresSource, Programs, Stage, World};
-
-use report::words;
 
 /// Two tenants, each with its own Postgres in a simulated CVM, a gateway and a chain, on this machine.
 ///

@@ -8,11 +8,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use futures_util::{StreamExt as _, stream};
+use postern_world::report::words;
 use postern_world::{Stage, Tenant, World};
 use serde_json::json;
 use tokio::process::Command;
 
-use crate::{program, words};
+use crate::program;
 use matrix::{Driver, Runtime, Way};
 use outcome::Outcome;
 use table::Table;

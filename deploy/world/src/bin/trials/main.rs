@@ -2,12 +2,15 @@
 //! `deploy/endurance`.
 
 mod drivers;
+mod endurance;
 mod program;
+mod regress;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use postern_world::report::words;
 use postern_world::{PostgresSource, Programs, Stage, World};
 
 /// Starts a cluster on this machine and puts it through one trial.
@@ -40,6 +43,10 @@ struct Arguments {
 enum Trial {
     /// Every stock driver connects, queries and cancels, on every way that it can take; prints a Markdown table
     Drivers(drivers::Arguments),
+    /// PostgreSQL's own regression suite, directly and through Postern; the outcomes have to be the same
+    Regress(regress::Arguments),
+    /// pgbench, in long sessions and with a new connection for each transaction, while parts restart
+    Endurance(endurance::Arguments),
 }
 
 #[tokio::main]
@@ -47,6 +54,8 @@ async fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let name = match arguments.trial {
         Trial::Drivers(_) => "drivers",
+        Trial::Regress(_) => "regress",
+        Trial::Endurance(_) => "endurance",
     };
     let stage = Stage { name, keep: arguments.keep || arguments.state.is_some() };
     match run(stage, &arguments).await {
@@ -67,10 +76,10 @@ async fn run(stage: Stage, arguments: &Arguments) -> Result<bool, String> {
         Trial::Drivers(trial) => {
             stage.play(site, async |world| Ok((drivers::run(stage, trial, &world).await?, world))).await
         }
+        Trial::Regress(trial) => {
+            let postgres = &arguments.postgres;
+            stage.play(site, async |world| Ok((regress::run(stage, trial, postgres, &world).await?, world))).await
+        }
+        Trial::Endurance(trial) => stage.play(site, async |world| endurance::run(trial, world).await).await,
     }
-}
-
-/// Puts an error into words.
-fn words(error: impl std::fmt::Display) -> String {
-    error.to_string()
 }

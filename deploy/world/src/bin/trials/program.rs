@@ -3,10 +3,9 @@
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
+use postern_world::report::words;
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
-
-use crate::words;
 
 /// Runs a program with this input to its end; kills it at the deadline.
 pub(crate) async fn run(mut command: Command, input: &str, deadline: Duration) -> Result<Output, String> {

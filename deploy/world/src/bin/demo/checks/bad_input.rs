@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 
 use crate::client::hello::{hello, hello_for};
 use crate::client::raw::{GSSENC_REQUEST, SSL_REQUEST, describe, read_to_end, send};
-use crate::report::{Outcome, seconds, words};
+use postern_world::report::{Outcome, seconds, words};
 
 /// Longer than the gateway's deadline for the opening of a connection.
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -9,7 +9,7 @@ use tokio::io::AsyncWriteExt as _;
 use crate::client::Login;
 use crate::client::psql::Psql;
 use crate::client::python::Python;
-use crate::report::{Outcome, seconds, words};
+use postern_world::report::{Outcome, seconds, words};
 
 /// How long the query would take.
 const QUERY: &str = "select pg_sleep(30);\n";

@@ -10,7 +10,7 @@ use postern_simulator::{Cvm, Measurements, Tee};
 use postern_world::{Tenant, World};
 
 use crate::client::{KeyPair, Tls};
-use crate::report::words;
+use postern_world::report::words;
 
 /// What a client shows instead of good evidence, and what it must hear.
 pub(crate) struct Forgery {

@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use super::{DEADLINE, Scene, refusals};
-use crate::report::Report;
+use postern_world::report::Report;
 
 /// Tries all eight combinations of name, secret and certificate of two tenants: the two that belong together are let in,
 /// the six others are refused.

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::client::Login;
 use crate::client::psql::Psql;
-use crate::report::{Outcome, seconds};
+use postern_world::report::{Outcome, seconds};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 

@@ -2,7 +2,7 @@
 
 use crate::client::Login;
 use crate::client::psql::Psql;
-use crate::report::Outcome;
+use postern_world::report::Outcome;
 
 /// Connects and expects to be refused with a reason that holds one of the given texts.
 pub(crate) async fn refused(psql: &Psql, login: &Login, reasons: &[&str]) -> Outcome {

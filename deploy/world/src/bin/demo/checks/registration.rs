@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use postern_world::{Disguise, World};
 
-use crate::report::{Outcome, words};
+use postern_world::report::{Outcome, words};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 

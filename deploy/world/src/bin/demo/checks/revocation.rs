@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::client::Login;
 use crate::client::psql::Psql;
 use crate::client::python::Python;
-use crate::report::{Outcome, seconds, words};
+use postern_world::report::{Outcome, seconds, words};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How soon after the block a live session is cut.

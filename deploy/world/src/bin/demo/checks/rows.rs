@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::client::Login;
 use crate::client::psql::Psql;
 use crate::client::python::Python;
-use crate::report::{Outcome, seconds};
+use postern_world::report::{Outcome, seconds};
 
 /// How many rows a check inserts and reads back.
 const ROWS: usize = 1000;

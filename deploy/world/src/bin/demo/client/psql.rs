@@ -8,7 +8,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::process::{Child, Command};
 
 use super::Login;
-use crate::report::words;
+use postern_world::report::words;
 
 /// How long one run may take.
 const DEADLINE: Duration = Duration::from_secs(60);

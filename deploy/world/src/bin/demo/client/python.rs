@@ -9,7 +9,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 
 use super::Login;
-use crate::report::words;
+use postern_world::report::words;
 
 const DEADLINE: Duration = Duration::from_secs(60);
 const DRIVER: &str = include_str!("driver.py");

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::report::words;
+use postern_world::report::words;
 
 /// How long the far end may take to answer or close.
 const DEADLINE: Duration = Duration::from_secs(15);

@@ -114,7 +114,7 @@ struct Drivers {
 
 /// All drivers.
 pub(crate) fn drivers() -> Result<Vec<Driver>, String> {
-    toml::from_str(DRIVERS).map(|drivers: Drivers| drivers.driver).map_err(crate::words)
+    toml::from_str(DRIVERS).map(|drivers: Drivers| drivers.driver).map_err(postern_world::report::words)
 }
 
 /// Puts this world's values in place of production's.

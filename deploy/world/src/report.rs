@@ -5,28 +5,30 @@ use std::io::Write;
 use std::time::{Duration, Instant};
 
 /// The outcome of a check: its figure, or the reason of its failure.
-pub(crate) type Outcome = Result<String, String>;
+pub type Outcome = Result<String, String>;
 
 /// Prints the outcome of each check as soon as it is known.
-pub(crate) struct Report<W> {
+#[derive(Debug)]
+pub struct Report<W> {
     out: W,
     passed: usize,
     failed: usize,
 }
 
 impl<W: Write> Report<W> {
-    pub(crate) fn new(out: W) -> Self {
+    /// A report that is written to `out`.
+    pub fn new(out: W) -> Self {
         Self { out, passed: 0, failed: 0 }
     }
 
     /// Runs a check within a deadline and prints its line.
-    pub(crate) async fn check(&mut self, name: &str, deadline: Duration, check: impl Future<Output = Outcome>) {
+    pub async fn check(&mut self, name: &str, deadline: Duration, check: impl Future<Output = Outcome>) {
         let outcome = tokio::time::timeout(deadline, check).await;
         self.line(name, outcome.unwrap_or_else(|_| Err(format!("not done within {deadline:?}"))));
     }
 
     /// Counts and prints one outcome.
-    pub(crate) fn line(&mut self, name: &str, outcome: Outcome) {
+    pub fn line(&mut self, name: &str, outcome: Outcome) {
         let (word, text) = match outcome {
             Ok(figure) => {
                 self.passed += 1;
@@ -41,7 +43,7 @@ impl<W: Write> Report<W> {
     }
 
     /// Prints the last line, and says whether every check passed.
-    pub(crate) fn finish(mut self) -> bool {
+    pub fn finish(mut self) -> bool {
         self.print(&format!("{} passed, {} failed", self.passed, self.failed));
         self.failed == 0 && self.passed > 0
     }
@@ -53,12 +55,13 @@ impl<W: Write> Report<W> {
 }
 
 /// A figure in seconds.
-pub(crate) fn seconds(since: Instant) -> String {
+#[must_use]
+pub fn seconds(since: Instant) -> String {
     format!("{:.2} s", since.elapsed().as_secs_f64())
 }
 
 /// Puts an error into words.
-pub(crate) fn words(error: impl Display) -> String {
+pub fn words(error: impl Display) -> String {
     error.to_string()
 }
 

@@ -1,0 +1,76 @@
+//! The sidecar in front of Postgres, beside PgBouncer in session mode and beside Postgres' own TLS: all with mutual TLS 1.3 to
+//! the same client, all in front of the same Postgres.
+
+mod figures;
+mod pgbench;
+mod process;
+mod rounds;
+mod scene;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context as _;
+
+use crate::report::Report;
+
+/// The programs that are compared, and what they need.
+#[derive(clap::Args)]
+pub(crate) struct Programs {
+    /// The repository
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    repository: PathBuf,
+
+    /// The folder with gateway, registrar and simulator, which are only there because a sidecar needs them
+    #[arg(long, value_name = "DIR")]
+    binaries: PathBuf,
+
+    /// The sidecar that is measured
+    #[arg(long, value_name = "FILE")]
+    sidecar: PathBuf,
+
+    /// The folder of PostgreSQL's programs, psql and pgbench among them
+    #[arg(long, value_name = "DIR")]
+    postgres: PathBuf,
+
+    /// PgBouncer
+    #[arg(long, value_name = "FILE")]
+    pgbouncer: PathBuf,
+
+    /// The folders of the libraries that PgBouncer needs and the system lacks, separated by colons
+    #[arg(long, value_name = "PATH", default_value = "")]
+    pgbouncer_libraries: String,
+}
+
+/// How much is measured.
+pub(crate) struct Plan {
+    /// In each round, everybody takes a turn with everything.
+    pub(crate) rounds: usize,
+    /// How long a turn of transactions or connections is.
+    pub(crate) turn: Duration,
+    /// How many clients there are at a time.
+    pub(crate) clients: [usize; 3],
+    /// How many rows of 8 KiB are copied in a turn.
+    pub(crate) copied_rows: usize,
+    /// How many sessions are idle while memory is looked at.
+    pub(crate) idle: usize,
+}
+
+impl Plan {
+    /// Enough for figures that hold.
+    pub(crate) fn full() -> Self {
+        Self { rounds: 7, turn: Duration::from_secs(5), clients: [1, 16, 64], copied_rows: 65_536, idle: 300 }
+    }
+}
+
+/// Runs the benchmark.
+pub(crate) fn run(programs: &Programs, plan: &Plan) -> anyhow::Result<Report> {
+    let runtime = tokio::runtime::Runtime::new()?;
+    runtime.block_on(async {
+        crate::tell("starting a cluster, PgBouncer and Postgres with TLS");
+        let scene = Box::pin(scene::Scene::new(programs)).await.context("the cluster")?;
+        let measured = rounds::measure(&scene, plan).await;
+        scene.stop().await;
+        Ok(figures::report(plan, &measured?))
+    })
+}

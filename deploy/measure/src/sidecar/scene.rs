@@ -1,0 +1,201 @@
+//! A cluster whose Postgres can be reached through the sidecar, through PgBouncer, and past both.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use postern_world::{PostgresSource, Process, Recipe, World};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use tokio::net::TcpStream;
+use tokio::process::Command;
+
+use super::Programs;
+
+const READY: Duration = Duration::from_secs(20);
+/// The role that all clients log in as.
+pub(super) const ROLE: &str = "teesql_readwrite";
+
+/// Who stands between the client and Postgres.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Server {
+    Sidecar,
+    PgBouncer,
+    /// Nobody: Postgres' own TLS.
+    Postgres,
+}
+
+/// How a client reaches a server.
+#[derive(Debug)]
+pub(super) struct Endpoint {
+    pub(super) port: u16,
+    pub(super) password: String,
+    pub(super) certificate: PathBuf,
+    pub(super) key: PathBuf,
+}
+
+/// Everything that is compared, running.
+pub(super) struct Scene {
+    pub(super) postgres: PathBuf,
+    /// Where pgbench writes its logs.
+    pub(super) folder: PathBuf,
+    sidecar: Endpoint,
+    pgbouncer: Endpoint,
+    own: Endpoint,
+    pooler: Process,
+    world: World,
+}
+
+impl Scene {
+    pub(super) async fn new(programs: &Programs) -> anyhow::Result<Self> {
+        let mut found = postern_world::Programs::find(&programs.binaries, &programs.repository)?;
+        found.sidecar.clone_from(&programs.sidecar);
+        let source = PostgresSource::Folder(programs.postgres.clone());
+        let site = World::builder(found).tenants(["a"]).postgres(source).postgres_tcp(true).open()?;
+        let mut world = site.build(|_| {}).await?;
+        let pooler_port = world.free_address()?.port();
+        let tenant = world.tenant(0).context("no tenant")?;
+        let (certificate, key) = world.client_certificate(tenant).await?;
+        let secret = tenant.secrets().read_write.clone();
+        let sidecar = Endpoint { port: tenant.database().address().port(), password: secret, certificate, key };
+
+        let password = world.password(tenant, ROLE).await?;
+        let pki = Pki::new(&world)?;
+        let plain = |port| Endpoint {
+            port,
+            password: password.clone(),
+            certificate: pki.certificate.clone(),
+            key: pki.key.clone(),
+        };
+        let (pgbouncer, own) = (plain(pooler_port), plain(tenant.database().postgres.port()));
+        let pooler = start_pgbouncer(programs, &world, &pki, &pgbouncer).await?;
+        let folder = world.state().folder("pgbench")?;
+        let scene = Self { postgres: programs.postgres.clone(), folder, sidecar, pgbouncer, own, pooler, world };
+        scene.secure_postgres(&pki).await?;
+        Ok(scene)
+    }
+
+    pub(super) fn endpoint(&self, server: Server) -> &Endpoint {
+        match server {
+            Server::Sidecar => &self.sidecar,
+            Server::PgBouncer => &self.pgbouncer,
+            Server::Postgres => &self.own,
+        }
+    }
+
+    /// The process that stands between the client and Postgres, where there is one.
+    pub(super) fn pid(&self, server: Server) -> Option<u32> {
+        match server {
+            Server::Sidecar => self.world.tenant(0).and_then(|tenant| tenant.database().sidecar.pid()),
+            Server::PgBouncer => self.pooler.pid(),
+            Server::Postgres => None,
+        }
+    }
+
+    /// Runs statements as the superuser, past everything.
+    pub(super) async fn administer(&self, statements: &[&str]) -> anyhow::Result<()> {
+        let tenant = self.world.tenant(0).context("no tenant")?;
+        let postgres = &tenant.database().postgres;
+        let password = self.world.password(tenant, "postgres").await?;
+        let mut command = Command::new(self.postgres.join("psql"));
+        command.args(["--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1"]);
+        let host = postgres.socket_folder().display();
+        command.arg(format!("--dbname=host={host} port={} user=postgres dbname=postgres", postgres.port()));
+        for statement in statements {
+            command.args(["--command", statement]);
+        }
+        let output = command.env("PGPASSWORD", password).output().await?;
+        if !output.status.success() {
+            bail!("psql: {}", String::from_utf8_lossy(&output.stderr));
+        }
+        Ok(())
+    }
+
+    async fn secure_postgres(&self, pki: &Pki) -> anyhow::Result<()> {
+        let file = |name: &str, path: &Path| format!("alter system set {name} = '{}'", path.display());
+        let settings = [
+            file("ssl_cert_file", &pki.server_certificate),
+            file("ssl_key_file", &pki.server_key),
+            file("ssl_ca_file", &pki.root),
+        ];
+        let mut statements: Vec<&str> = settings.iter().map(String::as_str).collect();
+        statements.extend(["alter system set ssl = on", "select pg_reload_conf()"]);
+        self.administer(&statements).await
+    }
+
+    pub(super) async fn stop(mut self) {
+        self.pooler.stop().await;
+        if let Err(error) = self.world.stop().await.remove() {
+            crate::tell(&format!("the state stays: {error}"));
+        }
+    }
+}
+
+async fn start_pgbouncer(
+    programs: &Programs,
+    world: &World,
+    pki: &Pki,
+    endpoint: &Endpoint,
+) -> anyhow::Result<Process> {
+    let postgres = &world.tenant(0).context("no tenant")?.database().postgres;
+    let users = postgres.write("pgbouncer-users.txt", format!("\"{ROLE}\" \"{}\"\n", endpoint.password))?;
+    // Like the sidecar, it asks for the password in TLS and logs in to Postgres over the socket with SCRAM.
+    let config = format!(
+        "[databases]\n\
+         postgres = host={socket} port={port} dbname=postgres\n\
+         [pgbouncer]\n\
+         listen_addr = 127.0.0.1\nlisten_port = {listen}\nunix_socket_dir =\n\
+         auth_type = plain\nauth_file = {users}\n\
+         pool_mode = session\ndefault_pool_size = 500\nmax_client_conn = 1000\n\
+         client_tls_sslmode = verify-ca\nclient_tls_protocols = secure\nclient_tls_ca_file = {root}\n\
+         client_tls_cert_file = {certificate}\nclient_tls_key_file = {key}\n\
+         log_connections = 0\nlog_disconnections = 0\n",
+        socket = postgres.socket_folder().display(),
+        port = postgres.port(),
+        listen = endpoint.port,
+        users = users.display(),
+        root = pki.root.display(),
+        certificate = pki.server_certificate.display(),
+        key = pki.server_key.display(),
+    );
+    let config = postgres.write("pgbouncer.ini", config)?;
+    let mut recipe = Recipe::new("pgbouncer", &programs.pgbouncer).arguments([config.display().to_string()]);
+    recipe.environment.push(("LD_LIBRARY_PATH".to_owned(), programs.pgbouncer_libraries.clone()));
+    let mut process = postgres.companion(recipe).start(world.state())?;
+    let port = endpoint.port;
+    let probe = async || TcpStream::connect(("127.0.0.1", port)).await.map(drop).map_err(|error| error.to_string());
+    process.ready(READY, probe).await?;
+    Ok(process)
+}
+
+/// The certificates of PgBouncer, of Postgres and of their client: P-256, as the sidecar's.
+struct Pki {
+    root: PathBuf,
+    server_certificate: PathBuf,
+    server_key: PathBuf,
+    certificate: PathBuf,
+    key: PathBuf,
+}
+
+impl Pki {
+    fn new(world: &World) -> anyhow::Result<Self> {
+        let postgres = &world.tenant(0).context("no tenant")?.database().postgres;
+        let key = KeyPair::generate()?;
+        let mut params = CertificateParams::new(Vec::new())?;
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let root = params.self_signed(&key)?.pem();
+        let issuer = Issuer::new(params, key);
+        let leaf = || -> anyhow::Result<(String, String)> {
+            let key = KeyPair::generate()?;
+            let params = CertificateParams::new(vec!["localhost".to_owned()])?;
+            Ok((params.signed_by(&key, &issuer)?.pem(), key.serialize_pem()))
+        };
+        let (server, client) = (leaf()?, leaf()?);
+        Ok(Self {
+            root: postgres.write("root.crt", root)?,
+            server_certificate: postgres.write("server.crt", server.0)?,
+            server_key: postgres.write("server.key", server.1)?,
+            certificate: world.state().write("bench/client.crt", client.0)?,
+            key: world.state().write("bench/client.key", client.1)?,
+        })
+    }
+}
