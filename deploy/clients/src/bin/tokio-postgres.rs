@@ -19,9 +19,10 @@ type Failure = Box<dyn std::error::Error>;
 #[tokio::main]
 async fn main() -> Result<(), Failure> {
     let config: Config = request()?.connection.parse()?;
-    let outcome = match config.get_ssl_mode() {
-        SslMode::Disable => walk(&config, NoTls).await,
-        _ => walk(&config, MakeRustlsConnect::new(tls()?)).await,
+    let outcome = if config.get_ssl_mode() == SslMode::Disable {
+        walk(&config, NoTls).await
+    } else {
+        walk(&config, MakeRustlsConnect::new(tls()?)).await
     };
     Ok(answer("tokio-postgres 0.7.18", outcome.map_err(|error| in_full(&*error)))?)
 }

@@ -40,7 +40,14 @@ pub(super) fn report(plan: &Plan, measured: &Measured) -> Report {
     }
     let Measured { connects, copies, idle_kb, .. } = measured;
     rows.push(ratio("connections a second, over PgBouncer's", connects, 1.0, Some("sidecar_connects_over_pgbouncer")));
+    rows.push(Row {
+        what: "— over PgBouncer's when it reuses none",
+        rounds: Spread::of(&ratios(&connects.sidecar, &connects.unpooled)),
+        decimals: 2,
+        ..Row::default()
+    });
     rows.extend(three(["— a second, sidecar", "— a second, PgBouncer", "— a second, Postgres' TLS"], connects, 0));
+    rows.push(plain("— a second, PgBouncer when it reuses none", &connects.unpooled, 0));
     let copied = Row {
         what: "COPY out, over Postgres' TLS",
         rounds: Spread::of(&ratios(&copies.sidecar, &copies.postgres)),
@@ -104,8 +111,9 @@ fn notes(plan: &Plan) -> Vec<String> {
         "All three speak TLS 1.3 with P-256 certificates on both sides. The sidecar's and its client's carry quotes, so its \
          handshake is several KB longer, and it judges them."
             .to_owned(),
-        "PgBouncer, in session mode, gives a new client a connection to Postgres that an earlier one has left; the sidecar \
-         opens one for each session, with what the client's own startup packet says."
+        "PgBouncer, in session mode, gives a new client a connection to Postgres that an earlier one has left. The sidecar \
+         opens one for each session, with what the client's own startup packet says, and so does a second PgBouncer whose \
+         `server_lifetime` is 0."
             .to_owned(),
         format!("COPY: {copied_rows} rows of 8 KiB by psql. Memory: private to the sidecar, with {idle} sessions that wait."),
     ]
@@ -117,7 +125,12 @@ mod tests {
 
     #[test]
     fn every_figure_that_is_promised_is_there() {
-        let sides = || Sides { sidecar: vec![3.0, 1.0], pgbouncer: vec![2.0, 1.0], postgres: vec![4.0, 2.0] };
+        let sides = || Sides {
+            sidecar: vec![3.0, 1.0],
+            pgbouncer: vec![2.0, 1.0],
+            unpooled: vec![2.0],
+            postgres: vec![4.0, 2.0],
+        };
         let selects = |clients| Selects { clients, tps: sides(), p99: sides(), cpu: sides() };
         let selects = Plan::full().clients.map(selects).into_iter().collect();
         let measured = Measured { selects, connects: sides(), copies: sides(), idle_kb: vec![30.0] };

@@ -43,6 +43,8 @@ pub(super) struct Selects {
 pub(super) struct Sides {
     pub(super) sidecar: Vec<f64>,
     pub(super) pgbouncer: Vec<f64>,
+    /// Only where connections are counted.
+    pub(super) unpooled: Vec<f64>,
     pub(super) postgres: Vec<f64>,
 }
 
@@ -51,6 +53,7 @@ impl Sides {
         match server {
             Server::Sidecar => self.sidecar.push(value),
             Server::PgBouncer => self.pgbouncer.push(value),
+            Server::Unpooled => self.unpooled.push(value),
             Server::Postgres => self.postgres.push(value),
         }
     }
@@ -78,13 +81,21 @@ pub(super) async fn measure(scene: &Scene, plan: &Plan) -> anyhow::Result<Measur
             for selects in &mut measured.selects {
                 select(scene, plan, server, selects).await.with_context(|| format!("{server:?}, transactions"))?;
             }
-            let turn = scene.turn(server, Work::Connect, CONNECTING, plan.turn).await;
-            measured.connects.push(server, turn.with_context(|| format!("{server:?}, connections"))?.tps);
+            connect(scene, plan, server, &mut measured.connects).await?;
+            if server == Server::PgBouncer {
+                connect(scene, plan, Server::Unpooled, &mut measured.connects).await?;
+            }
             let copied = scene.copy(server, plan.copied_rows).await;
             measured.copies.push(server, copied.with_context(|| format!("{server:?}, COPY"))? / 1e6);
         }
     }
     Ok(measured)
+}
+
+async fn connect(scene: &Scene, plan: &Plan, server: Server, connects: &mut Sides) -> anyhow::Result<()> {
+    let turn = scene.turn(server, Work::Connect, CONNECTING, plan.turn).await;
+    connects.push(server, turn.with_context(|| format!("{server:?}, connections"))?.tps);
+    Ok(())
 }
 
 async fn select(scene: &Scene, plan: &Plan, server: Server, selects: &mut Selects) -> anyhow::Result<()> {

@@ -20,6 +20,8 @@ pub(super) const ROLE: &str = "teesql_readwrite";
 pub(super) enum Server {
     Sidecar,
     PgBouncer,
+    /// PgBouncer when it gives no client a connection that an earlier one has left.
+    Unpooled,
     /// Nobody: Postgres' own TLS.
     Postgres,
 }
@@ -40,8 +42,10 @@ pub(super) struct Scene {
     pub(super) folder: PathBuf,
     sidecar: Endpoint,
     pgbouncer: Endpoint,
+    unpooled: Endpoint,
     own: Endpoint,
     pooler: Process,
+    unpooled_pooler: Process,
     world: World,
 }
 
@@ -52,7 +56,7 @@ impl Scene {
         let source = PostgresSource::Folder(programs.postgres.clone());
         let site = World::builder(found).tenants(["a"]).postgres(source).postgres_tcp(true).open()?;
         let mut world = site.build(|_| {}).await?;
-        let pooler_port = world.free_address()?.port();
+        let pooler_ports = [world.free_address()?.port(), world.free_address()?.port()];
         let tenant = world.tenant(0).context("no tenant")?;
         let (certificate, key) = world.client_certificate(tenant).await?;
         let secret = tenant.secrets().read_write.clone();
@@ -66,10 +70,13 @@ impl Scene {
             certificate: pki.certificate.clone(),
             key: pki.key.clone(),
         };
-        let (pgbouncer, own) = (plain(pooler_port), plain(tenant.database().postgres.port()));
-        let pooler = start_pgbouncer(programs, &world, &pki, &pgbouncer).await?;
+        let ([pgbouncer, unpooled], own) = (pooler_ports.map(plain), plain(tenant.database().postgres.port()));
+        let pooler = start_pgbouncer(programs, &world, &pki, &pgbouncer, "pgbouncer", "").await?;
+        let once = "server_lifetime = 0\n";
+        let unpooled_pooler = start_pgbouncer(programs, &world, &pki, &unpooled, "pgbouncer-unpooled", once).await?;
         let folder = world.state().folder("pgbench")?;
-        let scene = Self { postgres: programs.postgres.clone(), folder, sidecar, pgbouncer, own, pooler, world };
+        let postgres = programs.postgres.clone();
+        let scene = Self { postgres, folder, sidecar, pgbouncer, unpooled, own, pooler, unpooled_pooler, world };
         scene.secure_postgres(&pki).await?;
         Ok(scene)
     }
@@ -78,6 +85,7 @@ impl Scene {
         match server {
             Server::Sidecar => &self.sidecar,
             Server::PgBouncer => &self.pgbouncer,
+            Server::Unpooled => &self.unpooled,
             Server::Postgres => &self.own,
         }
     }
@@ -87,6 +95,7 @@ impl Scene {
         match server {
             Server::Sidecar => self.world.tenant(0).and_then(|tenant| tenant.database().sidecar.pid()),
             Server::PgBouncer => self.pooler.pid(),
+            Server::Unpooled => self.unpooled_pooler.pid(),
             Server::Postgres => None,
         }
     }
@@ -124,6 +133,7 @@ impl Scene {
 
     pub(super) async fn stop(mut self) {
         self.pooler.stop().await;
+        self.unpooled_pooler.stop().await;
         if let Err(error) = self.world.stop().await.remove() {
             crate::tell(&format!("the state stays: {error}"));
         }
@@ -135,9 +145,11 @@ async fn start_pgbouncer(
     world: &World,
     pki: &Pki,
     endpoint: &Endpoint,
+    name: &str,
+    more: &str,
 ) -> anyhow::Result<Process> {
     let postgres = &world.tenant(0).context("no tenant")?.database().postgres;
-    let users = postgres.write("pgbouncer-users.txt", format!("\"{ROLE}\" \"{}\"\n", endpoint.password))?;
+    let users = postgres.write(&format!("{name}-users.txt"), format!("\"{ROLE}\" \"{}\"\n", endpoint.password))?;
     // Like the sidecar, it asks for the password in TLS and logs in to Postgres over the socket with SCRAM.
     let config = format!(
         "[databases]\n\
@@ -148,7 +160,7 @@ async fn start_pgbouncer(
          pool_mode = session\ndefault_pool_size = 500\nmax_client_conn = 1000\n\
          client_tls_sslmode = verify-ca\nclient_tls_protocols = secure\nclient_tls_ca_file = {root}\n\
          client_tls_cert_file = {certificate}\nclient_tls_key_file = {key}\n\
-         log_connections = 0\nlog_disconnections = 0\n",
+         log_connections = 0\nlog_disconnections = 0\n{more}",
         socket = postgres.socket_folder().display(),
         port = postgres.port(),
         listen = endpoint.port,
@@ -157,8 +169,8 @@ async fn start_pgbouncer(
         certificate = pki.server_certificate.display(),
         key = pki.server_key.display(),
     );
-    let config = postgres.write("pgbouncer.ini", config)?;
-    let mut recipe = Recipe::new("pgbouncer", &programs.pgbouncer).arguments([config.display().to_string()]);
+    let config = postgres.write(&format!("{name}.ini"), config)?;
+    let mut recipe = Recipe::new(name, &programs.pgbouncer).arguments([config.display().to_string()]);
     recipe.environment.push(("LD_LIBRARY_PATH".to_owned(), programs.pgbouncer_libraries.clone()));
     let mut process = postgres.companion(recipe).start(world.state())?;
     let port = endpoint.port;

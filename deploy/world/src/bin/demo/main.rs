@@ -63,7 +63,8 @@ async fn run(stage: Stage, arguments: &Arguments) -> Result<bool, String> {
     let site = builder.taps(arguments.check).open().map_err(words)?;
     let act = async |world: World| {
         if arguments.check {
-            return checks::run(world, arguments.python.clone(), std::io::stdout()).await;
+            let checks = checks::run(world, arguments.python.clone(), std::io::stdout());
+            return Box::pin(checks).await;
         }
         show(&guide::text(&world).await?);
         stage.until_stopped().await;

@@ -90,7 +90,7 @@ mod tests {
             "cancels": [{"how": "plaintext", "sqlstate": "57014", "seconds": 0.6, "alive": true}],
         });
         change(&mut answer);
-        judge(serde_json::from_value(answer).unwrap(), can_cancel)
+        judge(serde_json::from_value(answer).map_err(|error| error.to_string())?, can_cancel)
     }
 
     #[test]
