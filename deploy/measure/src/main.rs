@@ -34,7 +34,7 @@ enum Benchmark {
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().benchmark {
         Benchmark::Handshake => handshake::run(&handshake::Plan::full()),
-        Benchmark::Sidecar(programs) => sidecar::run(&programs, &sidecar::Plan::full()),
+        Benchmark::Sidecar(programs) => sidecar::run(&programs),
     };
     match outcome.and_then(|report| Ok(write!(std::io::stdout(), "{report}")?)) {
         Ok(()) => ExitCode::SUCCESS,

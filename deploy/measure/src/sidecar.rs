@@ -33,38 +33,39 @@ pub(crate) struct Programs {
     #[arg(long, value_name = "DIR")]
     postgres: PathBuf,
 
-    /// PgBouncer
-    #[arg(long, value_name = "FILE")]
+    /// The folder with PgBouncer and the libraries that it needs
+    #[arg(long, value_name = "DIR")]
     pgbouncer: PathBuf,
 
-    /// The folders of the libraries that PgBouncer needs and the system lacks, separated by colons
-    #[arg(long, value_name = "PATH", default_value = "")]
-    pgbouncer_libraries: String,
+    /// How many rounds; a few give a first impression
+    #[arg(long, default_value_t = 7)]
+    rounds: usize,
 }
 
 /// How much is measured.
-pub(crate) struct Plan {
+struct Plan {
     /// In each round, everybody takes a turn with everything.
-    pub(crate) rounds: usize,
+    rounds: usize,
     /// How long a turn of transactions or connections is.
-    pub(crate) turn: Duration,
+    turn: Duration,
     /// How many clients there are at a time.
-    pub(crate) clients: [usize; 3],
+    clients: [usize; 3],
     /// How many rows of 8 KiB are copied in a turn.
-    pub(crate) copied_rows: usize,
+    copied_rows: usize,
     /// How many sessions are idle while memory is looked at.
-    pub(crate) idle: usize,
+    idle: usize,
 }
 
 impl Plan {
     /// Enough for figures that hold.
-    pub(crate) fn full() -> Self {
-        Self { rounds: 7, turn: Duration::from_secs(5), clients: [1, 16, 64], copied_rows: 65_536, idle: 300 }
+    fn full(rounds: usize) -> Self {
+        Self { rounds, turn: Duration::from_secs(5), clients: [1, 16, 64], copied_rows: 65_536, idle: 300 }
     }
 }
 
 /// Runs the benchmark.
-pub(crate) fn run(programs: &Programs, plan: &Plan) -> anyhow::Result<Report> {
+pub(crate) fn run(programs: &Programs) -> anyhow::Result<Report> {
+    let plan = &Plan::full(programs.rounds);
     let runtime = tokio::runtime::Runtime::new()?;
     runtime.block_on(async {
         crate::tell("starting a cluster, PgBouncer and Postgres with TLS");

@@ -132,9 +132,9 @@ mod tests {
             postgres: vec![4.0, 2.0],
         };
         let selects = |clients| Selects { clients, tps: sides(), p99: sides(), cpu: sides() };
-        let selects = Plan::full().clients.map(selects).into_iter().collect();
+        let selects = Plan::full(2).clients.map(selects).into_iter().collect();
         let measured = Measured { selects, connects: sides(), copies: sides(), idle_kb: vec![30.0] };
-        let report = report(&Plan::full(), &measured);
+        let report = report(&Plan::full(2), &measured);
         let figures: Vec<(&str, String)> = report.figures().collect();
         let expected = [
             ("sidecar_tps_over_pgbouncer_1", "1.25"),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use postern_world::{PostgresSource, Process, Recipe, World};
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use tokio::net::TcpStream;
 use tokio::process::Command;
 
@@ -170,8 +170,10 @@ async fn start_pgbouncer(
         key = pki.server_key.display(),
     );
     let config = postgres.write(&format!("{name}.ini"), config)?;
-    let mut recipe = Recipe::new(name, &programs.pgbouncer).arguments([config.display().to_string()]);
-    recipe.environment.push(("LD_LIBRARY_PATH".to_owned(), programs.pgbouncer_libraries.clone()));
+    // A copy, as it runs as another user, to whom the repository may be closed.
+    let copy = world.state().copy(&programs.pgbouncer, name)?;
+    let mut recipe = Recipe::new(name, copy.join("pgbouncer")).arguments([config.display().to_string()]);
+    recipe.environment.push(("LD_LIBRARY_PATH".to_owned(), copy.display().to_string()));
     let mut process = postgres.companion(recipe).start(world.state())?;
     let port = endpoint.port;
     let probe = async || TcpStream::connect(("127.0.0.1", port)).await.map(drop).map_err(|error| error.to_string());
@@ -194,6 +196,7 @@ impl Pki {
         let key = KeyPair::generate()?;
         let mut params = CertificateParams::new(Vec::new())?;
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(DnType::CommonName, "root");
         let root = params.self_signed(&key)?.pem();
         let issuer = Issuer::new(params, key);
         let leaf = || -> anyhow::Result<(String, String)> {
