@@ -110,16 +110,22 @@ impl NotAdmitted {
         }
     }
 
-    /// Whether the chain itself says no. Otherwise it is we who do not know enough, and live sessions are kept.
+    /// The head at which the chain said no, where it is the chain that says so.
     #[must_use]
-    pub const fn is_the_chains_word(&self) -> bool {
+    pub const fn block(&self) -> Option<&Block> {
         match self {
-            Self::Refused { .. } | Self::Unconfirmed { .. } => true,
+            Self::Refused { block, .. } | Self::Unconfirmed { block } => Some(block),
             Self::NotEvaluated
             | Self::AwaitingAnswer
             | Self::NoView
             | Self::ViewTooOld { .. }
-            | Self::TooManyWorkloads => false,
+            | Self::TooManyWorkloads => None,
         }
+    }
+
+    /// Whether the chain itself says no. Otherwise it is we who do not know enough, and live sessions are kept.
+    #[must_use]
+    pub const fn is_the_chains_word(&self) -> bool {
+        self.block().is_some()
     }
 }

@@ -107,8 +107,9 @@ impl Subject {
         silent_until.min(self.answered_at.saturating_add(sweep_interval))
     }
 
-    /// Why the question should be put again at `head`, the most urgent reason first.
-    pub(crate) fn due(&self, head: &Block, sweep_interval: u64, now: u64) -> Option<Due> {
+    /// Why the question should be put again at `head`, the most urgent reason first. Its turn to be swept comes
+    /// `sweep_after` seconds after an answer.
+    pub(crate) fn due(&self, head: &Block, sweep_after: impl FnOnce() -> u64, now: u64) -> Option<Due> {
         let Some(answer) = &self.answer else { return Some(Due::FirstAnswer) };
         if self.doubted.is_some() {
             return Some(Due::Doubt);
@@ -117,7 +118,7 @@ impl Subject {
         if !self.admitted && answer.latest == Decision::Allowed && answer.block.hash != head.hash {
             return Some(Due::Doubt);
         }
-        (now >= self.answered_at.saturating_add(sweep_interval)).then_some(Due::Sweep)
+        (now >= self.answered_at.saturating_add(sweep_after())).then_some(Due::Sweep)
     }
 }
 

@@ -1,9 +1,10 @@
 //! What is known of the chain: its head, and what it answered about each workload.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use postern_identity::AppId;
+use rpds::RedBlackTreeMapSync;
 
 use crate::subject::{Due, Subject};
 use crate::{Admission, Answer, Block, BootInfo, Freshness, FreshnessPolicy, NotAdmitted, admit};
@@ -20,7 +21,8 @@ pub struct ViewRules {
     /// below, and no head since that block may have refused. A refusal at the head counts at once, and nothing else ends an
     /// admission.
     pub confirmations: u64,
-    /// Seconds after which an answer is asked for again although nothing was heard from its contract.
+    /// Seconds within which an answer is asked for again although nothing was heard from its contract. Each workload's turn
+    /// comes at its own moment in the second half of that time, so that what was answered together is not asked together.
     pub sweep_interval: u64,
     /// Seconds by which a head may be ahead of our clock.
     pub max_lead: u64,
@@ -32,12 +34,22 @@ impl Default for ViewRules {
     }
 }
 
-/// A view of one chain. Cheap to clone: clones share what did not change since.
+impl ViewRules {
+    /// Seconds after an answer at which it is a workload's turn to be swept: by its instance id, which is a digest, between
+    /// half and all of [`ViewRules::sweep_interval`].
+    #[must_use]
+    pub fn sweep_after(&self, boot: &BootInfo) -> u64 {
+        let digest = boot.instance_id.as_bytes().first_chunk().map_or(0, |head: &[u8; 8]| u64::from_be_bytes(*head));
+        self.sweep_interval - digest % (self.sweep_interval / 2 + 1)
+    }
+}
+
+/// A view of one chain. Cheap to clone, and to change while there are clones: they share what did not change since.
 #[derive(Debug, Clone)]
 pub struct View {
     rules: ViewRules,
     head: Option<Head>,
-    subjects: Arc<BTreeMap<Arc<BootInfo>, Subject>>,
+    subjects: RedBlackTreeMapSync<Arc<BootInfo>, Subject>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -84,7 +96,7 @@ impl View {
     /// A view that knows nothing yet.
     #[must_use]
     pub fn new(rules: ViewRules) -> Self {
-        Self { rules, head: None, subjects: Arc::default() }
+        Self { rules, head: None, subjects: RedBlackTreeMapSync::default() }
     }
 
     /// Follows a workload from now on. Returns whether it is new.
@@ -92,7 +104,7 @@ impl View {
         if self.ask(boot, now) {
             return false;
         }
-        Arc::make_mut(&mut self.subjects).insert(Arc::clone(boot), Subject::new(now));
+        self.subjects.insert_mut(Arc::clone(boot), Subject::new(now));
         true
     }
 
@@ -105,7 +117,7 @@ impl View {
 
     /// Follows a workload no longer. Returns whether it was followed.
     pub fn forget(&mut self, boot: &BootInfo) -> bool {
-        self.subjects.contains_key(boot) && Arc::make_mut(&mut self.subjects).remove(boot).is_some()
+        self.subjects.remove_mut(boot)
     }
 
     /// Forgets the workloads that nobody has asked about for longer than `view_grace`, after which an admission would not
@@ -181,7 +193,7 @@ impl View {
             .subjects
             .iter()
             .filter_map(|(boot, subject)| {
-                let due = subject.due(head, self.rules.sweep_interval, now)?;
+                let due = subject.due(head, || self.rules.sweep_after(boot), now)?;
                 Some((due, subject.answered_at, boot))
             })
             .collect();
@@ -228,7 +240,7 @@ impl View {
     /// How many workloads are followed.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.subjects.len()
+        self.subjects.size()
     }
 
     /// Whether no workload is followed.
@@ -261,26 +273,21 @@ impl View {
         };
         // Until the confirmed block has passed a change, each step of the head can change the answer.
         let unsettled = |subject: &Subject| before.block.number < subject.settles_at;
-        if !self.subjects.iter().any(|(boot, subject)| touches(boot) || unsettled(subject)) {
-            return;
-        }
         let settles_at = height.saturating_add(self.rules.confirmations);
-        for (boot, subject) in Arc::make_mut(&mut self.subjects) {
-            let touched = touches(boot);
-            if touched || unsettled(subject) {
+        self.update_where(
+            |boot, subject| touches(boot) || unsettled(subject),
+            |boot, subject| {
                 subject.doubt(before.as_of);
-            }
-            if touched {
-                subject.settles_at = settles_at;
-            }
-        }
+                if touches(boot) {
+                    subject.settles_at = settles_at;
+                }
+            },
+        );
     }
 
     /// Fits what is remembered of heads to one at `height`.
     fn lower(&mut self, height: u64) {
-        if self.subjects.values().any(|subject| subject.was_refused_above(height)) {
-            Arc::make_mut(&mut self.subjects).values_mut().for_each(|subject| subject.lower(height));
-        }
+        self.update_where(|_, subject| subject.was_refused_above(height), |_, subject| subject.lower(height));
     }
 
     fn any_idle(&self, longer_than: u64, now: u64) -> bool {
@@ -288,16 +295,28 @@ impl View {
     }
 
     fn forget_idle(&mut self, longer_than: u64, now: u64) {
-        if self.any_idle(longer_than, now) {
-            Arc::make_mut(&mut self.subjects).retain(|_, subject| subject.idle(now) <= longer_than);
+        for boot in self.which(|_, subject| subject.idle(now) > longer_than) {
+            self.subjects.remove_mut(&boot);
+        }
+    }
+
+    /// The workloads for which something holds.
+    fn which(&self, holds: impl Fn(&BootInfo, &Subject) -> bool) -> Vec<Arc<BootInfo>> {
+        let which = self.subjects.iter().filter(|(boot, subject)| holds(boot, subject));
+        which.map(|(boot, _)| Arc::clone(boot)).collect()
+    }
+
+    /// Changes those for which something holds; what is known of the others stays shared with clones.
+    fn update_where(&mut self, holds: impl Fn(&BootInfo, &Subject) -> bool, change: impl Fn(&BootInfo, &mut Subject)) {
+        for boot in self.which(holds) {
+            if let Some(subject) = self.subjects.get_mut(&boot) {
+                change(&boot, subject);
+            }
         }
     }
 
     fn update<T>(&mut self, boot: &BootInfo, change: impl FnOnce(&mut Subject) -> T) -> Option<T> {
-        if !self.subjects.contains_key(boot) {
-            return None;
-        }
-        Arc::make_mut(&mut self.subjects).get_mut(boot).map(change)
+        self.subjects.get_mut(boot).map(change)
     }
 }
 

@@ -10,7 +10,8 @@ fn boot(app: u8) -> Arc<BootInfo> {
     Arc::new(BootInfo {
         app_id: AppId([app; 20]),
         compose_hash: ComposeHash([1; 32]),
-        instance_id: InstanceId([2; 20]),
+        // Whose turn to be swept comes last.
+        instance_id: InstanceId([0; 20]),
         device_id: DeviceId([3; 32]),
         mr_aggregated: [4; 32],
         mr_system: [5; 32],
@@ -184,6 +185,29 @@ fn the_sweep_asks_about_silent_contracts_and_bounds_their_silence() {
     assert!(verdict(&view, &boot, false, NOW + 361).is_ok(), "being due is not being in doubt");
     view.on_head(block(362), &nothing(), NOW + 362).unwrap();
     assert_eq!(verdict(&view, &boot, false, NOW + 362), Err(NotAdmitted::ViewTooOld { age: 61 }));
+}
+
+#[test]
+fn what_was_answered_together_is_not_swept_together() {
+    let mut view = View::new(ViewRules::default());
+    let boots: Vec<Arc<BootInfo>> = (0..3_000_u16)
+        .map(|number| {
+            let mut boot = boot(7).as_ref().clone();
+            // As if it were a digest.
+            boot.instance_id.0[..8]
+                .copy_from_slice(&u64::from(number).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes());
+            Arc::new(boot)
+        })
+        .collect();
+    view.on_head(block(1), &Link::Replaces, NOW).unwrap();
+    for boot in &boots {
+        view.follow(boot, NOW);
+        view.on_answer(boot, both(block(1), Decision::Allowed), &POLICY, NOW);
+    }
+    let due: Vec<usize> = (NOW + 149..=NOW + 300).map(|now| view.to_evaluate(now).len()).collect();
+    assert_eq!((due.first(), due.last()), (Some(&0), Some(&boots.len())), "nobody early, and everybody in time");
+    let most = due.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap();
+    assert!(most < 60, "{most} of 3000 in one of 150 seconds");
 }
 
 #[test]
@@ -385,7 +409,7 @@ fn asking_about_what_is_known_copies_nothing() {
     assert!(view.ask(&boot, NOW + 200));
     view.forget_abandoned(&POLICY, NOW + 300);
     view.make_room(NOW + 300);
-    assert!(Arc::ptr_eq(&before.subjects, &view.subjects));
+    assert!(before.subjects.ptr_eq(&view.subjects));
 }
 
 #[test]

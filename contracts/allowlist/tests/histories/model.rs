@@ -78,7 +78,7 @@ impl Model {
         let allowed_but_not_admitted = answer.latest == Decision::Allowed && !self.is_admitted(boot);
         self.doubted_since(boot, position).is_some()
             || (allowed_but_not_admitted && answer.block != head)
-            || now >= at + self.rules.sweep_interval
+            || now >= at + self.rules.sweep_after(boot)
     }
 
     pub(crate) fn verdict(&self, boot: &BootInfo, already: bool, now: u64) -> Result<Admission, NotAdmitted> {
