@@ -14,7 +14,7 @@ use postern_plumbing::tasks::{Drained, Tasks};
 use postern_wireguard::Tunnel;
 use tokio::net::TcpListener;
 
-pub use self::start::{Ground, StartError, identity, judge, tunnel};
+pub use self::start::{Ground, StartError, audit, identity, judge, tunnel};
 use crate::chain::Chain;
 use crate::config::Config;
 use crate::edge::Edge;

@@ -6,7 +6,7 @@ mod tunnel;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use postern_attest_io::{AgentSettings, AttestationSettings};
@@ -19,6 +19,7 @@ use postern_plumbing::telemetry::{LogFilter, LogFormat};
 use postern_watch::WatchConfig;
 
 pub use self::tunnel::TunnelSettings;
+use crate::audit::AuditSettings;
 use crate::edge::Limits;
 
 /// The default configuration, with the meaning of every key.
@@ -49,6 +50,8 @@ pub struct Config {
     pub limits: Limits,
     /// How long sessions may go on after the gateway was asked to stop.
     pub drain: Duration,
+    /// The audit trail, where one is kept.
+    pub audit: Option<AuditSettings>,
     /// The log.
     pub log: Log,
 }
@@ -109,13 +112,25 @@ impl Config {
         let attestation = AttestationSettings::from_section(&mut document.section("attestation"));
         let tunnel = tunnel::tunnel(&mut document.section("wireguard"));
         let chain = WatchConfig::from_section(&mut document.section("chain"));
+        let audit = audit(&mut document.section("audit"));
         let log = log(&mut document.section("log"));
         let config = || {
             let (domain, listen) = edge?;
             let (attestation, tunnel, chain) = (attestation?, tunnel?, chain?);
-            let config =
-                Self { domain, listen, admin, registration, agent, attestation, tunnel, chain, limits, drain, log };
-            Some(config)
+            Some(Self {
+                domain,
+                listen,
+                admin,
+                registration,
+                agent,
+                attestation,
+                tunnel,
+                chain,
+                limits,
+                drain,
+                audit,
+                log,
+            })
         };
         let config = config();
         document.finish_with(config)
@@ -179,6 +194,17 @@ fn registration_limits(section: &mut Section<'_>) -> (Duration, usize, Duration)
     let deadline = positive(section, "registration", Duration::from_secs(10));
     let connections = at_least_one(section, "registrations", 4_096);
     (deadline, connections, section.or("drain", Duration::from_secs(30)))
+}
+
+fn audit(section: &mut Section<'_>) -> Option<AuditSettings> {
+    const LEAST: u64 = 64 * 1024;
+    let file: Option<PathBuf> = section.optional("file");
+    let rotate_at = section.or("rotate_at", 64 * 1024 * 1024);
+    if rotate_at < LEAST {
+        section.problem("rotate_at", format!("expected at least {LEAST} bytes"));
+    }
+    let sync = section.or("sync", true);
+    file.map(|file| AuditSettings { file, rotate_at, sync })
 }
 
 fn log(section: &mut Section<'_>) -> Log {

@@ -3,13 +3,14 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use postern_gateway_core::hello::ClientHello;
 use postern_gateway_core::opening::{Opening, Step};
 use postern_gateway_core::refusal::{Refusal, Speaking};
 use postern_pgwire::cancel::CancelKey;
 use postern_plumbing::relay::relay;
+use postern_plumbing::sparing::Sparing;
 use postern_wireguard::TunnelStream;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -27,6 +28,9 @@ const FAREWELL: Duration = Duration::from_secs(1);
 const FAREWELL_BYTES: usize = 256 * 1024;
 /// How much is read of a client at a time until its opening is complete.
 const READ: usize = 4 * 1024;
+
+/// Refusals in the log, by reason: anybody can cause them, as fast as connections can be made.
+static REFUSALS: Sparing<&'static str> = Sparing::new(10, Duration::from_secs(10));
 
 /// A client connection.
 #[derive(Debug)]
@@ -76,6 +80,13 @@ pub async fn turn_away(mut connection: Connection) {
         Ok(_) | Err(_) => Speaking::Nothing,
     };
     refuse(connection, Refusal::GatewayFull, speaking).await;
+}
+
+/// Tells of the refusals that were left out of the log, once nothing more of their kind comes.
+pub fn tell_left_out(now: Instant) {
+    for (reason, left_out) in REFUSALS.left_out(now) {
+        tracing::info!(reason, left_out, "more connections were refused");
+    }
 }
 
 async fn open(stream: &mut TcpStream, opening: &mut Opening) -> Result<Opened, Refusal> {
@@ -161,7 +172,9 @@ async fn refuse(mut connection: Connection, refusal: Refusal, speaking: Speaking
         tracing::debug!(connection = %connection.id, %client, reason, "{}", refusal.public());
     } else {
         // Who it was is nobody's business in an ordinary log.
-        tracing::info!(connection = %connection.id, reason, "connection refused: {}", refusal.public());
+        if let Some(left_out) = REFUSALS.turn(reason, Instant::now()) {
+            tracing::info!(connection = %connection.id, reason, left_out, "connection refused: {}", refusal.public());
+        }
         tracing::debug!(connection = %connection.id, %client, "the refused client");
     }
     let wire = refusal.wire(speaking);

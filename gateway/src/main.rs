@@ -5,8 +5,10 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use gateway::app::{self, Gateway, Ground, StartError};
+use gateway::audit::Audit;
+use gateway::audit::verify::Verify;
 use gateway::config::{Config, DEFAULT};
 use gateway::metrics;
 use postern_attest_io::Attestor;
@@ -26,8 +28,11 @@ use tokio::net::TcpListener;
 /// decrypts anything. Instances register by mutual RA-TLS: their TDX quote is verified, and KmsAuth.isAppAllowed is asked.
 /// When the chain withdraws an admission, the live sessions of that instance are cut.
 #[derive(Debug, Parser)]
-#[command(name = "gateway", version, after_help = AFTER_HELP)]
+#[command(name = "gateway", version, after_help = AFTER_HELP, args_conflicts_with_subcommands = true)]
 struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+
     /// The configuration file. Without one, the environment has to say everything that has no default.
     #[arg(short, long, value_name = "FILE", env = "POSTERN_GATEWAY_CONFIG")]
     config: Option<PathBuf>,
@@ -39,6 +44,24 @@ struct Arguments {
     /// Print the default configuration with the meaning of every key, and exit.
     #[arg(long, conflicts_with_all = ["check", "config"])]
     print_config: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// The audit trail
+    #[command(subcommand)]
+    Audit(AuditCommand),
+}
+
+#[derive(Debug, Subcommand)]
+enum AuditCommand {
+    /// Find out whether a trail is as it was written
+    ///
+    /// Any line that was changed, removed, inserted or moved is found. That lines are missing at the end shows by an anchor:
+    /// FILE.head beside the trail, which the gateway rewrites each second, or a head from elsewhere, such as the ones that it
+    /// logs as `audit trail`. Whoever can write both files can write another trail; what an anchor out of their reach vouches
+    /// for, they cannot change unnoticed.
+    Verify(Verify),
 }
 
 const AFTER_HELP: &str = "\
@@ -55,6 +78,7 @@ over. A second signal ends the process at once.
 Exit codes:
   0   stopped as asked
   64  wrong usage
+  65  the audit trail is not as it was written
   69  something needed is not there
   78  wrong configuration";
 
@@ -66,6 +90,9 @@ fn main() -> ExitCode {
             return if message.print().is_ok() { code.into() } else { exit::SOFTWARE.into() };
         }
     };
+    if let Some(Command::Audit(AuditCommand::Verify(trail))) = &arguments.command {
+        return verify(trail);
+    }
     if arguments.print_config {
         print(DEFAULT);
         return ExitCode::SUCCESS;
@@ -88,6 +115,19 @@ fn check(config: &Config) -> ExitCode {
     }
     mistakes.iter().for_each(|mistake| complain(&mistake.to_string()));
     exit::CONFIG.into()
+}
+
+fn verify(trail: &Verify) -> ExitCode {
+    match trail.run() {
+        Ok(sound) => {
+            print(&sound.to_string());
+            ExitCode::SUCCESS
+        }
+        Err(unsound) => {
+            complain(&unsound.to_string());
+            exit::DATA.into()
+        }
+    }
 }
 
 fn run(config: &Config) -> ExitCode {
@@ -120,13 +160,15 @@ async fn serve(config: &Config, telemetry: Metrics) -> Result<(), StartError> {
     tasks.spawn("admin", admin);
 
     let attestor = app::judge(&config.attestation, &readiness, &tasks).await?;
+    let audit = app::audit(config)?;
     let watch = Watch::start(config.chain.clone(), &tasks, background.clone())?;
     let ground = tokio::select! {
-        ground = prepare(config, attestor, &readiness, &tasks) => ground?,
+        ground = prepare(config, attestor, audit.clone(), &readiness, &tasks) => ground?,
         () = shutdown.triggered() => return Ok(()),
     };
     let gateway = Gateway::open(config, ground, Arc::new(watch), &readiness, shutdown).await?;
     gateway.run().await;
+    audit.close().await;
     background.trigger();
     admin_end.trigger();
     tasks.close_and_wait(Duration::from_secs(2)).await;
@@ -137,6 +179,7 @@ async fn serve(config: &Config, telemetry: Metrics) -> Result<(), StartError> {
 async fn prepare(
     config: &Config,
     attestor: Arc<Attestor>,
+    audit: Audit,
     readiness: &Readiness,
     tasks: &Tasks,
 ) -> Result<Ground, StartError> {
@@ -145,7 +188,7 @@ async fn prepare(
     let keeper = patiently(&check, async || app::identity(&agent, config, tasks).await).await?;
     let tunnel = patiently(&check, async || app::tunnel(&agent, &keeper, &config.tunnel, tasks).await).await?;
     check.ready();
-    Ok(Ground { keeper, attestor, tunnel })
+    Ok(Ground { keeper, attestor, tunnel, audit })
 }
 
 /// Tries for as long as it is the guest agent that is missing: it may start after us.

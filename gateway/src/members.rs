@@ -11,6 +11,7 @@ use postern_gateway_core::registration::{Assignment, Claim, Command, Link, Regis
 use postern_gateway_core::table::Table;
 use postern_identity::InstanceId;
 use postern_wireguard::{Peer, PublicKey, Tunnel};
+use rpds::RedBlackTreeMapSync;
 use rustls::pki_types::CertificateDer;
 
 use crate::metrics;
@@ -31,10 +32,13 @@ struct Inner {
     sessions: Sessions,
 }
 
+/// What each member proved. As cheap to clone as the table.
+type Boots = RedBlackTreeMapSync<InstanceId, Arc<BootInfo>>;
+
 #[derive(Debug)]
 struct State {
     register: Register,
-    boots: BTreeMap<InstanceId, Arc<BootInfo>>,
+    boots: Boots,
     /// By what each proved it, and the connection by which that came. It outlasts the connection, as the membership does.
     evidence: BTreeMap<InstanceId, (Link, Evidence)>,
     /// Where a refused instance was: when it is let in again, it does not know that it has to speak first.
@@ -50,7 +54,16 @@ pub struct Snapshot {
     /// Who can be reached.
     pub table: Table,
     /// What each of them proved.
-    boots: BTreeMap<InstanceId, Arc<BootInfo>>,
+    boots: Boots,
+}
+
+/// What was cut off when a member was shut out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cut {
+    /// How many sessions.
+    pub sessions: usize,
+    /// SHA-256 of the certificate that had carried its evidence.
+    pub fingerprint: [u8; 32],
 }
 
 /// What became of a registration.
@@ -70,19 +83,14 @@ impl Snapshot {
     pub fn boot(&self, instance: &InstanceId) -> Option<&Arc<BootInfo>> {
         self.boots.get(instance)
     }
-
-    /// What the members proved.
-    pub fn boots(&self) -> impl Iterator<Item = &Arc<BootInfo>> {
-        self.boots.values()
-    }
 }
 
 impl Members {
     /// Nobody yet.
     #[must_use]
     pub fn new(register: Register, tunnel: Tunnel, sessions: Sessions) -> Self {
-        let (boots, evidence, endpoints) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        let state = State { register, boots, evidence, endpoints };
+        let (evidence, endpoints) = (BTreeMap::new(), BTreeMap::new());
+        let state = State { register, boots: Boots::default(), evidence, endpoints };
         let snapshot = ArcSwap::from_pointee(Snapshot::default());
         Self { inner: Arc::new(Inner { state: Mutex::new(state), snapshot, tunnel, sessions }) }
     }
@@ -91,6 +99,29 @@ impl Members {
     #[must_use]
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.inner.snapshot.load_full()
+    }
+
+    /// What the members proved.
+    #[must_use]
+    pub fn boots(&self) -> Vec<Arc<BootInfo>> {
+        self.snapshot().boots.values().cloned().collect()
+    }
+
+    /// Whether a registration by this would only renew a membership.
+    #[must_use]
+    pub fn would_renew(&self, boot: &BootInfo, key: &PublicKey) -> bool {
+        let state = self.state();
+        let known = state.boots.get(&boot.instance_id).is_some_and(|known| **known == *boot);
+        known && state.register.is_in_tunnel(&boot.instance_id, key.as_bytes())
+    }
+
+    /// The fingerprint of the evidence of a member that is shut out and could be let in again, because that evidence holds.
+    #[must_use]
+    pub fn shut_out(&self, boot: &BootInfo, now: u64) -> Option<[u8; 32]> {
+        let snapshot = self.snapshot();
+        let instance = snapshot.table.instance(&boot.instance_id)?;
+        let is_it = snapshot.boot(&boot.instance_id).is_some_and(|known| **known == *boot);
+        (is_it && !instance.is_admitted() && instance.evidence_until > now).then_some(instance.fingerprint)
     }
 
     /// Does something, unless a member proved exactly this. Meanwhile nobody becomes a member.
@@ -116,7 +147,8 @@ impl Members {
         let instance = claim.instance;
         let (assignment, commands) = state.register.register(claim, link, now)?;
         state.evidence.insert(instance, (link, evidence));
-        let before = state.boots.insert(instance, Arc::clone(&boot)).filter(|before| *before != boot);
+        let before = state.boots.get(&instance).filter(|before| **before != boot).cloned();
+        state.boots.insert_mut(instance, boot);
         // The route opens when the tunnel is there, not before.
         self.perform(&commands, state.endpoints.remove(&instance));
         if before.is_some() {
@@ -142,9 +174,8 @@ impl Members {
         self.publish_changes(&state);
     }
 
-    /// The chain refuses what an instance runs. Says how many sessions were cut; `None` when no member runs it, or it was
-    /// refused before.
-    pub fn refuse(&self, boot: &BootInfo) -> Option<usize> {
+    /// The chain refuses what an instance runs. Says what was cut; `None` when no member runs it, or it was refused before.
+    pub fn refuse(&self, boot: &BootInfo) -> Option<Cut> {
         let mut state = self.state();
         if state.boots.get(&boot.instance_id).is_none_or(|known| **known != *boot) {
             return None;
@@ -156,12 +187,12 @@ impl Members {
         self.publish(&state);
         let endpoint = commands.iter().find_map(|command| self.endpoint(command));
         state.endpoints.extend(endpoint.map(|endpoint| (boot.instance_id, endpoint)));
-        Some(self.perform(&commands, None))
+        self.cut(&state, &boot.instance_id, &commands)
     }
 
-    /// The evidence that a member showed by this connection is not believed any more. Says what it had proved and how many
-    /// sessions were cut; `None` when it is no member by that evidence, or was refused before.
-    pub fn disbelieve(&self, instance: &InstanceId, link: Link) -> Option<(Arc<BootInfo>, usize)> {
+    /// The evidence that a member showed by this connection is not believed any more. Says what it had proved and what was
+    /// cut; `None` when it is no member by that evidence, or was refused before.
+    pub fn disbelieve(&self, instance: &InstanceId, link: Link) -> Option<(Arc<BootInfo>, Cut)> {
         let mut state = self.state();
         let commands = state.register.disbelieve(instance, link);
         if state.evidence.get(instance).is_some_and(|(proven_by, _)| *proven_by == link) {
@@ -172,7 +203,7 @@ impl Members {
         }
         let boot = state.boots.get(instance).cloned()?;
         self.publish(&state);
-        Some((boot, self.perform(&commands, None)))
+        Some((boot, self.cut(&state, instance, &commands)?))
     }
 
     /// The chain allows what an instance runs. Says whether that let a member in again.
@@ -198,10 +229,19 @@ impl Members {
         }
         state.endpoints.retain(|instance, _| !gone.contains(instance));
         state.evidence.retain(|instance, _| !gone.contains(instance));
-        let boots = gone.iter().filter_map(|instance| state.boots.remove(instance)).collect();
+        let boots = gone.iter().filter_map(|instance| state.boots.get(instance).cloned()).collect();
+        for instance in &gone {
+            state.boots.remove_mut(instance);
+        }
         self.publish(&state);
         self.perform(&commands, None);
         boots
+    }
+
+    /// Performs the commands by which a member is shut out.
+    fn cut(&self, state: &State, instance: &InstanceId, commands: &[Command]) -> Option<Cut> {
+        let sessions = self.perform(commands, None);
+        state.register.table().instance(instance).map(|instance| Cut { sessions, fingerprint: instance.fingerprint })
     }
 
     /// Performs commands in their order, and says how many sessions were cut. A peer that is let in is looked for at
@@ -235,13 +275,13 @@ impl Members {
     }
 
     fn publish_changes(&self, state: &State) {
-        if state.register.generation() != self.inner.snapshot.load().table.generation() {
+        if state.register.table().generation() != self.inner.snapshot.load().table.generation() {
             self.publish(state);
         }
     }
 
     fn publish(&self, state: &State) {
-        let snapshot = Snapshot { table: state.register.table(), boots: state.boots.clone() };
+        let snapshot = Snapshot { table: state.register.table().clone(), boots: state.boots.clone() };
         metrics::table(&snapshot.table);
         self.inner.snapshot.store(Arc::new(snapshot));
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use postern_gateway_core::refusal::Refusal;
-use postern_gateway_core::table::{Standing, Table};
+use postern_gateway_core::table::Table;
 
 const CONNECTIONS: &str = "postern_gateway_connections_total";
 const CONNECTIONS_OPEN: &str = "postern_gateway_connections_open";
@@ -19,6 +19,8 @@ const CUT: &str = "postern_gateway_cut_seconds";
 const DISBELIEVED: &str = "postern_gateway_members_disbelieved_total";
 const REGISTRATIONS: &str = "postern_gateway_registrations_total";
 const INSTANCES: &str = "postern_gateway_instances";
+const AUDIT_LINES: &str = "postern_gateway_audit_lines";
+const AUDIT_LOST: &str = "postern_gateway_audit_lines_lost_total";
 const INSECURE: &str = "postern_gateway_insecure";
 
 /// Names every metric to the recorder, and starts those at zero whose absence would hide a first event.
@@ -36,9 +38,12 @@ pub fn describe() {
     describe_counter!(DISBELIEVED, "Registered instances whose evidence is not believed any more, by reason");
     describe_counter!(REGISTRATIONS, "Registrations of instances, by outcome");
     describe_gauge!(INSTANCES, "Registered instances, by standing");
+    describe_gauge!(AUDIT_LINES, "The number of the last line of the audit trail");
+    describe_counter!(AUDIT_LOST, "Lines that could not be written to the audit trail; it counts them too");
     describe_gauge!(INSECURE, "1 for each dangerous switch that is on");
     counter!(CONNECTIONS).absolute(0);
     counter!(SESSIONS_CUT).absolute(0);
+    counter!(AUDIT_LOST).absolute(0);
     for refusal in Refusal::ALL {
         counter!(REFUSALS, "reason" => refusal.label()).absolute(0);
     }
@@ -103,15 +108,21 @@ pub fn registration(outcome: &'static str) {
 
 /// The table changed.
 pub fn table(table: &Table) {
-    let (mut admitted, mut refused) = (0_u32, 0_u32);
-    for instance in table.instances() {
-        match instance.standing {
-            Standing::Admitted { .. } => admitted += 1,
-            Standing::Refused => refused += 1,
-        }
-    }
-    gauge!(INSTANCES, "standing" => "admitted").set(admitted);
-    gauge!(INSTANCES, "standing" => "refused").set(refused);
+    let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+    let (admitted, refused) = table.counts();
+    gauge!(INSTANCES, "standing" => "admitted").set(count(admitted));
+    gauge!(INSTANCES, "standing" => "refused").set(count(refused));
+}
+
+/// The audit trail has so many lines.
+#[expect(clippy::cast_precision_loss, reason = "a gauge for humans; there are far fewer than 2^53 lines")]
+pub fn audit_lines(count: u64) {
+    gauge!(AUDIT_LINES).set(count as f64);
+}
+
+/// Lines could not be written to the audit trail.
+pub fn audit_lost(count: usize) {
+    counter!(AUDIT_LOST).increment(u64::try_from(count).unwrap_or(u64::MAX));
 }
 
 /// A dangerous switch is on.

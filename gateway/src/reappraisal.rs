@@ -9,8 +9,9 @@ use postern_gateway_core::registration::Link;
 use postern_identity::InstanceId;
 use tokio::time::{Instant, sleep, timeout_at};
 
+use crate::audit::Audit;
 use crate::members::{Evidence, Members};
-use crate::{audit, metrics};
+use crate::metrics;
 
 /// How long after an appraisal that came to no verdict the next one is tried.
 const RETRY: Duration = Duration::from_secs(1);
@@ -19,7 +20,7 @@ const RETRY: Duration = Duration::from_secs(1);
 ///
 /// # Errors
 /// None: it goes on as long as the gateway does.
-pub async fn follow(attestor: Arc<Attestor>, members: Members) -> Result<Infallible, Infallible> {
+pub async fn follow(attestor: Arc<Attestor>, members: Members, audit: Audit) -> Result<Infallible, Infallible> {
     let mut changes = attestor.changes();
     // Started again after a panic, it may have missed a change.
     let mut due = Instant::now();
@@ -30,20 +31,20 @@ pub async fn follow(attestor: Arc<Attestor>, members: Members) -> Result<Infalli
         due = Instant::now() + attestor.max_evidence_age();
         for (instance, link, evidence) in members.evidence() {
             if let Err(refused) = judge(&attestor, &evidence).await {
-                disbelieve(&members, &instance, link, &refused);
+                disbelieve(&members, &audit, &instance, link, &refused);
             }
         }
     }
 }
 
 /// Shuts out the member that came by this connection, unless the refusal says nothing about its evidence.
-pub fn disbelieve(members: &Members, instance: &InstanceId, link: Link, refused: &PeerRefused) {
+pub fn disbelieve(members: &Members, audit: &Audit, instance: &InstanceId, link: Link, refused: &PeerRefused) {
     if !refused.is_temporary()
         && let Some((boot, cut)) = members.disbelieve(instance, link)
     {
         metrics::disbelieved(refused.label());
-        metrics::cut(cut, None);
-        audit::disbelieved(&boot, refused.label(), cut);
+        metrics::cut(cut.sessions, None);
+        audit.disbelieved(&boot, &cut.fingerprint, refused.label(), cut.sessions);
     }
 }
 

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use gateway::app::Gateway;
+use gateway::audit::Audit;
 use gateway::reappraisal;
 use postern_allowlist::NotAdmitted;
 use postern_attest::{Appraiser, Collateral};
@@ -210,7 +211,8 @@ async fn a_members_evidence_is_judged_again_when_it_has_reached_its_greatest_age
     let attestor = Attestor::with_clock(appraiser, collateral, Arc::new(move || clock.load(Ordering::Relaxed)));
     attestor.limit_evidence_age(Duration::from_millis(50));
     let members = house.edge.members.clone();
-    let _judging = maintenance("judging", move || reappraisal::follow(Arc::clone(&attestor), members.clone()));
+    let _judging =
+        maintenance("judging", move || reappraisal::follow(Arc::clone(&attestor), members.clone(), Audit::log_only()));
     drop(house.session(0xaa).await);
     // No collateral and no policy has changed; it is the collateral's own end.
     now.store(unix_now() + 100 * 86_400, Ordering::Relaxed);

@@ -2,7 +2,8 @@
 //!
 //! One connection goes through [`opening`] (Postgres' preamble and the ClientHello of [`hello`]), [`route`] (a host name
 //! becomes an app and a port), [`table`] (the instances that may be reached now) and [`select`] (one of them); whatever
-//! stands in its way is a [`refusal`]. The other side is [`registration`], from which the table is made.
+//! stands in its way is a [`refusal`]. The other side is [`registration`], from which the table is made. What was decided
+//! about whom is kept in the [`trail`].
 
 pub mod alert;
 pub mod hello;
@@ -14,6 +15,7 @@ pub mod registration;
 pub mod route;
 pub mod select;
 pub mod table;
+pub mod trail;
 
 #[cfg(test)]
 mod fixture;

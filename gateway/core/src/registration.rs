@@ -40,6 +40,8 @@ pub struct Claim {
     pub ports: BTreeMap<u16, bool>,
     /// The block at which its code was allowed.
     pub block: u64,
+    /// SHA-256 of the certificate that carried its evidence.
+    pub fingerprint: [u8; 32],
     /// Until when its evidence holds, in seconds since 1970.
     pub evidence_until: u64,
 }
@@ -101,6 +103,22 @@ pub enum RegistrationError {
     Full,
 }
 
+impl RegistrationError {
+    /// The word for metrics, logs and programs.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::InstanceOfAnotherApp => "instance_of_another_app",
+            Self::KeyInUse => "key_in_use",
+            Self::KeyUnusable => "key_unusable",
+            Self::Port => "port",
+            Self::Ports => "ports",
+            Self::EvidenceExpired => "evidence_expired",
+            Self::Full => "full",
+        }
+    }
+}
+
 /// Everybody who is registered.
 #[derive(Debug)]
 pub struct Register {
@@ -108,7 +126,8 @@ pub struct Register {
     own_key: TunnelKey,
     /// How long a member is kept after its last registration once its connection is gone, in seconds.
     time_to_live: u64,
-    generation: u64,
+    /// The members as connections see them; always in step with `members`.
+    table: Table,
     members: BTreeMap<InstanceId, Member>,
     keys: BTreeMap<TunnelKey, InstanceId>,
     slots: BTreeMap<Slot, InstanceId>,
@@ -131,7 +150,7 @@ impl Register {
     #[must_use]
     pub fn new(pool: AddressPool, own_key: TunnelKey, time_to_live: u64) -> Self {
         let (members, keys, slots) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Self { pool, own_key, time_to_live, generation: 0, members, keys, slots }
+        Self { pool, own_key, time_to_live, table: Table::default(), members, keys, slots }
     }
 
     /// Makes the instance a member, or renews its membership; it counts as alive until `link` ends. A member that is let
@@ -164,7 +183,7 @@ impl Register {
         let kept_until = now.saturating_add(self.time_to_live);
         let member = Member { claim, assignment, standing, links, proven_by: link, kept_until };
         if before.is_none_or(|before| before.instance() != member.instance()) {
-            self.generation += 1;
+            self.table.put(member.instance());
         }
         self.members.insert(member.claim.instance, member);
         Ok((assignment, commands))
@@ -174,7 +193,7 @@ impl Register {
     pub fn unlinked(&mut self, instance: &InstanceId, link: Link) {
         let Some(member) = self.members.get_mut(instance) else { return };
         if member.links.remove(&link) && member.links.is_empty() {
-            self.generation += 1;
+            self.table.put(member.instance());
         }
     }
 
@@ -184,7 +203,7 @@ impl Register {
             return Vec::new();
         };
         member.standing = Standing::Refused;
-        self.generation += 1;
+        self.table.put(member.instance());
         vec![Command::CutSessions { instance: *instance }, Command::RemovePeer { key: member.claim.key }]
     }
 
@@ -195,6 +214,7 @@ impl Register {
             return Vec::new();
         };
         member.claim.evidence_until = 0;
+        self.table.put(member.instance());
         self.refuse(instance)
     }
 
@@ -207,7 +227,7 @@ impl Register {
             return Vec::new();
         }
         member.standing = Standing::Admitted { block };
-        self.generation += 1;
+        self.table.put(member.instance());
         vec![Command::SetPeer { key: member.claim.key, address: member.assignment.address }]
     }
 
@@ -225,16 +245,16 @@ impl Register {
         (gone, commands)
     }
 
-    /// How often the table has changed.
+    /// Whether an instance is let into the tunnel with this key.
     #[must_use]
-    pub fn generation(&self) -> u64 {
-        self.generation
+    pub fn is_in_tunnel(&self, instance: &InstanceId, key: &TunnelKey) -> bool {
+        self.members.get(instance).is_some_and(|member| member.in_tunnel() && member.claim.key == *key)
     }
 
     /// The picture of now.
     #[must_use]
-    pub fn table(&self) -> Table {
-        Table::new(self.generation, self.members.values().map(Member::instance))
+    pub fn table(&self) -> &Table {
+        &self.table
     }
 
     fn check(&self, claim: &Claim, now: u64) -> Result<(), RegistrationError> {
@@ -291,7 +311,7 @@ impl Register {
         self.keys.remove(&member.claim.key);
         self.slots.remove(&member.assignment.slot);
         self.pool.release(instance);
-        self.generation += 1;
+        self.table.remove(instance);
         if member.in_tunnel() {
             vec![Command::CutSessions { instance: *instance }, Command::RemovePeer { key: member.claim.key }]
         } else {
@@ -313,6 +333,8 @@ impl Member {
             sidecar_port: self.claim.sidecar_port,
             ports: self.claim.ports.clone(),
             slot: self.assignment.slot,
+            fingerprint: self.claim.fingerprint,
+            evidence_until: self.claim.evidence_until,
             standing: self.standing,
             alive: !self.links.is_empty(),
         }

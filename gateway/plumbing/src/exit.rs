@@ -4,6 +4,8 @@
 pub const OK: u8 = 0;
 /// The command line makes no sense (`EX_USAGE`).
 pub const USAGE: u8 = 64;
+/// What was to be read is not as it should be (`EX_DATAERR`).
+pub const DATA: u8 = 65;
 /// Something that the program needs is not there (`EX_UNAVAILABLE`).
 pub const UNAVAILABLE: u8 = 69;
 /// A defect of the program itself (`EX_SOFTWARE`).

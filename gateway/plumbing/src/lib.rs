@@ -15,6 +15,7 @@ pub mod prefixed;
 pub mod relay;
 pub mod secret;
 pub mod shutdown;
+pub mod sparing;
 pub mod tasks;
 pub mod telemetry;
 

@@ -2,18 +2,19 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use postern_allowlist::Freshness;
-use postern_attest_io::{Attestor, IdentityKeeper};
+use postern_attest_io::IdentityKeeper;
 use postern_plumbing::admin::{Readiness, ReadinessCheck};
 use postern_plumbing::tasks::{Task, maintenance};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::Ground;
-use crate::audit;
+use crate::audit::Audit;
 use crate::chain::{self, Chain};
 use crate::config::Config;
+use crate::connection;
 use crate::edge::Edge;
 use crate::members::Members;
 use crate::reappraisal;
@@ -39,11 +40,13 @@ impl Background {
         readiness: &Readiness,
     ) -> Self {
         let tasks = vec![
-            changes(Arc::clone(&chain), edge.members.clone()),
-            expiry(Arc::clone(&chain), edge.members.clone(), Arc::clone(&ground.attestor)),
+            changes(Arc::clone(&chain), edge.members.clone(), ground.audit.clone()),
+            expiry(Arc::clone(&chain), edge.members.clone(), ground),
+            left_out(ground.audit.clone()),
+            audit_readiness(ground.audit.clone(), readiness.register("audit trail")),
             meter(edge.sessions.clone()),
             chain_readiness(chain, readiness.register("chain"), config.chain.freshness.max_view_age),
-            judge_again(Arc::clone(&ground.attestor), edge.members.clone()),
+            judge_again(edge.members.clone(), ground),
             identity_readiness(Arc::clone(&ground.keeper), readiness.register("identity")),
         ];
         Self { tasks }
@@ -54,19 +57,35 @@ impl Background {
     }
 }
 
-fn changes(chain: Arc<dyn Chain>, members: Members) -> Task<Infallible> {
-    maintenance("chain changes", move || chain::follow(Arc::clone(&chain), members.clone()))
+fn changes(chain: Arc<dyn Chain>, members: Members, audit: Audit) -> Task<Infallible> {
+    maintenance("chain changes", move || chain::follow(Arc::clone(&chain), members.clone(), audit.clone()))
 }
 
-fn judge_again(attestor: Arc<Attestor>, members: Members) -> Task<Infallible> {
-    maintenance("members' evidence", move || reappraisal::follow(Arc::clone(&attestor), members.clone()))
+fn judge_again(members: Members, ground: &Ground) -> Task<Infallible> {
+    let (attestor, audit) = (Arc::clone(&ground.attestor), ground.audit.clone());
+    maintenance("members' evidence", move || reappraisal::follow(Arc::clone(&attestor), members.clone(), audit.clone()))
+}
+
+fn left_out(audit: Audit) -> Task<Infallible> {
+    every(SECOND, "left out of logs", move || {
+        audit.tell_left_out(Instant::now());
+        connection::tell_left_out(Instant::now());
+    })
+}
+
+fn audit_readiness(audit: Audit, check: ReadinessCheck) -> Task<Infallible> {
+    every(SECOND, "audit readiness", move || {
+        // Who is admitted is served all the same.
+        if audit.is_broken() { check.ready_but("it cannot be written: nobody new is admitted") } else { check.ready() }
+    })
 }
 
 /// By the time that evidence is judged by.
-fn expiry(chain: Arc<dyn Chain>, members: Members, attestor: Arc<Attestor>) -> Task<Infallible> {
+fn expiry(chain: Arc<dyn Chain>, members: Members, ground: &Ground) -> Task<Infallible> {
+    let (attestor, audit) = (Arc::clone(&ground.attestor), ground.audit.clone());
     every(SECOND, "expiry", move || {
         for boot in members.expire(attestor.now()) {
-            audit::expired(&boot);
+            audit.expired(&boot);
             chain.forget(&boot);
         }
     })
@@ -77,12 +96,17 @@ fn meter(sessions: Sessions) -> Task<Infallible> {
 }
 
 fn chain_readiness(chain: Arc<dyn Chain>, check: ReadinessCheck, max_view_age: u64) -> Task<Infallible> {
-    every(SECOND, "chain readiness", move || match chain.freshness() {
-        // In its grace the view still serves those who are admitted, so taking the gateway out would only do harm.
-        Freshness::Fresh | Freshness::Grace => check.ready(),
+    every(SECOND, "chain readiness", move || {
+        match chain.freshness() {
+        Freshness::Fresh => check.ready(),
+        // The view still serves those who are admitted, so taking the gateway out would only do harm.
+        Freshness::Grace => check.ready_but(format!(
+            "the view of the chain is older than {max_view_age} s: nobody new is admitted, and after its grace nobody at all"
+        )),
         Freshness::Stale => {
             check.not_ready(format!("the view of the chain is older than {max_view_age} s and its grace"))
         }
+    }
     })
 }
 

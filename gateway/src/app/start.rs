@@ -16,6 +16,7 @@ use postern_plumbing::tasks::Tasks;
 use postern_wireguard::{PrivateKey, Tunnel, TunnelConfig, TunnelError};
 use tokio::sync::Semaphore;
 
+use crate::audit::{Audit, OpenError};
 use crate::chain::Chain;
 use crate::config::{Config, TunnelSettings};
 use crate::edge::Edge;
@@ -42,6 +43,9 @@ pub enum StartError {
     /// The inner network cannot be used.
     #[error(transparent)]
     Pool(#[from] PoolError),
+    /// The audit trail cannot be gone on with.
+    #[error("audit trail: {0}")]
+    Audit(#[from] OpenError),
     /// The watch of the chain cannot be started.
     #[error(transparent)]
     Watch(#[from] postern_watch::ConfigError),
@@ -64,7 +68,7 @@ impl StartError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Evidence(error) => error.exit_code(),
-            Self::Pool(_) | Self::Watch(_) => exit::CONFIG,
+            Self::Pool(_) | Self::Watch(_) | Self::Audit(_) => exit::CONFIG,
             Self::Agent(_) | Self::Identity(_) | Self::Tunnel(_) | Self::Bind { .. } | Self::Socket(_) => {
                 exit::UNAVAILABLE
             }
@@ -81,6 +85,8 @@ pub struct Ground {
     pub attestor: Arc<Attestor>,
     /// The way to the instances.
     pub tunnel: Tunnel,
+    /// Where admissions and refusals are written down.
+    pub audit: Audit,
 }
 
 /// Makes the judge of evidence from what the configuration names. As tasks of `tasks` it is kept up to date.
@@ -97,6 +103,20 @@ pub async fn judge(
         metrics::insecure("attestation.root");
     }
     Ok(attestor)
+}
+
+/// Goes on with the audit trail that is configured, if one is.
+///
+/// # Errors
+/// When it is not as it was left, or cannot be written.
+pub fn audit(config: &Config) -> Result<Audit, StartError> {
+    match &config.audit {
+        Some(settings) => Ok(Audit::open(settings.clone())?),
+        None => {
+            tracing::warn!("no audit trail is kept: audit.file is not set");
+            Ok(Audit::log_only())
+        }
+    }
 }
 
 /// Proves to the guest agent's hardware who we are, and keeps the certificate that says so fresh.
@@ -147,6 +167,7 @@ pub(super) fn build(
         members: members.clone(),
         chain: Arc::clone(&chain),
         attestor: Arc::clone(&ground.attestor),
+        audit: ground.audit.clone(),
         about: about(config, ground, clients),
         apps: config.registration.apps.clone(),
         refresh: config.registration.refresh,

@@ -4,18 +4,23 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use postern_allowlist::{Admission, Block, BootInfo, NotAdmitted};
+use futures_util::future::join_all;
+use postern_allowlist::{Admission, BootInfo, NotAdmitted};
 use postern_plumbing::clock::unix_now;
 use postern_watch::Change;
+use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::Chain;
-use crate::audit;
+use crate::audit::Audit;
 use crate::members::Members;
 use crate::metrics;
 
 /// How often everybody is asked about, so that the chain is watched for them.
 const ROUND: Duration = Duration::from_secs(60);
+
+/// How many changes are looked at together, so that no revocation waits behind the lines of many restorations.
+const TOGETHER: usize = 1_024;
 
 /// The watch has ended, and nobody tells of changes any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -26,98 +31,132 @@ pub struct Ended;
 ///
 /// # Errors
 /// When the watch has ended.
-pub async fn follow(chain: Arc<dyn Chain>, members: Members) -> Result<Infallible, Ended> {
+pub async fn follow(chain: Arc<dyn Chain>, members: Members, audit: Audit) -> Result<Infallible, Ended> {
     let mut changes = chain.changes();
-    catch_up(chain.as_ref(), &members);
+    let follower = Follower { chain, members, audit };
+    follower.catch_up().await;
     let mut rounds = tokio::time::interval(ROUND);
     loop {
         let change = tokio::select! {
             change = changes.recv() => change,
             _ = rounds.tick() => {
-                look_after(chain.as_ref(), &members).await;
+                follower.look_after().await;
                 continue;
             }
         };
-        match change {
-            Ok(change) => apply(&members, &change),
-            Err(RecvError::Lagged(missed)) => {
-                tracing::warn!(
-                    missed,
-                    "changes on chain came faster than they could be followed; asking about everybody"
-                );
-                catch_up(chain.as_ref(), &members);
+        let mut together = vec![change];
+        while together.len() < TOGETHER
+            && let Some(change) = waiting(&mut changes)
+        {
+            together.push(change);
+        }
+        follower.apply(together).await?;
+    }
+}
+
+/// The next change if it is here already.
+fn waiting(changes: &mut Receiver<Change>) -> Option<Result<Change, RecvError>> {
+    use tokio::sync::broadcast::error::TryRecvError;
+    match changes.try_recv() {
+        Ok(change) => Some(Ok(change)),
+        Err(TryRecvError::Lagged(missed)) => Some(Err(RecvError::Lagged(missed))),
+        Err(TryRecvError::Closed) => Some(Err(RecvError::Closed)),
+        Err(TryRecvError::Empty) => None,
+    }
+}
+
+/// Who follows, and what is done about it.
+struct Follower {
+    chain: Arc<dyn Chain>,
+    members: Members,
+    audit: Audit,
+}
+
+impl Follower {
+    /// Revocations first, at once and in their order; then those who are allowed again.
+    async fn apply(&self, changes: Vec<Result<Change, RecvError>>) -> Result<(), Ended> {
+        let mut allowed = Vec::new();
+        let mut missed_some = false;
+        for change in changes {
+            match change {
+                Ok(Change { boot, verdict: Ok(admission), .. }) => allowed.push((boot, admission)),
+                Ok(Change { boot, verdict: Err(not_admitted), seen, .. }) => {
+                    self.refuse(&boot, &not_admitted, Some(seen.elapsed()));
+                }
+                Err(RecvError::Lagged(missed)) => {
+                    tracing::warn!(
+                        missed,
+                        "changes on chain came faster than they could be followed; asking about everybody"
+                    );
+                    missed_some = true;
+                }
+                Err(RecvError::Closed) => return Err(Ended),
             }
-            Err(RecvError::Closed) => return Err(Ended),
         }
+        self.allow(allowed).await;
+        if missed_some {
+            self.catch_up().await;
+        }
+        Ok(())
     }
-}
 
-fn apply(members: &Members, change: &Change) {
-    match &change.verdict {
-        Ok(admission) => allow(members, &change.boot, admission),
-        Err(not_admitted) if not_admitted.is_the_chains_word() => {
-            let Some(cut) = members.refuse(&change.boot) else { return };
-            // Sessions end at once; what is measured is the way from the sight of the block to here.
-            let after = change.seen.elapsed();
-            metrics::cut(cut, Some(after));
-            audit::revoked(&change.boot, Some(&change.block), not_admitted, cut, Some(after));
+    /// Asks about everybody, after changes were missed.
+    async fn catch_up(&self) {
+        let mut allowed = Vec::new();
+        for boot in self.members.boots() {
+            match self.chain.current(&boot) {
+                Ok(admission) => allowed.push((boot, admission)),
+                Err(not_admitted) => self.refuse(&boot, &not_admitted, None),
+            }
         }
+        self.allow(allowed).await;
+    }
+
+    /// Asks about everybody, so that nobody is forgotten whose sessions go on without a renewal, and nobody stays shut out
+    /// whose restoration could not be written down.
+    async fn look_after(&self) {
+        let mut allowed = Vec::new();
+        for boot in self.members.boots() {
+            let verdict = match self.chain.current(&boot) {
+                // It was forgotten all the same, as after a leap of the clock.
+                Err(NotAdmitted::NotEvaluated) => self.chain.evaluate(boot.as_ref().clone(), Duration::ZERO).await,
+                known => known,
+            };
+            match verdict {
+                Ok(admission) => allowed.push((boot, admission)),
+                Err(not_admitted) => self.refuse(&boot, &not_admitted, None),
+            }
+        }
+        self.allow(allowed).await;
+    }
+
+    /// Shuts a member out, if it is the chain that says so. `after` is the time since the block was seen.
+    fn refuse(&self, boot: &BootInfo, not_admitted: &NotAdmitted, after: Option<Duration>) {
         // Not knowing is no revocation: new connections are refused by the age of the view, and sessions go on.
-        Err(_) => {}
-    }
-}
-
-/// Asks about everybody, after changes were missed.
-fn catch_up(chain: &dyn Chain, members: &Members) {
-    let boots: Vec<Arc<BootInfo>> = members.snapshot().boots().cloned().collect();
-    for boot in boots {
-        match chain.current(&boot) {
-            Ok(admission) => allow(members, &boot, &admission),
-            Err(not_admitted) => refuse(members, &boot, &not_admitted),
+        if !not_admitted.is_the_chains_word() {
+            return;
         }
+        let Some(cut) = self.members.refuse(boot) else { return };
+        // Sessions end at once; what is measured is the way from the sight of the block to here.
+        metrics::cut(cut.sessions, after);
+        self.audit.revoked(boot, &cut.fingerprint, not_admitted, cut.sessions, after);
     }
-}
 
-/// Asks about everybody, so that nobody is forgotten whose sessions go on without a renewal.
-async fn look_after(chain: &dyn Chain, members: &Members) {
-    let boots: Vec<Arc<BootInfo>> = members.snapshot().boots().cloned().collect();
-    for boot in boots {
-        let verdict = match chain.current(&boot) {
-            // It was forgotten all the same, as after a leap of the clock.
-            Err(NotAdmitted::NotEvaluated) => chain.evaluate(boot.as_ref().clone(), Duration::ZERO).await,
-            known => known,
-        };
-        if let Err(not_admitted) = verdict {
-            refuse(members, &boot, &not_admitted);
+    /// Lets members in again that are shut out, each once its line is in the audit trail.
+    async fn allow(&self, allowed: Vec<(Arc<BootInfo>, Admission)>) {
+        let restore = allowed.iter().filter_map(|(boot, admission)| {
+            let fingerprint = self.members.shut_out(boot, unix_now())?;
+            Some(async move {
+                let written = self.audit.restore(boot, &fingerprint, &admission.block).await;
+                written.is_ok().then_some((boot, admission))
+            })
+        });
+        for (boot, admission) in join_all(restore).await.into_iter().flatten() {
+            // It may have been revoked again meanwhile, and that may have been seen before.
+            if self.chain.current(boot).is_ok() && self.members.allow(boot, admission.block.number, unix_now()) {
+                self.audit.restored(boot, &admission.block);
+            }
         }
-    }
-}
-
-/// Follows a refusal of which no change has told.
-fn refuse(members: &Members, boot: &BootInfo, not_admitted: &NotAdmitted) {
-    // Not knowing is no revocation.
-    if !not_admitted.is_the_chains_word() {
-        return;
-    }
-    let Some(cut) = members.refuse(boot) else { return };
-    metrics::cut(cut, None);
-    audit::revoked(boot, block(not_admitted), not_admitted, cut, None);
-}
-
-fn allow(members: &Members, boot: &BootInfo, admission: &Admission) {
-    if members.allow(boot, admission.block.number, unix_now()) {
-        audit::restored(boot, &admission.block);
-    }
-}
-
-fn block(not_admitted: &NotAdmitted) -> Option<&Block> {
-    match not_admitted {
-        NotAdmitted::Refused { block, .. } | NotAdmitted::Unconfirmed { block } => Some(block),
-        NotAdmitted::NotEvaluated
-        | NotAdmitted::AwaitingAnswer
-        | NotAdmitted::NoView
-        | NotAdmitted::ViewTooOld { .. }
-        | NotAdmitted::TooManyWorkloads => None,
     }
 }
 

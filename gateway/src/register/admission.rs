@@ -15,7 +15,7 @@ use postern_wireguard::PublicKey;
 
 use super::message::{AgentFields, Gateway, GatewayFields, Info, RegisterCvm, Registered, WireGuard, WireGuardPeer};
 use super::problem::Problem;
-use crate::audit;
+use crate::audit::Audit;
 use crate::chain::Chain;
 use crate::members::{Evidence, Members};
 use crate::metrics;
@@ -34,6 +34,8 @@ pub struct Registrar {
     pub chain: Arc<dyn Chain>,
     /// Who has judged the evidence, and by what time.
     pub attestor: Arc<Attestor>,
+    /// Where admissions and refusals are written down.
+    pub audit: Audit,
     /// What is told to instances.
     pub about: About,
     /// The apps that may register; `None` leaves it to the chain.
@@ -78,9 +80,9 @@ impl Registrar {
         proof: (Link, Evidence),
     ) -> Result<Registered, Problem> {
         let boot = self.boot(appraisal)?;
-        let admission = self.admit(&boot).await?;
-        let assignment = self.join(appraisal, request, proof, &boot, &admission)?;
-        self.follow(&boot).await?;
+        let admission = self.admit(&boot, appraisal).await?;
+        let assignment = self.join(appraisal, request, proof, &boot, &admission).await?;
+        self.follow(&boot, appraisal).await?;
         Ok(self.registered(assignment))
     }
 
@@ -103,17 +105,17 @@ impl Registrar {
         Ok(Arc::new(BootInfo::from(appraisal)))
     }
 
-    async fn admit(&self, boot: &Arc<BootInfo>) -> Result<Admission, Problem> {
+    async fn admit(&self, boot: &Arc<BootInfo>, appraisal: &Appraisal) -> Result<Admission, Problem> {
         let evaluated = self.chain.evaluate(boot.as_ref().clone(), self.deadline).await;
         evaluated.map_err(|not_admitted| {
-            audit::refused(boot, &not_admitted);
+            self.audit.refused(boot, &appraisal.fingerprint, &not_admitted);
             // A member that was refused is followed further: it comes back by itself when it is allowed again.
             self.members.unless_known(boot, || self.chain.forget(boot));
             Problem::from(&not_admitted)
         })
     }
 
-    fn join(
+    async fn join(
         &self,
         appraisal: &Appraisal,
         request: &RegisterCvm,
@@ -125,6 +127,9 @@ impl Registrar {
             .client_public_key
             .parse()
             .map_err(|_| Problem::new(400, "key", "client_public_key is not a WireGuard key in base64"))?;
+        if !self.members.would_renew(boot, &key) {
+            self.audit.admit(boot, &appraisal.fingerprint, admission, &key).await?;
+        }
         let claim = Claim {
             app: boot.app_id,
             instance: boot.instance_id,
@@ -132,20 +137,21 @@ impl Registrar {
             sidecar_port: request.postern.sidecar_port,
             ports: request.ports(),
             block: admission.block.number,
+            fingerprint: appraisal.fingerprint,
             evidence_until: appraisal.valid_until,
         };
         let joined =
             self.members.register(claim, Arc::clone(boot), proof, self.attestor.now()).inspect_err(|error| {
-                tracing::warn!(instance = %boot.instance_id, app = %boot.app_id, %error, "registration refused");
+                self.audit.turned_away(boot, &appraisal.fingerprint, error.label());
                 self.members.unless_known(boot, || self.chain.forget(boot));
             })?;
         if let Some(before) = &joined.before {
             self.chain.forget(before);
         }
-        self.look_again(boot)?;
+        self.look_again(boot, appraisal)?;
         if joined.entered {
             metrics::registration("admitted");
-            audit::admitted(boot, admission, &joined.assignment, &key);
+            self.audit.entered(boot, admission, &joined.assignment, &key);
         } else {
             metrics::registration("renewed");
         }
@@ -153,21 +159,21 @@ impl Registrar {
     }
 
     /// Another registration of the same instance may have failed since the chain was asked, and had it forgotten.
-    async fn follow(&self, boot: &Arc<BootInfo>) -> Result<(), Problem> {
+    async fn follow(&self, boot: &Arc<BootInfo>, appraisal: &Appraisal) -> Result<(), Problem> {
         if self.chain.current(boot) != Err(NotAdmitted::NotEvaluated) {
             return Ok(());
         }
-        let admitted = self.admit(boot).await;
-        self.look_again(boot)?;
+        let admitted = self.admit(boot, appraisal).await;
+        self.look_again(boot, appraisal)?;
         admitted.map(drop)
     }
 
     /// A revocation that came between the answer of the chain and the registration found no member to refuse.
-    fn look_again(&self, boot: &BootInfo) -> Result<(), Problem> {
+    fn look_again(&self, boot: &BootInfo, appraisal: &Appraisal) -> Result<(), Problem> {
         match self.chain.current(boot) {
             Err(not_admitted) if not_admitted.is_the_chains_word() => {
-                self.members.refuse(boot);
-                audit::refused(boot, &not_admitted);
+                let cut = self.members.refuse(boot).map_or(0, |cut| cut.sessions);
+                self.audit.revoked(boot, &appraisal.fingerprint, &not_admitted, cut, None);
                 Err(Problem::from(&not_admitted))
             }
             Ok(_) | Err(_) => Ok(()),

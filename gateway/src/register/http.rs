@@ -23,7 +23,8 @@ use tokio::time::{sleep, timeout};
 use super::message::RegisterCvm;
 use super::problem::Problem;
 use super::write_deadline::WriteDeadline;
-use super::{Door, Peer};
+use super::{Door, Peer, Registrar};
+use crate::audit::Audit;
 use crate::{metrics, reappraisal};
 
 /// The longest request body, in bytes. A list of every port there is would be longer, and is no policy.
@@ -109,7 +110,8 @@ impl Session {
 
     async fn try_register(&self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Problem> {
         let rules = self.door.attestor.changes();
-        let appraisal = self.appraise().await.map_err(|refused| unbelieved(&refused))?;
+        let unbelieved = |refused| unbelieved(&refused, &self.door.registrar.audit);
+        let appraisal = self.appraise().await.map_err(unbelieved)?;
         let request = self.read(request).await?;
         // It may become a member even where it is refused in the end.
         *self.asked() = Some(appraisal.identity.instance_id);
@@ -117,7 +119,7 @@ impl Session {
         let registered = self.door.registrar.register(&appraisal, &request, proof).await?;
         if rules.has_changed().unwrap_or(true) {
             // Whoever judged the members again may have looked before this one was there.
-            self.appraise().await.map_err(|refused| unbelieved(&refused))?;
+            self.appraise().await.map_err(unbelieved)?;
         }
         let mut response = json(StatusCode::OK, &registered);
         let refresh = self.door.registrar.refresh.as_secs();
@@ -133,7 +135,8 @@ impl Session {
         let verdict = self.peer.appraise(&self.door.attestor).await;
         let asked = *self.asked();
         if let (Err(refused), Some(instance)) = (&verdict, asked) {
-            reappraisal::disbelieve(&self.door.registrar.members, &instance, self.link, refused);
+            let Registrar { members, audit, .. } = &self.door.registrar;
+            reappraisal::disbelieve(members, audit, &instance, self.link, refused);
         }
         verdict
     }
@@ -186,9 +189,9 @@ fn status(refused: &PeerRefused) -> u16 {
 }
 
 /// The refusal of a peer whose evidence is not believed.
-fn unbelieved(refused: &PeerRefused) -> Problem {
+fn unbelieved(refused: &PeerRefused, audit: &Audit) -> Problem {
     let status = status(refused);
-    tracing::info!(target: "audit", reason = refused.label(), "evidence refused: {refused}");
+    audit.unbelieved(refused.label(), &refused.to_string());
     let mut problem = Problem::new(status, refused.label(), refused.public());
     if status == 401 {
         // dstack's guests look for these words, and come back with the certificate that carries their quote.

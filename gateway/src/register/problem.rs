@@ -4,6 +4,8 @@ use postern_allowlist::NotAdmitted;
 use postern_gateway_core::registration::RegistrationError;
 use serde::Serialize;
 
+use crate::audit::Unwritten;
+
 /// A refusal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Problem {
@@ -65,15 +67,18 @@ impl From<&NotAdmitted> for Problem {
 
 impl From<RegistrationError> for Problem {
     fn from(error: RegistrationError) -> Self {
-        let (status, reason) = match error {
-            RegistrationError::InstanceOfAnotherApp => (409, "instance_of_another_app"),
-            RegistrationError::KeyInUse => (409, "key_in_use"),
-            RegistrationError::KeyUnusable => (400, "key_unusable"),
-            RegistrationError::Port => (400, "port"),
-            RegistrationError::Ports => (400, "ports"),
-            RegistrationError::EvidenceExpired => (401, "evidence_expired"),
-            RegistrationError::Full => (503, "full"),
+        let status = match error {
+            RegistrationError::InstanceOfAnotherApp | RegistrationError::KeyInUse => 409,
+            RegistrationError::KeyUnusable | RegistrationError::Port | RegistrationError::Ports => 400,
+            RegistrationError::EvidenceExpired => 401,
+            RegistrationError::Full => 503,
         };
-        Self::new(status, reason, error.to_string())
+        Self::new(status, error.label(), error.to_string())
+    }
+}
+
+impl From<Unwritten> for Problem {
+    fn from(_: Unwritten) -> Self {
+        Self::new(503, "audit_unwritten", "the gateway admits nobody while it cannot write down whom; try again later")
     }
 }

@@ -108,7 +108,7 @@ impl Site {
         let attestor = app::judge(&config.attestation, &Readiness::new(), &self.tasks).await.unwrap();
         let keeper = app::identity(&agent, &config, &self.tasks).await.unwrap();
         let tunnel = app::tunnel(&agent, &keeper, &config.tunnel, &self.tasks).await.unwrap();
-        let ground = Ground { keeper, attestor: Arc::clone(&attestor), tunnel };
+        let ground = Ground { keeper, attestor: Arc::clone(&attestor), tunnel, audit: app::audit(&config).unwrap() };
         let chain = Arc::clone(chain);
         (Gateway::open(&config, ground, chain, &Readiness::new(), shutdown.clone()).await.unwrap(), attestor)
     }

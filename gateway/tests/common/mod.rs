@@ -11,6 +11,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use gateway::audit::Audit;
 use gateway::chain::{self as gateway_chain, Chain};
 use gateway::edge::{Edge, Limits};
 use gateway::listen;
@@ -70,7 +71,9 @@ impl House {
         let (connections, shutdown) = (Tasks::new(), Shutdown::new());
         let serving = listen::serve(listener, Arc::clone(&edge), connections.clone(), shutdown.clone());
         Task::spawn("clients", async move { serving.await.unwrap() }).detach();
-        let changes = maintenance("changes", move || gateway_chain::follow(Arc::clone(&followed), members.clone()));
+        let changes = maintenance("changes", move || {
+            gateway_chain::follow(Arc::clone(&followed), members.clone(), Audit::log_only())
+        });
         chain.listened_to().await;
         Self { edge, chain, clients, connections, shutdown, _changes: changes }
     }

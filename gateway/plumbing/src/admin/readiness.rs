@@ -9,8 +9,15 @@ use serde::Serialize;
 #[derive(Debug, Clone, Default)]
 pub struct Readiness(Arc<Mutex<Checks>>);
 
-/// A check's name, and why it does not pass; `None` when it does.
-type Checks = BTreeMap<&'static str, Option<String>>;
+/// A check's name, and how it stands.
+type Checks = BTreeMap<&'static str, State>;
+
+/// How a check stands: whether it passes, and what there is to say about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct State {
+    passes: bool,
+    reason: Option<String>,
+}
 
 /// One check, in the hands of the part that knows. Clones are the same check.
 #[derive(Debug, Clone)]
@@ -53,20 +60,20 @@ impl Readiness {
     /// Whether every check passes.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.checks().values().all(Option::is_none)
+        self.checks().values().all(|state| state.passes)
     }
 
     /// The names of the checks that do not pass. Their reasons are for operators.
     #[must_use]
     pub fn failing(&self) -> Vec<&'static str> {
-        self.checks().iter().filter(|(_, reason)| reason.is_some()).map(|(name, _)| *name).collect()
+        self.checks().iter().filter(|(_, state)| !state.passes).map(|(name, _)| *name).collect()
     }
 
     pub(super) fn report(&self) -> Report {
         let checks: Vec<Check> = self
             .checks()
             .iter()
-            .map(|(name, reason)| Check { name, ready: reason.is_none(), reason: reason.clone() })
+            .map(|(name, state)| Check { name, ready: state.passes, reason: state.reason.clone() })
             .collect();
         Report { ready: checks.iter().all(|check| check.ready), checks }
     }
@@ -80,23 +87,29 @@ impl Readiness {
 impl ReadinessCheck {
     /// The check passes from now on.
     pub fn ready(&self) {
-        self.set(None);
+        self.set(State { passes: true, reason: None });
+    }
+
+    /// The check passes from now on, but not everything is as it should be. The reason is shown at `/readyz`.
+    pub fn ready_but(&self, reason: impl Into<String>) {
+        self.set(State { passes: true, reason: Some(reason.into()) });
     }
 
     /// The check does not pass from now on. The reason is shown at `/readyz`.
     pub fn not_ready(&self, reason: impl Into<String>) {
-        self.set(Some(reason.into()));
+        self.set(State { passes: false, reason: Some(reason.into()) });
     }
 
-    fn set(&self, reason: Option<String>) {
-        let before = self.readiness.checks().insert(self.name, reason.clone());
-        if before.as_ref() == Some(&reason) {
+    fn set(&self, state: State) {
+        let before = self.readiness.checks().insert(self.name, state.clone());
+        if before.as_ref() == Some(&state) {
             return;
         }
-        match reason {
-            None => tracing::info!(check = self.name, "ready"),
-            Some(reason) if before.is_some() => tracing::warn!(check = self.name, reason, "not ready"),
-            Some(reason) => tracing::debug!(check = self.name, reason, "not ready yet"),
+        match state {
+            State { passes: true, reason: None } => tracing::info!(check = self.name, "ready"),
+            State { passes: true, reason } => tracing::warn!(check = self.name, reason, "ready, but"),
+            State { reason, .. } if before.is_some() => tracing::warn!(check = self.name, reason, "not ready"),
+            State { reason, .. } => tracing::debug!(check = self.name, reason, "not ready yet"),
         }
     }
 }

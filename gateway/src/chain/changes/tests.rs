@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use postern_allowlist::{Decision, Freshness};
+use postern_allowlist::{Block, Decision, Freshness};
 use postern_gateway_core::pool::AddressPool;
 use postern_gateway_core::registration::{Claim, Link, Register};
 use postern_gateway_core::table::Standing;
@@ -27,7 +27,7 @@ impl Chain for Forgetful {
         Err(NotAdmitted::NotEvaluated)
     }
 
-    fn changes(&self) -> broadcast::Receiver<Change> {
+    fn changes(&self) -> Receiver<Change> {
         broadcast::Sender::new(1).subscribe()
     }
 
@@ -70,6 +70,7 @@ async fn members(numbers: [u8; 3]) -> Members {
             sidecar_port: 5433,
             ports: BTreeMap::new(),
             block: 7,
+            fingerprint: [9; 32],
             evidence_until: u64::MAX,
         };
         members.register(claim, boot, (Link(number.into()), Arc::from([])), unix_now()).unwrap();
@@ -87,7 +88,7 @@ async fn everybody_is_asked_about_and_who_was_forgotten_is_followed_again() {
         (boot(3).instance_id, Err(NotAdmitted::NotEvaluated)),
     ]));
     let members = members([1, 2, 3]).await;
-    look_after(&chain, &members).await;
+    Follower { chain: Arc::new(chain), members: members.clone(), audit: Audit::log_only() }.look_after().await;
     let refused = members.snapshot().table.instances().filter(|at| at.standing == Standing::Refused).count();
     assert_eq!(refused, 1, "only the chain's own word shuts anybody out");
     let snapshot = members.snapshot();
