@@ -1,5 +1,6 @@
 //! The one verdict on admission. Gateway and sidecar both ask it, and nothing else decides.
 
+use crate::subject::Subject;
 use crate::{Block, BootInfo, Freshness, FreshnessPolicy, Refusal, View};
 
 /// Decides whether a workload that proved `boot` may take part now.
@@ -21,6 +22,32 @@ pub fn admit(
         return Err(NotAdmitted::NoView);
     }
     let Some(subject) = view.subject(boot) else { return Err(NotAdmitted::NotEvaluated) };
+    judge(subject, view, policy, already_admitted, now)
+}
+
+/// The same for a workload as it stands: as admitted already where its last verdict was an admission. Somebody has asked about
+/// it then, so that it is followed further.
+///
+/// It is made for each connection, and looks the workload up once.
+///
+/// # Errors
+/// As [`admit()`].
+pub fn standing(boot: &BootInfo, view: &View, policy: &FreshnessPolicy, now: u64) -> Result<Admission, NotAdmitted> {
+    let subject = view.subject(boot).inspect(|subject| subject.ask(now));
+    match subject {
+        _ if view.head().is_none() => Err(NotAdmitted::NoView),
+        None => Err(NotAdmitted::NotEvaluated),
+        Some(subject) => judge(subject, view, policy, subject.admitted, now),
+    }
+}
+
+fn judge(
+    subject: &Subject,
+    view: &View,
+    policy: &FreshnessPolicy,
+    already_admitted: bool,
+    now: u64,
+) -> Result<Admission, NotAdmitted> {
     let block = subject.decision(already_admitted, view.rules().confirmations)?;
     let as_of = view.holds_until(subject);
     match (policy.judge(as_of, now), already_admitted) {

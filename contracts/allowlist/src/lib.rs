@@ -16,7 +16,7 @@ pub mod quorum;
 mod subject;
 mod view;
 
-pub use admit::{Admission, NotAdmitted, admit};
+pub use admit::{Admission, NotAdmitted, admit, standing};
 pub use answer::{Answer, Decision, Refusal, Why};
 pub use block::Block;
 pub use boot::BootInfo;

@@ -3,6 +3,7 @@
 //! Anvil comes from `contracts/package.json`, or from where `ANVIL_BIN` points. Its accounts hold play money and their
 //! keys are public. Nothing that is released may depend on this crate.
 
+mod governance;
 mod process;
 
 use std::fmt;
@@ -16,6 +17,7 @@ use alloy::transports::TransportError;
 use serde_json::Value;
 use url::Url;
 
+pub use governance::{Governance, GovernanceError};
 use process::Process;
 
 /// How long a transaction may take to be mined.
@@ -72,7 +74,7 @@ pub enum RequestError {
 }
 
 impl Anvil {
-    /// Starts anvil on a free port of the loopback interface, with further arguments of its command line.
+    /// Starts anvil on the loopback interface, on a free port unless one is among the further arguments of its command line.
     ///
     /// # Errors
     /// When it is not there or does not start.

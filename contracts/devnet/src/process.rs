@@ -28,7 +28,8 @@ impl Process {
             return Err(StartError::Missing(program));
         }
         let mut child = Command::new(&program)
-            .args(["--host", "127.0.0.1", "--port", "0"])
+            .args(["--host", "127.0.0.1"])
+            .args(if arguments.contains(&"--port") { [].as_slice() } else { &["--port", "0"] })
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

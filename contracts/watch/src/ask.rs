@@ -100,6 +100,7 @@ fn report_dissent(
         });
         if let Some((_, question)) = contradicted {
             node.complain(&Fault::Disagrees(format!("an answer of the KMS contract at {}", question.at)));
+            node.exclude(std::time::Instant::now());
         }
     }
 }

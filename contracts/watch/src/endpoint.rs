@@ -2,6 +2,7 @@
 
 use std::iter;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use alloy::eips::BlockNumberOrTag;
@@ -18,6 +19,10 @@ use crate::transport::{self, ConnectError, TooLong, timed_out};
 
 /// How many addresses one query for logs may name; nodes refuse long lists.
 const ADDRESSES_PER_QUERY: usize = 500;
+
+/// For how long an endpoint that contradicted a quorum, or itself, is only heard where there is no quorum without it. It must
+/// not be shut out altogether: a contract that anybody can write may give honest nodes reason to differ.
+const EXCLUDED_FOR: Duration = Duration::from_secs(5 * 60);
 
 /// Characters of a node's own message that are kept.
 const MESSAGE_CHARS: usize = 200;
@@ -104,6 +109,8 @@ pub struct EndpointStatus {
     pub failures: u64,
     /// How often it contradicted a quorum, or itself, since the start.
     pub contradictions: u64,
+    /// Whether it is only heard where there is no quorum without it, because it contradicted a short while ago.
+    pub excluded: bool,
 }
 
 /// One configured endpoint.
@@ -116,6 +123,7 @@ pub(crate) struct Endpoint {
     answering: AtomicBool,
     failures: AtomicU64,
     contradictions: AtomicU64,
+    excluded_until: Mutex<Option<Instant>>,
 }
 
 impl Endpoint {
@@ -128,6 +136,7 @@ impl Endpoint {
             answering: AtomicBool::new(false),
             failures: AtomicU64::new(0),
             contradictions: AtomicU64::new(0),
+            excluded_until: Mutex::new(None),
         })
     }
 
@@ -146,7 +155,35 @@ impl Endpoint {
             answering: self.answering.load(Ordering::Relaxed),
             failures: self.failures.load(Ordering::Relaxed),
             contradictions: self.contradictions.load(Ordering::Relaxed),
+            excluded: self.is_excluded(Instant::now()),
         }
+    }
+
+    /// Whether it contradicted a short while ago.
+    pub(crate) fn is_excluded(&self, now: Instant) -> bool {
+        self.excluded_until().is_some_and(|until| now < until)
+    }
+
+    /// Leaves it out for a while, wherever there is a quorum without it.
+    pub(crate) fn exclude(&self, now: Instant) {
+        if !self.is_excluded(now) {
+            tracing::warn!(endpoint = self.name, "chain endpoint excluded for contradicting the others");
+        }
+        *self.excluded_until() = Some(now + EXCLUDED_FOR);
+        metrics::gauge!(crate::telemetry::ENDPOINT_EXCLUDED, "endpoint" => self.name.clone()).set(1.0);
+    }
+
+    /// Ends an exclusion whose time is over.
+    pub(crate) fn forgive(&self, now: Instant) {
+        let mut until = self.excluded_until();
+        if until.take_if(|until| *until <= now).is_some() {
+            metrics::gauge!(crate::telemetry::ENDPOINT_EXCLUDED, "endpoint" => self.name.clone()).set(0.0);
+            tracing::info!(endpoint = self.name, "chain endpoint heard again");
+        }
+    }
+
+    fn excluded_until(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.excluded_until.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The block that the node takes for the head.
@@ -215,6 +252,10 @@ impl Endpoint {
             crate::telemetry::FAULTS, "endpoint" => self.name.clone(), "kind" => fault.label()
         )
         .increment(1);
+        // A node computes no header wrongly. What it shows at a height it may only show late.
+        if matches!(fault, Fault::ForgedHeader(_)) {
+            self.exclude(Instant::now());
+        }
         if self.complaints.should_log(fault.label(), Instant::now()) {
             tracing::warn!(endpoint = self.name, kind = fault.label(), "chain endpoint: {fault}");
         }

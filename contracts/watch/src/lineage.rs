@@ -6,6 +6,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use postern_allowlist::Block;
 
 use crate::endpoint::{Endpoint, Header};
@@ -71,9 +73,11 @@ impl Lineage {
     }
 }
 
+/// A block's parent, from whichever node gives it first.
 async fn parent(nodes: &[Arc<Endpoint>], header: &Header) -> Option<Header> {
-    for node in nodes {
-        if let Ok(Some(parent)) = node.header(header.parent).await
+    let mut pending: FuturesUnordered<_> = nodes.iter().map(|node| node.header(header.parent)).collect();
+    while let Some(answer) = pending.next().await {
+        if let Ok(Some(parent)) = answer
             && parent.block.number.checked_add(1) == Some(header.block.number)
         {
             return Some(parent);

@@ -11,6 +11,7 @@ pub(crate) const ANSWERS: &str = "postern_chain_answers_total";
 pub(crate) const CHANGES: &str = "postern_chain_verdict_changes_total";
 pub(crate) const EVALUATION: &str = "postern_chain_evaluation_seconds";
 pub(crate) const FAULTS: &str = "postern_chain_endpoint_faults_total";
+pub(crate) const ENDPOINT_EXCLUDED: &str = "postern_chain_endpoint_excluded";
 pub(crate) const ENDPOINT_UP: &str = "postern_chain_endpoint_up";
 
 /// Says what each metric means.
@@ -30,5 +31,9 @@ pub(crate) fn describe() {
     describe_counter!(CHANGES, "Verdicts that turned into their opposite, by what they turned into");
     describe_histogram!(EVALUATION, Unit::Seconds, "Time to ask the endpoints about one batch of workloads");
     describe_counter!(FAULTS, "Requests that an endpoint failed, or answered against the quorum, by kind");
+    describe_gauge!(
+        ENDPOINT_EXCLUDED,
+        "Whether an endpoint is only heard where there is no quorum without it, because it contradicted the others"
+    );
     describe_gauge!(ENDPOINT_UP, "Whether an endpoint answered when last asked for its head");
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use postern_allowlist::{Admission, Block, BootInfo, Freshness, NotAdmitted, View, admit};
+use postern_allowlist::{Admission, Block, BootInfo, Freshness, NotAdmitted, View, standing};
 use postern_plumbing::shutdown::Shutdown;
 use postern_plumbing::tasks::{Task, Tasks, maintenance};
 use tokio::sync::{Notify, broadcast, watch};
@@ -106,10 +106,7 @@ impl Watch {
     /// # Errors
     /// [`NotAdmitted`]; also for a workload that [`Watch::evaluate`] was never asked about, or nobody for long.
     pub fn current(&self, boot: &BootInfo) -> Result<Admission, NotAdmitted> {
-        let view = self.0.published.load();
-        let now = self.0.now();
-        view.ask(boot, now);
-        admit(boot, &view, &self.0.config.freshness, view.is_admitted(boot), now)
+        standing(boot, &self.0.published.load(), &self.0.config.freshness, self.0.now())
     }
 
     /// The verdicts that turn into their opposite from now on. A receiver that was too slow is told how many it missed,
@@ -181,13 +178,19 @@ impl Shared {
         self.published.load_full()
     }
 
-    /// Changes the view and publishes it.
+    /// Changes the view, publishes it, and wakes those who wait for an answer.
     pub(crate) fn change<T>(&self, change: impl FnOnce(&mut View) -> T) -> T {
+        let outcome = self.change_quietly(change);
+        self.publications.send_replace(());
+        outcome
+    }
+
+    /// Changes the view and publishes it, where no answer can be in what changed: were all who wait woken by each newcomer, a
+    /// crowd of them would keep itself busy.
+    fn change_quietly<T>(&self, change: impl FnOnce(&mut View) -> T) -> T {
         let mut view = self.view.lock().unwrap_or_else(PoisonError::into_inner);
         let outcome = change(&mut view);
         self.published.store(Arc::new(view.clone()));
-        drop(view);
-        self.publications.send_replace(());
         outcome
     }
 
@@ -203,7 +206,7 @@ impl Shared {
             return Ok(());
         }
         let max = self.config.max_workloads;
-        self.change(|view| {
+        self.change_quietly(|view| {
             if !view.follows(boot) && view.len() >= max {
                 view.make_room(now);
                 if view.len() >= max {

@@ -3,7 +3,7 @@
 
 mod attested;
 mod crowd;
-mod guest;
+pub(crate) mod guest;
 mod live;
 mod plain;
 mod processor;

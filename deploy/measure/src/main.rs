@@ -1,5 +1,6 @@
 //! Runs one benchmark and prints what it found: the program behind `deploy/bench`.
 
+mod admission;
 mod cpu;
 mod handshake;
 mod machine;
@@ -27,12 +28,15 @@ struct Arguments {
 enum Benchmark {
     /// Mutual RA-TLS beside plain mutual TLS, appraisals, and a live session while strangers arrive
     Handshake,
+    /// How soon a removal on chain reaches live sessions, what looking at the chain costs, and whether a liar gets anybody in
+    Admission,
     /// The sidecar in front of Postgres, beside PgBouncer and beside Postgres' own TLS
     Sidecar(sidecar::Programs),
 }
 
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().benchmark {
+        Benchmark::Admission => admission::run(&admission::Plan::full()),
         Benchmark::Handshake => handshake::run(&handshake::Plan::full()),
         Benchmark::Sidecar(programs) => sidecar::run(&programs),
     };

@@ -124,6 +124,8 @@ impl Play {
         for (position, boot) in self.boots.iter().enumerate() {
             prop_assert_eq!(self.view.is_admitted(boot), self.model.is_admitted(boot));
             prop_assert_eq!(due.contains(boot), self.model.is_due(boot, self.now));
+            let standing = postern_allowlist::standing(boot, &self.view, &POLICY, self.now);
+            prop_assert_eq!(standing, self.model.verdict(boot, self.model.is_admitted(boot), self.now));
             for already in [false, true] {
                 let verdict = admit(boot, &self.view, &POLICY, already, self.now);
                 prop_assert_eq!(
@@ -166,19 +168,41 @@ impl Play {
     }
 }
 
+/// Plays a history to its end, with so many confirmations asked for.
+fn play(confirmations: u64, steps: &[Step]) -> Result<(), TestCaseError> {
+    let mut play = Play::new(confirmations);
+    for step in steps {
+        play.perform(step)?;
+    }
+    play.settle()
+}
+
+// Twenty thousand histories in all: a quarter of them for each depth.
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(5_000))]
+
     #[test]
-    fn every_history_gives_the_verdicts_of_the_slow_model(
-        confirmations in 0..4_u64,
-        steps in vec(step(), 1..80),
-    ) {
-        let mut play = Play::new(confirmations);
-        for step in &steps {
-            play.perform(step)?;
-        }
-        play.settle()?;
+    fn every_history_gives_the_verdicts_of_the_slow_model(steps in vec(step(), 1..80)) {
+        play(0, &steps)?;
     }
 
+    #[test]
+    fn so_it_does_with_one_confirmation(steps in vec(step(), 1..80)) {
+        play(1, &steps)?;
+    }
+
+    #[test]
+    fn so_it_does_with_two_confirmations(steps in vec(step(), 1..80)) {
+        play(2, &steps)?;
+    }
+
+    #[test]
+    fn so_it_does_with_three_confirmations(steps in vec(step(), 1..80)) {
+        play(3, &steps)?;
+    }
+}
+
+proptest! {
     #[test]
     fn a_silent_contract_is_found_out_by_the_sweep(steps in vec(step(), 1..60)) {
         let mut play = Play::new(0);

@@ -1,6 +1,7 @@
 //! A node that lies: it passes requests on to an honest one and alters what comes back.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use alloy::sol_types::SolValue as _;
 use alloy::transports::http::reqwest;
@@ -30,6 +31,10 @@ pub(crate) enum Manner {
     Errs,
     /// Answers each request with an error of HTTP, in HTML.
     Overloaded,
+    /// Is honest, but takes its time.
+    Slow(Duration),
+    /// Claims to be far ahead, and takes its time to show anything else.
+    Boasts(Duration),
     /// Takes requests and never answers.
     BlackHole,
     /// Sends more than anybody wants to read where this is part of a question.
@@ -78,6 +83,8 @@ async fn answer(State(shared): State<Shared>, body: Bytes) -> (StatusCode, Strin
     let request: Value = serde_json::from_slice(&body).unwrap();
     match &manner {
         Manner::BlackHole => std::future::pending().await,
+        Manner::Slow(delay) => tokio::time::sleep(*delay).await,
+        Manner::Boasts(delay) if request["params"][0] != "latest" => tokio::time::sleep(*delay).await,
         Manner::Overloaded => return (StatusCode::SERVICE_UNAVAILABLE, "<html>later</html>".to_owned()),
         Manner::FloodsAbout(what) if String::from_utf8_lossy(&body).contains(what.as_str()) => {
             return (StatusCode::OK, " ".repeat(17 * 1024 * 1024));
@@ -100,6 +107,13 @@ async fn answer(State(shared): State<Shared>, body: Bytes) -> (StatusCode, Strin
     (StatusCode::OK, response.to_string())
 }
 
+/// Makes a block one of the far future, with the hash that it then has.
+fn boast(block: &mut Value) {
+    block["number"] = json!("0xf4240");
+    let header: alloy::rpc::types::Header = serde_json::from_value(block.clone()).unwrap();
+    block["hash"] = json!(header.inner.hash_slow());
+}
+
 fn alter(manner: &Manner, request: &Value, response: &mut Value) {
     let is_block = request["method"] == "eth_getBlockByNumber" || request["method"] == "eth_getBlockByHash";
     match manner {
@@ -108,6 +122,7 @@ fn alter(manner: &Manner, request: &Value, response: &mut Value) {
             *response = json!({"jsonrpc": "2.0", "id": request["id"], "result": alloy::hex::encode_prefixed(yes)});
         }
         Manner::OldHead(block) if is_block && request["params"][0] == "latest" => response["result"] = block.clone(),
+        Manner::Boasts(_) if is_block && request["params"][0] == "latest" => boast(&mut response["result"]),
         Manner::ForgesHeaders if is_block && response["result"].is_object() => {
             let timestamp = response["result"]["timestamp"].as_str().unwrap().trim_start_matches("0x");
             let earlier = u64::from_str_radix(timestamp, 16).unwrap() - 3_600;

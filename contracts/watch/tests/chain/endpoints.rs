@@ -84,6 +84,57 @@ async fn an_endpoint_that_floods_is_done_without() {
 }
 
 #[tokio::test]
+async fn neither_a_slow_endpoint_nor_one_that_boasts_slows_a_revocation() {
+    let delay = Duration::from_secs(10);
+    for manner in [Manner::Slow(delay), Manner::Boasts(delay)] {
+        let chain = Chain::start().await;
+        let honest = chain.anvil.url().clone();
+        // In front of the others, where it would be asked first.
+        let slow = Node::start(&honest, manner).await;
+        let watching = chain.watch_through(vec![slow.url(), honest.clone(), honest], |config| {
+            config.call_deadline = 2 * delay;
+        });
+        let mut changes = watching.watch.changes();
+        watching.has_seen(chain.add(7).await).await;
+        assert!(watching.evaluate(&chain.boot(7)).await.is_ok());
+        assert!(next(&mut changes).await.verdict.is_ok());
+        let removed = std::time::Instant::now();
+        // With a block in between, whose header has to be had.
+        chain.anvil.mine(2).await.unwrap();
+        chain.remove(7).await;
+        assert!(next(&mut changes).await.verdict.is_err());
+        assert!(removed.elapsed() < delay / 2, "{:?}", removed.elapsed());
+    }
+}
+
+#[tokio::test]
+async fn who_contradicts_is_left_out_and_still_heard_where_there_is_no_quorum_without_it() {
+    let chain = Chain::start().await;
+    let honest = chain.anvil.url().clone();
+    let (second, third) = (Node::start(&honest, Manner::Honest).await, Node::start(&honest, Manner::AllowsAll).await);
+    let watching = chain.watch_through(vec![honest, second.url(), third.url()], |_| ());
+    let mut changes = watching.watch.changes();
+    assert_eq!(why(&watching.evaluate(&chain.boot(7)).await), Why::ComposeHashNotAllowed);
+    until("it is left out", || status(&watching.watch, 2).excluded).await;
+    assert!(!status(&watching.watch, 0).excluded && !status(&watching.watch, 1).excluded);
+
+    let contradictions = status(&watching.watch, 2).contradictions;
+    for _ in 0..3 {
+        chain.add(7).await;
+        assert!(next(&mut changes).await.verdict.is_ok());
+        chain.remove(7).await;
+        assert!(next(&mut changes).await.verdict.is_err());
+    }
+    assert_eq!(status(&watching.watch, 2).contradictions, contradictions, "it is not asked any more");
+
+    // It mends its ways, and is needed.
+    third.become_(Manner::Honest);
+    second.become_(Manner::Errs);
+    chain.add(7).await;
+    assert!(next(&mut changes).await.verdict.is_ok());
+}
+
+#[tokio::test]
 async fn hidden_logs_hide_no_removal() {
     let chain = Chain::start().await;
     let honest = chain.anvil.url().clone();

@@ -11,6 +11,7 @@
 
 mod bad_company;
 mod endpoints;
+mod independent;
 mod log;
 mod reorganisations;
 mod scenery;

@@ -1,17 +1,15 @@
 //! A chain with our contracts on it, and a watch that looks at it.
 
+use std::ops::Deref;
 use std::time::Duration;
 
-use alloy::primitives::{Address, B256, Bytes};
-use alloy::sol_types::{SolCall, SolConstructor as _};
+use alloy::primitives::Address;
+use alloy::sol_types::SolCall;
 use postern_allowlist::{Admission, BootInfo, NotAdmitted, Why};
-use postern_devnet::{Anvil, FIRST_ACCOUNT};
+use postern_devnet::Governance;
 use postern_identity::{AppId, ComposeHash, DeviceId, InstanceId, OsImageHash};
 use postern_plumbing::shutdown::Shutdown;
 use postern_plumbing::tasks::Tasks;
-use postern_watch::abi::app::AppAuth;
-use postern_watch::abi::kms::KmsAuth;
-use postern_watch::abi::proxy::ERC1967Proxy;
 use postern_watch::{Change, Url, Watch, WatchConfig};
 use tokio::sync::broadcast::Receiver;
 
@@ -19,62 +17,44 @@ use tokio::sync::broadcast::Receiver;
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The OS image that the KMS contract allows.
-const OS_IMAGE: [u8; 32] = [0x05; 32];
+pub(crate) const OS_IMAGE: [u8; 32] = [0x05; 32];
 
 /// A node with a KMS contract and an app that allows any device and no compose hash yet.
-pub(crate) struct Chain {
-    pub(crate) anvil: Anvil,
-    pub(crate) kms: Address,
-    pub(crate) app: Address,
+pub(crate) struct Chain(Governance);
+
+impl Deref for Chain {
+    type Target = Governance;
+
+    fn deref(&self) -> &Governance {
+        &self.0
+    }
 }
 
 impl Chain {
     pub(crate) async fn start() -> Self {
-        let anvil = Anvil::start(&[]).unwrap();
-        let app_code = anvil.deploy(AppAuth::BYTECODE.clone()).await.unwrap();
-        let kms_code = anvil.deploy(KmsAuth::BYTECODE.clone()).await.unwrap();
-        let initialize = KmsAuth::initializeCall { initialOwner: FIRST_ACCOUNT, implementation: app_code };
-        let arguments =
-            ERC1967Proxy::constructorCall { implementation: kms_code, _data: initialize.abi_encode().into() };
-        let proxy = [ERC1967Proxy::BYTECODE.as_ref(), &arguments.abi_encode()].concat();
-        let kms = anvil.deploy(proxy).await.unwrap();
-        let mut chain = Self { anvil, kms, app: Address::ZERO };
-        chain.tell_kms(KmsAuth::addOsImageHashCall { osImageHash: OS_IMAGE.into() }).await;
-        chain.app = chain.create_app().await;
-        chain
+        Self(Governance::start(&[], OS_IMAGE).await.unwrap())
     }
 
     pub(crate) async fn create_app(&self) -> Address {
-        let receipt = self.tell_kms(KmsAuth::deployAndRegisterApp_1Call {
-            initialOwner: FIRST_ACCOUNT,
-            disableUpgrades: false,
-            requireTcbUpToDate: false,
-            allowAnyDevice: true,
-            initialDeviceId: B256::ZERO,
-            initialComposeHash: B256::ZERO,
-        });
-        let receipt = receipt.await;
-        let created = receipt.decoded_log::<KmsAuth::AppDeployedViaFactory>().expect("the factory tells the address");
-        created.appId
+        self.0.create_app().await.unwrap()
     }
 
     pub(crate) async fn tell_kms(&self, call: impl SolCall) -> alloy::rpc::types::TransactionReceipt {
-        self.anvil.call(self.kms, Bytes::from(call.abi_encode())).await.unwrap()
+        self.0.tell_kms(&call).await.unwrap()
     }
 
     pub(crate) async fn tell_app(&self, call: impl SolCall) -> u64 {
-        let receipt = self.anvil.call(self.app, Bytes::from(call.abi_encode())).await.unwrap();
-        receipt.block_number.expect("it is mined")
+        self.0.tell_app(&call).await.unwrap().block_number.expect("it is mined")
     }
 
     /// Adds the compose hash made of `number`, and returns the block's height.
     pub(crate) async fn add(&self, number: u8) -> u64 {
-        self.tell_app(AppAuth::addComposeHashCall { composeHash: [number; 32].into() }).await
+        self.0.add([number; 32]).await.unwrap().block_number.expect("it is mined")
     }
 
     /// Removes it.
     pub(crate) async fn remove(&self, number: u8) -> u64 {
-        self.tell_app(AppAuth::removeComposeHashCall { composeHash: [number; 32].into() }).await
+        self.0.remove([number; 32]).await.unwrap().block_number.expect("it is mined")
     }
 
     /// A workload of the app, with the compose hash made of `number`.
@@ -84,19 +64,24 @@ impl Chain {
 
     /// A watch through several endpoints.
     pub(crate) fn watch_through(&self, endpoints: Vec<Url>, adjust: impl FnOnce(&mut WatchConfig)) -> Watching {
-        let mut config = WatchConfig::new(endpoints, self.kms);
-        config.poll_interval = Duration::from_millis(25);
-        config.call_deadline = Duration::from_secs(2);
-        adjust(&mut config);
-        let (tasks, shutdown) = (Tasks::new(), Shutdown::new());
-        let watch = Watch::start(config, &tasks, shutdown.clone()).unwrap();
-        Watching { watch, tasks, shutdown }
+        watch_through(endpoints, self.kms, adjust)
     }
 
     /// A watch through this node alone.
     pub(crate) fn watch(&self) -> Watching {
         self.watch_through(vec![self.anvil.url().clone()], |_| ())
     }
+}
+
+/// A watch of a KMS contract through several endpoints.
+pub(crate) fn watch_through(endpoints: Vec<Url>, kms: Address, adjust: impl FnOnce(&mut WatchConfig)) -> Watching {
+    let mut config = WatchConfig::new(endpoints, kms);
+    config.poll_interval = Duration::from_millis(25);
+    config.call_deadline = Duration::from_secs(2);
+    adjust(&mut config);
+    let (tasks, shutdown) = (Tasks::new(), Shutdown::new());
+    let watch = Watch::start(config, &tasks, shutdown.clone()).unwrap();
+    Watching { watch, tasks, shutdown }
 }
 
 /// A workload.
