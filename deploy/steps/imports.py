@@ -35,6 +35,10 @@ ONLY_BELOW = {"ring": {"boringtun"}}
 
 UNSAFE_ALLOWED = ("gateway/plumbing/", "gateway/wireguard/")
 
+# Where it is decided who is admitted, and who puts the question to the chain.
+VERDICT = "contracts/allowlist/"
+ASKS = ("contracts/watch/", "contracts/registrar/")
+
 MAX_LINES = 700
 COUNTED = (".rs", ".sol", ".py", ".bash", ".js", ".mjs")
 
@@ -125,6 +129,20 @@ def check_files(files, read):
                 yield f"{file}:{line}: a test that is never run proves nothing"
 
 
+def check_verdict(files, read):
+    """One verdict on admission exists. Everybody else passes on what it says, and nobody makes up one of their own."""
+    for file in files:
+        if not file.endswith(".rs") or file.startswith(VERDICT) or re.search(r"(^|/)tests?(/|\.rs$)", file):
+            continue
+        code = COMMENT_OR_TEXT.sub(lambda found: "\n" * found.group().count("\n") or " ", read(file))
+        code = code.split("#[cfg(test)]\nmod tests {")[0]
+        for line, content in enumerate(code.splitlines(), 1):
+            if re.search(r"\bAdmission \{ *\w+:|\bOk\(Admission \{", content):
+                yield f"{file}:{line}: only {VERDICT} admits anybody"
+            if re.search(r"\bisAppAllowedCall\b", content) and not file.startswith(ASKS):
+                yield f"{file}:{line}: the question is put to the chain in {' and '.join(ASKS)} only"
+
+
 def run(*command):
     done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
     if done.returncode:
@@ -182,6 +200,7 @@ def main():
         *check_manifests(packages, read),
         *check_lint_files(files, read),
         *check_files(files, read),
+        *check_verdict(files, read),
     ]
     for breach in breaches:
         print(breach)

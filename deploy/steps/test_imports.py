@@ -100,6 +100,18 @@ class Imports(unittest.TestCase):
         for text in hidden:
             self.assertEqual(len(self.file("a.rs", text)), 1, text)
 
+    def test_nobody_else_decides_who_is_admitted(self):
+        verdict = "fn f() -> Result<Admission, ()> {\n    Ok(Admission { block, expires })\n}\n"
+        question = "let data = isAppAllowedCall { bootInfo }.abi_encode();\n"
+        for file, text, count in [
+            ("gateway/src/a.rs", verdict, 1), ("sidecar/src/a.rs", "let x = Admission { block: at, expires };\n", 1),
+            ("sidecar/src/a.rs", question, 1), ("contracts/watch/src/ask.rs", question, 0),
+            ("contracts/allowlist/src/admit.rs", verdict, 0), ("gateway/tests/common/chain.rs", verdict, 0),
+            ("gateway/src/chain/changes/tests.rs", verdict, 0), ("gateway/src/a.rs", "// Ok(Admission { block, expires })\n", 0),
+            ("gateway/src/a.rs", "#[cfg(test)]\nmod tests {\n" + verdict + "}\n", 0),
+        ]:  # fmt: skip
+            self.breaches(imports.check_verdict([file], {file: text}.get), count)
+
     def test_lines_are_counted_through_long_texts(self):
         text = '"one\ntwo"\n/* three\nfour */\nunsafe {}\n'
         self.assertIn("a.rs:5:", self.file("a.rs", text)[0])

@@ -15,6 +15,7 @@ use postern_wireguard::Tunnel;
 use tokio::net::TcpListener;
 
 pub use self::start::{Ground, StartError, audit, identity, judge, tunnel};
+use crate::audit::Audit;
 use crate::chain::Chain;
 use crate::config::Config;
 use crate::edge::Edge;
@@ -37,6 +38,7 @@ pub struct Gateway {
     shutdown: Shutdown,
     drain: Duration,
     background: background::Background,
+    audit: Audit,
 }
 
 impl Gateway {
@@ -69,6 +71,7 @@ impl Gateway {
             shutdown,
             drain: config.drain,
             background,
+            audit: ground.audit,
         };
         gateway.serve(listeners, registration, door);
         Ok(gateway)
@@ -90,6 +93,12 @@ impl Gateway {
     #[must_use]
     pub fn members(&self) -> &Members {
         &self.edge.members
+    }
+
+    /// Where admissions and refusals are written down. Whoever opened it closes it.
+    #[must_use]
+    pub fn audit(&self) -> &Audit {
+        &self.audit
     }
 
     /// The tunnel.

@@ -63,5 +63,11 @@ impl Chain for Watch {
 /// How a client is told that an app is not admitted.
 #[must_use]
 pub fn refusal(not_admitted: &NotAdmitted) -> Refusal {
-    if not_admitted.is_the_chains_word() { Refusal::NotAdmitted } else { Refusal::ChainUnknown }
+    match not_admitted {
+        NotAdmitted::Refused { .. } | NotAdmitted::Unconfirmed { .. } => Refusal::NotAdmitted,
+        NotAdmitted::NoView | NotAdmitted::ViewTooOld { .. } => Refusal::ChainStale,
+        NotAdmitted::NotEvaluated | NotAdmitted::AwaitingAnswer | NotAdmitted::TooManyWorkloads => {
+            Refusal::ChainUnknown
+        }
+    }
 }

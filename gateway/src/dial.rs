@@ -5,7 +5,7 @@ use std::time::Duration;
 use postern_gateway_core::refusal::Refusal;
 use postern_gateway_core::route::Route;
 use postern_gateway_core::select::select;
-use postern_gateway_core::table::Candidate;
+use postern_gateway_core::table::{Candidate, Instance};
 use postern_wireguard::{ConnectError, TunnelStream};
 use tokio::time::{Instant, sleep};
 
@@ -55,7 +55,11 @@ async fn attempt(edge: &Edge, id: ConnectionId, candidate: &Candidate) -> Result
     // From here on a revocation cuts the session; one that came just before is seen by this look.
     edge.still_admitted(candidate)?;
     match session.uncut(connect(edge, candidate)).await? {
-        Ok(stream) => Ok(Dialled { session, stream, proxy_header: candidate.proxy_header }),
+        Ok(stream) => {
+            let Instance { id: instance, standing, .. } = candidate.instance.as_ref();
+            tracing::debug!(connection = %id, %instance, ?standing, "session allowed");
+            Ok(Dialled { session, stream, proxy_header: candidate.proxy_header })
+        }
         Err(error) => {
             let instance = candidate.instance.id;
             tracing::warn!(connection = %id, %instance, address = %candidate.address, %error, "cannot reach an instance");

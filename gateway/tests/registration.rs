@@ -24,6 +24,7 @@ use tokio::time::timeout;
 
 use common::chain::{TestChain, refused};
 use common::cvm::{GATEWAY_APP, Site, reason, run};
+use common::hello::app_name;
 use common::instance::{join_tunnel, sidecar};
 use common::{House, PATIENCE, limits, session_at, start_tunnel_with};
 
@@ -75,7 +76,7 @@ async fn a_registered_instance_is_told_everything_and_can_be_reached() {
     let tunnel = start_tunnel_with(key, member.address).await;
     join_tunnel(&tunnel, gateway.tunnel().public_key(), gateway.tunnel().local_addr(), gateway.tunnel().address());
     let (_sidecar, _heard) = sidecar(&tunnel);
-    drop(session_at(gateway.clients()[0], 0xaa).await);
+    drop(session_at(gateway.clients()[0], &app_name(0xaa)).await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -339,8 +340,8 @@ async fn a_gateway_that_is_asked_to_stop_drains_to_its_deadline_and_counts_what_
     join_tunnel(&tunnel, gateway.tunnel().public_key(), gateway.tunnel().local_addr(), gateway.tunnel().address());
     let (_sidecar, _heard) = sidecar(&tunnel);
     let door = gateway.clients()[0];
-    let _left = session_at(door, 0xaa).await;
-    let ends = session_at(door, 0xaa).await;
+    let _left = session_at(door, &app_name(0xaa)).await;
+    let ends = session_at(door, &app_name(0xaa)).await;
     assert_eq!(gateway.connections(), 2);
     let running = run(gateway);
     shutdown.trigger();

@@ -150,6 +150,9 @@ datapath = "netstack"
 rpc_urls = ["{chain}"]
 kms_contract = "{kms}"
 
+[audit]
+file = "{audit}"
+
 [log]
 format = "json"
 "#,
@@ -162,6 +165,7 @@ format = "json"
             tunnel_endpoint = self.tunnel_endpoint,
             chain = self.chain.url(),
             kms = self.kms,
+            audit = self.state.folder("gateway")?.join("audit.jsonl").display(),
         );
         self.state.write("gateway/gateway.toml", text)
     }

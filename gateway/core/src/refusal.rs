@@ -40,8 +40,10 @@ pub enum Refusal {
     NotAdmitted,
     /// The app does not offer this port.
     PortClosed,
-    /// What is known of the chain is too old to admit anybody by.
+    /// The chain has not said yet whether the app is allowed.
     ChainUnknown,
+    /// What is known of the chain is too old to admit anybody by.
+    ChainStale,
     /// No instance of the app could be reached.
     Unreachable,
     /// The app has as many connections as it may have.
@@ -69,7 +71,7 @@ pub enum Speaking {
 
 impl Refusal {
     /// Every reason, for metrics that start at zero.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::UnknownProtocol,
         Self::PlaintextStartup,
         Self::RepeatedRequest,
@@ -86,6 +88,7 @@ impl Refusal {
         Self::NotAdmitted,
         Self::PortClosed,
         Self::ChainUnknown,
+        Self::ChainStale,
         Self::Unreachable,
         Self::AppFull,
         Self::GatewayFull,
@@ -114,6 +117,7 @@ impl Refusal {
             Self::NotAdmitted => "not_admitted",
             Self::PortClosed => "port_closed",
             Self::ChainUnknown => "chain_unknown",
+            Self::ChainStale => "chain_stale",
             Self::Unreachable => "unreachable",
             Self::AppFull => "app_full",
             Self::GatewayFull => "gateway_full",
@@ -142,7 +146,8 @@ impl Refusal {
             Self::UnknownApp => "no such app is registered here",
             Self::NotAdmitted => "the app is not admitted on chain",
             Self::PortClosed => "the app does not offer this port",
-            Self::ChainUnknown => "admission cannot be decided at the moment",
+            Self::ChainUnknown => "the chain has not said yet whether the app is allowed; try again shortly",
+            Self::ChainStale => "what this gateway knows of the chain is too old to admit anybody; try again later",
             Self::Unreachable => "no instance of the app can be reached at the moment",
             Self::AppFull => "the app has too many connections",
             Self::GatewayFull => "the gateway has too many connections",
@@ -168,7 +173,9 @@ impl Refusal {
             Self::MissingServerName | Self::IncompleteHello => Alert::MissingExtension,
             Self::InvalidServerName | Self::NoRoute | Self::UnknownApp => Alert::UnrecognizedName,
             Self::NotAdmitted | Self::PortClosed => Alert::AccessDenied,
-            Self::ChainUnknown | Self::Unreachable | Self::AppFull | Self::GatewayFull => Alert::InternalError,
+            Self::ChainUnknown | Self::ChainStale | Self::Unreachable | Self::AppFull | Self::GatewayFull => {
+                Alert::InternalError
+            }
             Self::Timeout | Self::ClientGone | Self::UnknownCancelKey => Alert::HandshakeFailure,
             Self::UnknownProtocol
             | Self::PlaintextStartup
@@ -198,6 +205,7 @@ impl Refusal {
             | Self::NotAdmitted
             | Self::PortClosed
             | Self::ChainUnknown
+            | Self::ChainStale
             | Self::Unreachable
             | Self::Timeout
             | Self::ClientGone

@@ -186,7 +186,9 @@ fn admitted_now(instance: &Instance, admitted: &impl Fn(&Instance) -> Result<(),
 
 /// Of two reasons always the same one, in whatever order they come.
 fn more_hopeful(one: Refusal, other: Refusal) -> Refusal {
-    std::cmp::max_by_key(one, other, |refusal| (*refusal == Refusal::ChainUnknown, *refusal))
+    std::cmp::max_by_key(one, other, |refusal| {
+        (matches!(refusal, Refusal::ChainUnknown | Refusal::ChainStale), *refusal)
+    })
 }
 
 fn candidate(instance: &Arc<Instance>, port: Port) -> Option<Candidate> {

@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use postern_gateway_core::trail::Head;
 use tokio::sync::{mpsc, oneshot};
+
+use postern_plumbing::sparing::Sparing;
 
 use super::event::Event;
 use super::file::{Disk, TrailFile};
@@ -17,6 +19,9 @@ use crate::metrics;
 pub(super) const QUEUE: usize = 8_192;
 /// How many of them are written at once.
 const BATCH: usize = 512;
+
+/// How often the head is put into the ordinary log, while lines are written.
+const TELL_EVERY: Duration = Duration::from_secs(10 * 60);
 
 /// The trail has not taken a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -61,16 +66,27 @@ impl Keeper {
         let shared = Arc::new(Shared::default());
         let for_thread = Arc::clone(&shared);
         std::thread::Builder::new().name("audit".into()).spawn(move || {
+            let (mut told, complaints) = (Instant::now(), Sparing::new(1, Duration::from_secs(60)));
             while let Some(batch) = next(&mut waiting) {
                 let last = batch.iter().any(|pending| pending.last);
                 for_thread.write(&mut file, batch);
                 let kept = rotate(&mut file).and_then(|()| file.keep_head_sometimes(Instant::now()));
-                for_thread.note(kept.map_err(|error| error.to_string()));
+                if let Err(error) = kept
+                    && complaints.turn((), Instant::now()).is_some()
+                {
+                    tracing::warn!(%error, "the audit trail is not set aside, or its head not kept beside it");
+                }
+                if told.elapsed() >= TELL_EVERY {
+                    tell(file.head());
+                    told = Instant::now();
+                }
                 if last {
                     break;
                 }
             }
-            for_thread.note(file.keep_head().map_err(|error| error.to_string()));
+            if let Err(error) = file.keep_head() {
+                tracing::warn!(%error, "the head of the audit trail is not kept beside it");
+            }
             tell(file.head());
         })?;
         Ok(Self { queue, shared })
@@ -91,24 +107,21 @@ impl Keeper {
 
     /// Hands in a line and waits until it is written.
     pub(super) async fn write(&self, event: &Event<'_>) -> Result<(), Unwritten> {
-        self.send(event, false).await
-    }
-
-    /// Writes a last line, and waits until everything is on the disk.
-    pub(super) async fn close(&self, event: &Event<'_>) {
-        // What went wrong is in the log.
-        let _written: Result<(), Unwritten> = self.send(event, true).await;
-        self.queue.closed().await;
-    }
-
-    async fn send(&self, event: &Event<'_>, last: bool) -> Result<(), Unwritten> {
         let (done, written) = oneshot::channel();
-        let pending = Pending { kind: event.event, text: event.text(), done: Some(done), last };
+        let pending = Pending { kind: event.event, text: event.text(), done: Some(done), last: false };
         if self.queue.try_send(pending).is_err() {
             self.shared.lose(event.event);
             return Err(Unwritten);
         }
         written.await.unwrap_or(Err(Unwritten))
+    }
+
+    /// Writes a last line, and waits until everything is on the disk.
+    pub(super) async fn close(&self, event: &Event<'_>) {
+        let last = Pending { kind: event.event, text: event.text(), done: None, last: true };
+        // It waits for room. Where the thread has ended, there is nothing to wait for.
+        let _sent: Result<(), _> = self.queue.send(last).await;
+        self.queue.closed().await;
     }
 }
 

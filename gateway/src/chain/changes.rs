@@ -10,6 +10,7 @@ use postern_plumbing::clock::unix_now;
 use postern_watch::Change;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
+use tokio::time::Instant;
 
 use super::Chain;
 use crate::audit::Audit;
@@ -35,7 +36,7 @@ pub async fn follow(chain: Arc<dyn Chain>, members: Members, audit: Audit) -> Re
     let mut changes = chain.changes();
     let follower = Follower { chain, members, audit };
     follower.catch_up().await;
-    let mut rounds = tokio::time::interval(ROUND);
+    let mut rounds = tokio::time::interval_at(Instant::now() + ROUND, ROUND);
     loop {
         let change = tokio::select! {
             change = changes.recv() => change,

@@ -59,10 +59,16 @@ pub(crate) fn boot(number: u8, app: u8) -> BootInfo {
 
 impl Instance {
     pub(crate) async fn join(house: &House, number: u8, app: u8) -> Self {
-        static LINK: AtomicU64 = AtomicU64::new(0);
-        let boot = Arc::new(boot(number, app));
+        let boot = boot(number, app);
         house.chain.say(&boot, Ok(allowed(1)));
         house.chain.current(&boot).unwrap();
+        Self::join_as(house, boot).await
+    }
+
+    /// An instance that the chain of the house allows already.
+    pub(crate) async fn join_as(house: &House, boot: BootInfo) -> Self {
+        static LINK: AtomicU64 = AtomicU64::new(0);
+        let boot = Arc::new(boot);
         // Its address follows from its id; a tunnel needs it before it can start.
         let tunnel = start_tunnel(&address(house, &boot).to_string()).await;
         let link = Link(LINK.fetch_add(1, Ordering::Relaxed));

@@ -56,13 +56,19 @@ pub(crate) fn limits() -> Limits {
 
 impl House {
     pub(crate) async fn open(limits: Limits) -> Self {
+        let chain = Arc::new(TestChain::default());
+        let house = Self::on(limits, Arc::clone(&chain), Arc::clone(&chain) as Arc<dyn Chain>, Audit::log_only()).await;
+        chain.listened_to().await;
+        house
+    }
+
+    /// The same on another chain, with an audit trail.
+    pub(crate) async fn on(limits: Limits, chain: Arc<TestChain>, followed: Arc<dyn Chain>, audit: Audit) -> Self {
         let tunnel = start_tunnel("10.74.0.1").await;
         let pool = AddressPool::new("10.74.0.0/16".parse().unwrap(), "10.74.0.1".parse().unwrap()).unwrap();
         let register = Register::new(pool, *tunnel.public_key().as_bytes(), 60);
         let sessions = Sessions::new(limits.connections_per_app);
         let members = Members::new(register, tunnel.clone(), sessions.clone());
-        let chain = Arc::new(TestChain::default());
-        let followed: Arc<dyn Chain> = Arc::clone(&chain) as Arc<dyn Chain>;
         let domain = Domain::new(vec!["postern.test".parse().unwrap()]);
         let edge = Edge::new(domain, limits, members.clone(), sessions, tunnel, Arc::clone(&followed));
         let edge = Arc::new(edge);
@@ -72,9 +78,8 @@ impl House {
         let serving = listen::serve(listener, Arc::clone(&edge), connections.clone(), shutdown.clone());
         Task::spawn("clients", async move { serving.await.unwrap() }).detach();
         let changes = maintenance("changes", move || {
-            gateway_chain::follow(Arc::clone(&followed), members.clone(), Audit::log_only())
+            gateway_chain::follow(Arc::clone(&followed), members.clone(), audit.clone())
         });
-        chain.listened_to().await;
         Self { edge, chain, clients, connections, shutdown, _changes: changes }
     }
 
@@ -89,7 +94,7 @@ impl House {
 
     /// Opens a session to an app and waits until the sidecar has answered.
     pub(crate) async fn session(&self, app: u8) -> TcpStream {
-        session_at(self.clients, app).await
+        session_at(self.clients, &hello::app_name(app)).await
     }
 
     /// Everything the gateway says to a client that sends these bytes and then waits.
@@ -114,9 +119,9 @@ impl House {
 }
 
 /// Opens a session to an app at a gateway's door and waits until the sidecar has answered.
-pub(crate) async fn session_at(door: SocketAddr, app: u8) -> TcpStream {
+pub(crate) async fn session_at(door: SocketAddr, name: &str) -> TcpStream {
     let mut stream = TcpStream::connect(door).await.unwrap();
-    let hello = hello::hello(&hello::app_name(app));
+    let hello = hello::hello(name);
     stream.write_all(&hello).await.unwrap();
     let mut echo = vec![0; hello.len()];
     timeout(PATIENCE, stream.read_exact(&mut echo)).await.unwrap().unwrap();

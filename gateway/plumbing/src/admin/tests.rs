@@ -51,6 +51,13 @@ async fn readiness_lists_every_check_with_its_reason() {
     assert_eq!(admin.ready().await, (503, expected));
     assert!(!admin.readiness.is_ready());
 
+    view.ready_but("it is old");
+    let expected = serde_json::json!({"ready": true, "checks": [
+        {"name": "chain view", "ready": true, "reason": "it is old"},
+        {"name": "evidence", "ready": true},
+    ]});
+    assert_eq!(admin.ready().await, (200, expected));
+
     view.ready();
     assert_eq!(admin.ready().await.0, 200);
     assert!(admin.readiness.is_ready());

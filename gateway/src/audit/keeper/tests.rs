@@ -1,6 +1,5 @@
 use std::io;
 use std::sync::atomic::AtomicU64;
-use std::time::Duration;
 
 use postern_gateway_core::trail::Verifier;
 
@@ -16,7 +15,7 @@ pub(in crate::audit) struct Small {
 
 impl Disk for Small {
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let room = usize::try_from(self.room.load(Ordering::SeqCst)).unwrap();
+        let room = usize::try_from(self.room.load(Ordering::SeqCst)).unwrap_or(usize::MAX);
         let fits = &bytes[..bytes.len().min(room)];
         self.file.append(fits)?;
         if fits.len() < bytes.len() { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
