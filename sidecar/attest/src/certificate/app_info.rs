@@ -1,7 +1,7 @@
 use std::fmt;
 
 use postern_identity::{AppId, ComposeHash, DeviceId, InstanceId, OsImageHash};
-use serde::de::{Deserializer, SeqAccess, Visitor};
+use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::ser::SerializeTuple;
 use serde::{Deserialize, Serialize, Serializer};
 
@@ -37,10 +37,11 @@ pub struct AppInfo {
 }
 
 impl AppInfo {
-    /// Reads the content of extension `.9` (without its OCTET STRING): a MessagePack list of eight or nine byte strings.
+    /// Reads the content of extension `.9` (without its OCTET STRING): a MessagePack list of eight or nine byte strings, or,
+    /// as later issuers write it, a map in which each has its name.
     ///
     /// # Errors
-    /// When it is malformed, has a field of the wrong length, or is followed by other bytes.
+    /// When it is malformed, has a field of the wrong length or twice, or is followed by other bytes.
     pub fn decode(content: &[u8]) -> Result<Self, CertificateError> {
         let Fields(fields, init_script_hashes) = msgpack::decode(content, EXTENSION)?;
         let [app_id, compose_hash, instance_id, device_id, mr_system, mr_aggregated, os_image_hash, key_provider] =
@@ -90,6 +91,19 @@ fn optional<const N: usize>(what: &str, bytes: &[u8]) -> Result<Option<[u8; N]>,
     if bytes.is_empty() { Ok(None) } else { fixed(what, bytes).map(Some) }
 }
 
+/// The names of the eight, where they have names.
+const NAMES: [&str; 8] = [
+    "app_id",
+    "compose_hash",
+    "instance_id",
+    "device_id",
+    "mr_system",
+    "mr_aggregated",
+    "os_image_hash",
+    "key_provider_info",
+];
+const SCRIPTS: &str = "init_script_hashes";
+
 /// The list as it is written. Its last element may be missing.
 struct Fields([Vec<u8>; 8], Vec<Vec<u8>>);
 
@@ -98,7 +112,13 @@ struct Bytes(#[serde(with = "hex")] Vec<u8>);
 
 impl<'de> Deserialize<'de> for Fields {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_seq(FieldsVisitor)
+        deserializer.deserialize_any(FieldsVisitor)
+    }
+}
+
+impl Fields {
+    fn of(fields: [Vec<u8>; 8], scripts: Option<Vec<Bytes>>) -> Self {
+        Self(fields, scripts.unwrap_or_default().into_iter().map(|bytes| bytes.0).collect())
     }
 }
 
@@ -108,7 +128,7 @@ impl<'de> Visitor<'de> for FieldsVisitor {
     type Value = Fields;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a list of eight or nine fields")
+        f.write_str("eight or nine fields, in a list or by their names")
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Fields, A::Error> {
@@ -117,8 +137,34 @@ impl<'de> Visitor<'de> for FieldsVisitor {
             let missing = || serde::de::Error::invalid_length(index, &self);
             *field = list.next_element::<Bytes>()?.ok_or_else(missing)?.0;
         }
-        let scripts: Option<Vec<Bytes>> = list.next_element()?;
-        Ok(Fields(fields, scripts.unwrap_or_default().into_iter().map(|bytes| bytes.0).collect()))
+        let scripts: Option<Option<Vec<Bytes>>> = list.next_element()?;
+        Ok(Fields::of(fields, scripts.flatten()))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields, A::Error> {
+        use serde::de::Error as _;
+        let mut found: [Option<Vec<u8>>; 8] = Default::default();
+        let mut scripts = None;
+        while let Some(name) = map.next_key::<String>()? {
+            let twice = || A::Error::custom(format_args!("{name} stands twice"));
+            let slot = NAMES.iter().zip(&mut found).find(|(known, _)| **known == name);
+            if let Some((_, slot)) = slot {
+                if slot.replace(map.next_value::<Bytes>()?.0).is_some() {
+                    return Err(twice());
+                }
+            } else if name == SCRIPTS {
+                if scripts.replace(map.next_value::<Option<Vec<Bytes>>>()?).is_some() {
+                    return Err(twice());
+                }
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        let mut fields: [Vec<u8>; 8] = Default::default();
+        for ((field, found), name) in fields.iter_mut().zip(found).zip(NAMES) {
+            *field = found.ok_or_else(|| A::Error::missing_field(name))?;
+        }
+        Ok(Fields::of(fields, scripts.flatten()))
     }
 }
 
@@ -172,6 +218,39 @@ mod tests {
         assert_eq!(AppInfo::decode(&bytes).unwrap().init_script_hashes, Vec::<Vec<u8>>::new());
         let bare = AppInfo { instance_id: None, os_image_hash: None, key_provider: Vec::new(), ..info() };
         assert_eq!(AppInfo::decode(&written(&bare)), Ok(bare));
+    }
+
+    /// The map of later issuers, with what `change` makes of it.
+    fn named(change: impl FnOnce(&mut Vec<(&'static str, Vec<u8>)>)) -> Vec<u8> {
+        let list = written(&info());
+        let Fields(fields, _) = msgpack::decode(&list, EXTENSION).unwrap();
+        let mut entries: Vec<_> = NAMES.into_iter().zip(fields).collect();
+        change(&mut entries);
+        let mut map = vec![0x80 | u8::try_from(entries.len() + 1).unwrap()];
+        for (name, bytes) in entries {
+            map.extend(rmp_serde::to_vec(name).unwrap());
+            map.extend([0xc4, u8::try_from(bytes.len()).unwrap()]);
+            map.extend(bytes);
+        }
+        map.extend(rmp_serde::to_vec(SCRIPTS).unwrap());
+        map.extend([0x91, 0xc4, 32]);
+        map.extend([8; 32]);
+        map
+    }
+
+    #[test]
+    fn later_issuers_give_each_field_its_name() {
+        assert_eq!(AppInfo::decode(&named(|_| {})), Ok(info()));
+        assert_eq!(AppInfo::decode(&named(|entries| entries.reverse())), Ok(info()));
+        assert_eq!(AppInfo::decode(&named(|entries| entries.push(("later", vec![1])))), Ok(info()));
+        let refused = |bytes: &[u8]| AppInfo::decode(bytes).unwrap_err().label();
+        assert_eq!(refused(&named(|entries| drop(entries.pop()))), "extension_malformed", "one is missing");
+        assert_eq!(
+            refused(&named(|entries| entries.push(entries[0].clone()))),
+            "extension_malformed",
+            "one stands twice"
+        );
+        assert_eq!(refused(&named(|entries| entries[0].1.truncate(19))), "extension_malformed", "one is too short");
     }
 
     #[test]
