@@ -296,3 +296,31 @@ async fn a_source_that_brings_one_new_certificate_after_another_is_told_to_come_
     assert!(verdicts[0].is_ok());
     assert_eq!(verdicts[1].as_ref().unwrap_err(), &PeerRefused::SourceLimited);
 }
+
+#[tokio::test]
+async fn a_servers_flight_fits_the_first_window_with_a_quote_as_long_as_real_ones() {
+    /// A real quote without its padding.
+    const REAL_QUOTE: usize = 5006 - 70;
+    let (server, client) = (Guest::of(APP), Guest::of(OTHER_APP));
+    let keeper = server.keeper().await;
+    let certificate = keeper.current().certificate().clone();
+    let acceptor = Acceptor::new(keeper, attestor(), ALPN, ClientRule::Required);
+    let connector = Connector::new(Some(client.keeper().await), attestor(), ALPN);
+    let (ours, mut near) = tokio::io::duplex(64 * 1024);
+    let (mut far, theirs) = tokio::io::duplex(64 * 1024);
+    let handshake = async {
+        let policy = PeerPolicy::app(APP);
+        let (accepted, connected) = tokio::join!(
+            acceptor.accept(theirs, DEADLINE),
+            connector.connect(ours, "db.postern.test", &policy, DEADLINE)
+        );
+        assert!(accepted.unwrap().verdict.is_ok() && connected.is_ok());
+    };
+    let ((), moved) = tokio::join!(handshake, tokio::io::copy_bidirectional(&mut near, &mut far));
+    let (_, flight) = moved.unwrap();
+    let quote = postern_attest::certificate::evidence(&certificate).unwrap().quote;
+    let copies = certificate.windows(quote.len()).filter(|bytes| **bytes == *quote).count();
+    assert_eq!(copies, 2, "in .1 and in .8");
+    let real = usize::try_from(flight).unwrap() + copies * (REAL_QUOTE - quote.len());
+    assert!(real < 14 * 1024, "{real} bytes");
+}

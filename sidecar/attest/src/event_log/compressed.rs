@@ -26,7 +26,7 @@ impl EventLog {
         }
     }
 
-    /// Writes the compressed form. TeeSQL's clients do not read it; dstack's do.
+    /// Writes the compressed form.
     ///
     /// # Errors
     /// None in practice: every event has a JSON form, and memory takes what is written.
