@@ -115,8 +115,9 @@ impl SignedPolicy {
 /// The section `[attestation]` of a program that judges by rules in its configuration and a file with collateral.
 pub(crate) fn by_file(platform: &Platform) -> String {
     format!(
-        "[attestation]\nroot = \"{}\"\ncollateral = \"{}\"\n",
+        "[attestation]\nroot = \"{}\"\nkms_root = \"{}\"\ncollateral = \"{}\"\n",
         platform.root().display(),
+        platform.kms_root().display(),
         platform.collateral().display()
     )
 }
@@ -124,19 +125,27 @@ pub(crate) fn by_file(platform: &Platform) -> String {
 /// The same, with collateral from the service and a folder for what must survive restarts.
 pub(crate) fn by_service(platform: &Platform, service: &CollateralService, state: &Path) -> String {
     format!(
-        "[attestation]\nroot = \"{}\"\ncollateral_urls = [\"{}\"]\nstate_dir = \"{}\"\n",
+        "[attestation]\nroot = \"{}\"\nkms_root = \"{}\"\ncollateral_urls = [\"{}\"]\nstate_dir = \"{}\"\n",
         platform.root().display(),
+        platform.kms_root().display(),
         service.url(),
         state.display()
     )
 }
 
-/// The same, with the rules in a signed policy.
-pub(crate) fn by_policy(policy: &SignedPolicy, service: &CollateralService, state: &Path) -> String {
+/// The same, with the rules in a signed policy; whose certificates are accepted is still the configuration's to say.
+pub(crate) fn by_policy(
+    policy: &SignedPolicy,
+    platform: &Platform,
+    service: &CollateralService,
+    state: &Path,
+) -> String {
     format!(
-        "[attestation]\npolicy = \"{}\"\npolicy_key = \"{}\"\ncollateral_urls = [\"{}\"]\nstate_dir = \"{}\"\n",
+        "[attestation]\npolicy = \"{}\"\npolicy_key = \"{}\"\nkms_root = \"{}\"\ncollateral_urls = [\"{}\"]\n\
+         state_dir = \"{}\"\n",
         policy.path().display(),
         policy.key(),
+        platform.kms_root().display(),
         service.url(),
         state.display()
     )

@@ -20,6 +20,7 @@ pub struct Platform {
     tee: Arc<Tee>,
     seed_file: PathBuf,
     root: PathBuf,
+    kms_root: PathBuf,
     collateral: PathBuf,
 }
 
@@ -31,6 +32,7 @@ impl Platform {
         Ok(Self {
             seed_file: state.write("tee/seed", hex::encode(seed))?,
             root: state.write("tee/root.pem", tee.root_pem())?,
+            kms_root: state.write("tee/kms-root.pem", tee.kms_root_pem())?,
             collateral: state.write("tee/collateral.json", tee.collateral_bundle_json(unix_now())?)?,
             tee,
         })
@@ -50,6 +52,12 @@ impl Platform {
     #[must_use]
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// The file with the root certificate of the simulated KMS, which issues what guest agents hand out.
+    #[must_use]
+    pub fn kms_root(&self) -> &Path {
+        &self.kms_root
     }
 
     /// The file with the collateral.

@@ -216,7 +216,8 @@ impl Plot {
         };
         let serve = serve.to_toml();
         let policy = SignedPolicy::new(guest.folder(), platform)?;
-        let attestation = by_policy(&policy, ground.collateral, &state.folder(guest.folder().join("state"))?);
+        let kept = state.folder(guest.folder().join("state"))?;
+        let attestation = by_policy(&policy, platform, ground.collateral, &kept);
         let ports = listen(&[self.database]) + &http(self.public);
         let config = common(&guest, &attestation, self.database_admin) + &ports + &serve;
         let name = format!("{}-database", self.name);

@@ -7,8 +7,8 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock, Weak};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use postern_attest::certificate::{self, Evidence};
-use postern_attest::{Appraisal, Appraiser, Collateral, Policy, Rejection};
+use postern_attest::certificate::{self, Binding, Evidence};
+use postern_attest::{Appraisal, Appraiser, CertificateRules, Collateral, Policy, Rejection};
 use postern_plumbing::clock::unix_now;
 use rustls_pki_types::CertificateDer;
 use sha2::{Digest, Sha256};
@@ -35,6 +35,7 @@ pub(crate) const MAX_EVIDENCE_AGE: Duration = Duration::from_secs(60 * 60);
 /// hour ends. A refusal is never remembered: certificates are free, and a memory for bad ones would be theirs to fill.
 pub struct Attestor {
     rules: ArcSwap<Rules>,
+    certificates: ArcSwap<CertificateRules>,
     collateral: ArcSwap<Collateral>,
     cache: Cache,
     cold: Arc<Semaphore>,
@@ -69,7 +70,7 @@ impl Attestor {
     /// compositions that it welcomes.
     #[must_use]
     pub fn governed(policy: Arc<Policy>, collateral: Collateral, clock: Clock) -> Arc<Self> {
-        Self::judging_by(Rules::of(policy), collateral, clock)
+        Self::judging_by(Rules::of(policy, CertificateRules::default()), collateral, clock)
     }
 
     fn judging_by(rules: Rules, collateral: Collateral, clock: Clock) -> Arc<Self> {
@@ -77,6 +78,7 @@ impl Attestor {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Arc::new(Self {
             rules: ArcSwap::from_pointee(rules),
+            certificates: ArcSwap::default(),
             collateral: ArcSwap::from_pointee(collateral),
             cache: Cache::default(),
             // The other half is left to sessions that move bytes.
@@ -121,9 +123,7 @@ impl Attestor {
     /// # Errors
     /// As [`Self::appraise_chain`].
     pub async fn reappraise(self: &Arc<Self>, leaf: &CertificateDer<'_>) -> Result<Arc<Appraisal>, PeerRefused> {
-        let mut evidence = certificate::evidence(leaf)?;
-        evidence.not_after = u64::MAX;
-        let evidence = Arc::new(evidence);
+        let evidence = Arc::new(certificate::evidence(leaf)?.of_a_live_session());
         let verdict = self.judge_again(evidence).await.and_then(|appraisal| self.welcome(appraisal));
         let outcome = verdict.as_ref().map_or_else(PeerRefused::label, |_| "accepted");
         metrics::counter!("attest_reappraisals_total", "outcome" => outcome).increment(1);
@@ -159,9 +159,11 @@ impl Attestor {
         certs: &[CertificateDer<'_>],
         source: Option<IpAddr>,
     ) -> Result<Arc<Appraisal>, PeerRefused> {
-        let verdict = match certs.first() {
-            None => Err(PeerRefused::NoCertificate),
-            Some(leaf) => self.appraise(leaf, source).await.and_then(|appraisal| self.welcome(appraisal)),
+        let verdict = match certs {
+            [] => Err(PeerRefused::NoCertificate),
+            [leaf, above @ ..] => {
+                self.appraise(leaf, above, source).await.and_then(|appraisal| self.welcome(appraisal))
+            }
         };
         let outcome = match &verdict {
             Ok(_) => "accepted",
@@ -182,9 +184,18 @@ impl Attestor {
         if self.policy().as_ref() == Some(&policy) {
             return;
         }
-        let rules = Rules::of(policy);
+        let rules = Rules::of(policy, CertificateRules::clone(&self.certificates.load()));
         rules.announce();
         self.rules.store(Arc::new(rules));
+        self.changed();
+    }
+
+    /// Holds certificates to other rules than the default ones, which accept no issuer. They outlast changes of the policy,
+    /// and are meant to be set once, before the first peer.
+    pub fn hold_certificates_to(&self, rules: CertificateRules) {
+        announce_certificates(&rules);
+        self.certificates.store(Arc::new(rules.clone()));
+        self.rules.rcu(|current| current.holding_certificates_to(rules.clone()));
         self.changed();
     }
 
@@ -240,7 +251,12 @@ impl Attestor {
         Ok(appraisal)
     }
 
-    async fn appraise(self: &Arc<Self>, leaf: &[u8], source: Option<IpAddr>) -> Result<Arc<Appraisal>, PeerRefused> {
+    async fn appraise(
+        self: &Arc<Self>,
+        leaf: &[u8],
+        above: &[CertificateDer<'_>],
+        source: Option<IpAddr>,
+    ) -> Result<Arc<Appraisal>, PeerRefused> {
         if leaf.len() > certificate::MAX_CERTIFICATE_BYTES {
             return Err(certificate::CertificateError::TooLarge { found: leaf.len() }.into());
         }
@@ -249,7 +265,7 @@ impl Attestor {
             metrics::counter!("attest_cache_hits_total").increment(1);
             return Ok(known);
         }
-        let evidence = Arc::new(certificate::evidence(leaf)?);
+        let evidence = Arc::new(certificate::evidence_of_chain(leaf, above)?);
         self.rules.load().appraiser.glance(&evidence, (self.clock)())?;
         if source.is_some_and(|source| !self.sources.admit(source, tokio::time::Instant::now())) {
             metrics::counter!("attest_source_limited_total").increment(1);
@@ -313,7 +329,12 @@ impl Attestor {
                 continue;
             }
             metrics::histogram!("attest_appraisal_seconds").record(started.elapsed().as_secs_f64());
-            return Ok((Arc::new(verdict?), generation));
+            let appraisal = verdict?;
+            if evidence.binding() == Some(Binding::Legacy) {
+                metrics::counter!("attest_legacy_bindings_total").increment(1);
+                tracing::warn!(app = %appraisal.identity.app_id, "a peer is believed by a legacy binding of its key");
+            }
+            return Ok((Arc::new(appraisal), generation));
         }
     }
 }
@@ -325,8 +346,14 @@ impl std::fmt::Debug for Attestor {
 }
 
 impl Rules {
-    fn of(policy: Arc<Policy>) -> Self {
-        Self { appraiser: Arc::new(policy.appraiser()), policy: Some(policy) }
+    fn of(policy: Arc<Policy>, certificates: CertificateRules) -> Self {
+        let appraiser = policy.appraiser().with_certificates(certificates);
+        Self { appraiser: Arc::new(appraiser), policy: Some(policy) }
+    }
+
+    fn holding_certificates_to(&self, certificates: CertificateRules) -> Self {
+        let appraiser = Appraiser::clone(&self.appraiser).with_certificates(certificates);
+        Self { appraiser: Arc::new(appraiser), policy: self.policy.clone() }
     }
 
     fn announce(&self) {
@@ -339,6 +366,19 @@ impl Rules {
         }
         metrics::gauge!("attest_root_is_intel").set(f64::from(u8::from(root.is_intel())));
     }
+}
+
+fn announce_certificates(rules: &CertificateRules) {
+    if let Some(root) = &rules.kms_root {
+        tracing::info!(root = hex::encode(root.fingerprint()), "certificates that this KMS issued are accepted");
+    }
+    if rules.insecure_legacy_binding {
+        tracing::warn!(
+            "quotes are believed that vouch for a key by SHA-256 of it alone: one made for another purpose may pass"
+        );
+    }
+    let legacy = f64::from(u8::from(rules.insecure_legacy_binding));
+    metrics::gauge!("attest_insecure_legacy_binding").set(legacy);
 }
 
 /// A place among those that wait, given back when dropped.

@@ -109,11 +109,13 @@ impl AttestationSettings {
             RuleSettings::Signed(signed) => {
                 let files = policy_files(signed, self.state.as_ref())?;
                 let keeper = PolicyKeeper::start(files, high_water.clock(), POLICY_LOOK, tasks).await?;
-                let attestor = Attestor::governed(keeper.current(), collateral, high_water.clock());
-                keeper.govern(&attestor, tasks);
-                (attestor, Some(keeper))
+                (Attestor::governed(keeper.current(), collateral, high_water.clock()), Some(keeper))
             }
         };
+        attestor.hold_certificates_to(self.certificates.clone());
+        if let Some(policy) = &policy {
+            policy.govern(&attestor, tasks);
+        }
         attestor.limit_sources(self.sources);
         attestor.limit_evidence_age(self.max_evidence_age);
         if self.collateral.services.is_none() {

@@ -1,10 +1,12 @@
 //! The sections `[agent]` and `[attestation]` of a configuration: who we are, and whose word about themselves we take.
 
+mod certificates;
 mod rules;
 mod supply;
 
 use std::time::Duration;
 
+use postern_attest::CertificateRules;
 use postern_plumbing::config::{Section, Text};
 
 use crate::agent::{AgentEndpoint, AgentError, GuestAgent};
@@ -33,6 +35,8 @@ pub struct AgentSettings {
 pub struct AttestationSettings {
     /// By what rules it is judged.
     pub rules: RuleSettings,
+    /// Who may sign certificates, and how a quote vouches for their keys.
+    pub certificates: CertificateRules,
     /// Where Intel's collateral comes from.
     pub collateral: CollateralSettings,
     /// Where the marks are kept that must survive restarts, and fetched collateral.
@@ -73,19 +77,20 @@ impl AgentSettings {
 impl AttestationSettings {
     /// Reads a section. The rules are either in the keys `policy`, `policy_signature` and `policy_key`, or in `root`,
     /// `tcb_accept`, `out_of_date_grace`, `min_tcb_evaluation_number`, `rejected_advisories`, `allow_dynamic_platform`,
-    /// `allow_cached_keys` and `allow_smt`. Collateral comes from `collateral`, `collateral_urls` or both, with
-    /// `collateral_timeout` and `collateral_refresh`. The rest is `state_dir`, `max_evidence_age`, `appraisals_per_minute`
-    /// and `appraisals_burst`.
+    /// `allow_cached_keys` and `allow_smt`; `kms_root` and `insecure_legacy_binding` go with either. Collateral comes from
+    /// `collateral`, `collateral_urls` or both, with `collateral_timeout` and `collateral_refresh`. The rest is `state_dir`,
+    /// `max_evidence_age`, `appraisals_per_minute` and `appraisals_burst`.
     ///
-    /// A root in a file is loaded, policy and collateral are not. Mistakes are recorded there, an unusable root among them;
+    /// Roots in files are loaded, policy and collateral are not. Mistakes are recorded there, an unusable root among them;
     /// `None` if there is no going on.
     pub fn from_section(section: &mut Section<'_>) -> Option<Self> {
         let rules = RuleSettings::read(section);
+        let certificates = certificates::rules(section);
         let collateral = CollateralSettings::read(section);
         let state = section.optional("state_dir").map(StateFolder::at);
         let max_evidence_age = positive(section, "max_evidence_age", MAX_EVIDENCE_AGE);
         let sources = sources(section);
-        Some(Self { rules: rules?, collateral: collateral?, state, max_evidence_age, sources })
+        Some(Self { rules: rules?, certificates, collateral: collateral?, state, max_evidence_age, sources })
     }
 }
 

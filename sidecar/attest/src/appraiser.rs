@@ -2,10 +2,11 @@ use dcap_qvl::verify::QuoteVerifier;
 use postern_identity::{DeviceId, Register};
 use sha2::{Digest, Sha256};
 
-use crate::certificate::{AppInfo, Evidence};
+use crate::certificate::{AppInfo, Binding, Evidence};
 use crate::claims::QuoteClaims;
 use crate::collateral::Collateral;
 use crate::event_log::AppIdentity;
+use crate::issuer::CertificateRules;
 use crate::provider::AwsLcConfig;
 use crate::quote::ReadQuote;
 use crate::rejection::Rejection;
@@ -33,8 +34,8 @@ pub struct Appraisal {
     pub advisory_ids: Vec<String>,
     /// SHA-256 of the certificate that carried the evidence.
     pub fingerprint: [u8; 32],
-    /// Until when the verdict can stand: the earliest end of the certificate's and the collateral's validity, seconds
-    /// since 1970.
+    /// Until when the verdict can stand: the earliest end of the certificate's, its issuers' and the collateral's validity,
+    /// seconds since 1970.
     pub valid_until: u64,
 }
 
@@ -43,13 +44,20 @@ pub struct Appraisal {
 pub struct Appraiser {
     root: TrustRoot,
     policy: TcbPolicy,
+    certificates: CertificateRules,
 }
 
 impl Appraiser {
     /// An appraiser that trusts `root` and accepts platforms by `policy`.
     #[must_use]
     pub fn new(root: TrustRoot, policy: TcbPolicy) -> Self {
-        Self { root, policy }
+        Self { root, policy, certificates: CertificateRules::default() }
+    }
+
+    /// The same with other rules for certificates than the default ones, which accept no issuer.
+    #[must_use]
+    pub fn with_certificates(self, certificates: CertificateRules) -> Self {
+        Self { certificates, ..self }
     }
 
     /// The root that quotes have to be signed under.
@@ -58,18 +66,25 @@ impl Appraiser {
         &self.root
     }
 
+    /// What is asked of certificates beside their evidence.
+    #[must_use]
+    pub fn certificates(&self) -> &CertificateRules {
+        &self.certificates
+    }
+
     /// Judges what a certificate claims: its dates, that the quote vouches for its key, that the event log is the
-    /// measured one and identifies an application, and that the quote is genuine. The signatures, which cost the most,
-    /// come last.
+    /// measured one and identifies an application, that the quote is genuine, and that the certificate is signed by its own
+    /// key or by the pinned KMS. The signatures, which cost the most, come last.
     ///
     /// Whether the peer is one that somebody wants to talk to is not judged here.
     ///
     /// # Errors
     /// The first thing that is wrong.
     pub fn appraise(&self, evidence: &Evidence, collateral: &Collateral, now: u64) -> Result<Appraisal, Rejection> {
-        let (identity, quote) = plausible(evidence, now)?;
+        let (identity, quote) = self.plausible(evidence, now)?;
         let claims = self.verify(&quote, &evidence.quote, collateral, now)?;
-        Ok(Appraisal::new(identity, claims, evidence))
+        let issuers_end = self.certificates.check_issuer(evidence, &identity, now)?;
+        Ok(Appraisal::new(identity, claims, evidence, issuers_end))
     }
 
     /// The part of [`Self::appraise`] that costs little: all but the signatures. What passes is not believed yet; what fails
@@ -78,7 +93,7 @@ impl Appraiser {
     /// # Errors
     /// The first thing that is wrong.
     pub fn glance(&self, evidence: &Evidence, now: u64) -> Result<(), Rejection> {
-        plausible(evidence, now).map(drop)
+        self.plausible(evidence, now).map(drop)
     }
 
     /// Judges a quote alone. What it says about keys and applications is left to the caller.
@@ -102,6 +117,9 @@ impl Appraiser {
             let (from, until) = (window.from, window.until);
             return Err(Rejection::CollateralNotCurrent { fmspc, from, until, now });
         }
+        if !quote.ends_in(self.root.as_der()) {
+            return Err(Rejection::OtherRoot("it carries another root than the trusted one".to_owned()));
+        }
         let verifier = QuoteVerifier::<AwsLcConfig>::new_with_config(self.root.as_der().to_vec());
         let claims = verifier.verify_with_policy(raw, set, now, &self.policy.at(now)).map_err(|error| {
             match error.downcast::<TcbRefusal>() {
@@ -112,30 +130,33 @@ impl Appraiser {
         })?;
         QuoteClaims::read(&claims)
     }
-}
 
-fn plausible(evidence: &Evidence, now: u64) -> Result<(AppIdentity, ReadQuote), Rejection> {
-    if now < evidence.not_before {
-        return Err(Rejection::NotYetValid { not_before: evidence.not_before, now });
+    fn plausible(&self, evidence: &Evidence, now: u64) -> Result<(AppIdentity, ReadQuote), Rejection> {
+        if now < evidence.not_before {
+            return Err(Rejection::NotYetValid { not_before: evidence.not_before, now });
+        }
+        if now > evidence.not_after {
+            return Err(Rejection::Expired { not_after: evidence.not_after, now });
+        }
+        let quote = ReadQuote::read(&evidence.quote)?;
+        match evidence.binding() {
+            Some(Binding::RaTls) => {}
+            Some(Binding::Legacy) if self.certificates.insecure_legacy_binding => {}
+            Some(Binding::Legacy) => return Err(Rejection::LegacyBinding),
+            None => return Err(Rejection::KeyNotBound),
+        }
+        if Register(quote.td()?.rt_mr3) != evidence.event_log.replay_rtmr3()? {
+            return Err(Rejection::EventLogNotMeasured);
+        }
+        let identity = evidence.event_log.identity()?;
+        if evidence.claimed_app_id.is_some_and(|claimed| claimed != identity.app_id) {
+            return Err(Rejection::AppIdContradicted);
+        }
+        if evidence.claimed_app_info.as_ref().is_some_and(|claimed| contradicts(claimed, &identity)) {
+            return Err(Rejection::AppInfoContradicted);
+        }
+        Ok((identity, quote))
     }
-    if now > evidence.not_after {
-        return Err(Rejection::Expired { not_after: evidence.not_after, now });
-    }
-    let quote = ReadQuote::read(&evidence.quote)?;
-    if !evidence.is_bound() {
-        return Err(Rejection::KeyNotBound);
-    }
-    if Register(quote.td()?.rt_mr3) != evidence.event_log.replay_rtmr3()? {
-        return Err(Rejection::EventLogNotMeasured);
-    }
-    let identity = evidence.event_log.identity()?;
-    if evidence.claimed_app_id.is_some_and(|claimed| claimed != identity.app_id) {
-        return Err(Rejection::AppIdContradicted);
-    }
-    if evidence.claimed_app_info.as_ref().is_some_and(|claimed| contradicts(claimed, &identity)) {
-        return Err(Rejection::AppInfoContradicted);
-    }
-    Ok((identity, quote))
 }
 
 /// Whether an issuer's word about an application is not what the application's own boot measured.
@@ -146,7 +167,7 @@ fn contradicts(claimed: &AppInfo, measured: &AppIdentity) -> bool {
 }
 
 impl Appraisal {
-    fn new(identity: AppIdentity, claims: QuoteClaims, evidence: &Evidence) -> Self {
+    fn new(identity: AppIdentity, claims: QuoteClaims, evidence: &Evidence, issuers_end: u64) -> Self {
         Self {
             device_id: claims.device_id,
             mr_aggregated: mr_aggregated(&claims),
@@ -156,7 +177,7 @@ impl Appraisal {
             tcb_status: claims.tcb_status,
             advisory_ids: claims.advisory_ids,
             fingerprint: evidence.fingerprint,
-            valid_until: claims.valid_until.min(evidence.not_after),
+            valid_until: claims.valid_until.min(evidence.not_after).min(issuers_end),
             identity,
         }
     }

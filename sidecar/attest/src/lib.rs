@@ -8,6 +8,7 @@ pub mod certificate;
 mod claims;
 mod collateral;
 pub mod event_log;
+mod issuer;
 mod measurements;
 pub mod oid;
 mod peer;
@@ -26,6 +27,7 @@ pub use collateral::{Collateral, CollateralError, Fmspc, Issued, MAX_BUNDLE_BYTE
 /// The collateral of one kind of platform, as dcap-qvl names and writes it.
 pub use dcap_qvl::QuoteCollateralV3 as CollateralSet;
 pub use event_log::AppIdentity;
+pub use issuer::{CertificateRules, IssuerError, KmsRoot};
 pub use measurements::Measurements;
 pub use peer::{PeerPolicy, PolicyRefusal};
 pub use policy::Policy;

@@ -1,7 +1,10 @@
 //! The cheap part of looking at a quote: reading it, and refusing TDs that no signature can redeem.
 
-use dcap_qvl::quote::{Quote, Report, TDAttributes, TDReport10};
+use dcap_qvl::INTEL_QE_VENDOR_ID;
+use dcap_qvl::quote::{AuthData, Quote, Report, TDAttributes, TDReport10};
 use parity_scale_codec::{Decode, Encode};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
 
 use crate::collateral::Fmspc;
 use crate::provider::AwsLcConfig;
@@ -9,6 +12,14 @@ use crate::rejection::Rejection;
 
 /// Guests return quotes in a buffer of fixed size and leave up to this many zero bytes behind them (70, as seen).
 const MAX_PADDING: usize = 128;
+
+/// ECDSA on P-256, the one kind of attestation key.
+const P256: u16 = 2;
+/// The certification data of a TD quote: the quoting enclave's report, and in it the platform's certificates as PEM.
+const QE_REPORT: u16 = 6;
+const PCK_CHAIN: u16 = 5;
+/// How many certificates of the platform stand below the root.
+const PCK_AND_AUTHORITY: usize = 2;
 
 /// The kind of platform that a quote says it comes from. Nothing of the quote is verified for that.
 ///
@@ -37,6 +48,7 @@ impl ReadQuote {
             return Err(Rejection::NotTdx);
         }
         let read = Self(quote);
+        read.check_kinds()?;
         read.check_attributes()?;
         Ok(read)
     }
@@ -50,6 +62,29 @@ impl ReadQuote {
         dcap_qvl::intel::quote_fmspc_with::<AwsLcConfig>(&self.0)
             .map(Fmspc)
             .map_err(|error| Rejection::MalformedQuote(error.to_string()))
+    }
+
+    /// Whether whatever the quote carries above the platform's authority is this root. Verification starts from the trusted
+    /// root and would not look at it.
+    pub(crate) fn ends_in(&self, root: &[u8]) -> bool {
+        let AuthData::V4(data) = &self.0.auth_data else { return false };
+        let chain = data.qe_report_data.certification_data.body.data.as_slice();
+        let mut above = CertificateDer::pem_slice_iter(chain).skip(PCK_AND_AUTHORITY);
+        above.all(|certificate| certificate.is_ok_and(|certificate| certificate.as_ref() == root))
+    }
+
+    /// The numbers that say what the rest is. No signature covers all of them.
+    fn check_kinds(&self) -> Result<(), Rejection> {
+        let AuthData::V4(data) = &self.0.auth_data else { return Err(Rejection::NotTdx) };
+        match () {
+            () if self.0.header.attestation_key_type != P256 => Err(Rejection::QuoteKind("attestation key")),
+            () if self.0.header.qe_vendor_id != INTEL_QE_VENDOR_ID => Err(Rejection::QuoteKind("quoting enclave")),
+            () if data.certification_data.cert_type != QE_REPORT => Err(Rejection::QuoteKind("certification data")),
+            () if data.qe_report_data.certification_data.cert_type != PCK_CHAIN => {
+                Err(Rejection::QuoteKind("platform certificates"))
+            }
+            () => Ok(()),
+        }
     }
 
     /// dcap-qvl refuses the same TDs once it has verified all signatures; here each has a name, and costs nothing.

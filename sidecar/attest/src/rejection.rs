@@ -1,5 +1,6 @@
 use crate::collateral::Fmspc;
 use crate::event_log::EventLogError;
+use crate::issuer::IssuerError;
 
 /// Why evidence is not believed.
 ///
@@ -26,6 +27,9 @@ pub enum Rejection {
     /// The quote cannot be read.
     #[error("the quote cannot be read: {0}")]
     MalformedQuote(String),
+    /// The quote says that a part of it is of a kind that TD quotes do not have.
+    #[error("the quote has another kind of {0} than TD quotes")]
+    QuoteKind(&'static str),
     /// The quote is not one of a TD.
     #[error("the quote is not a TDX quote")]
     NotTdx,
@@ -44,6 +48,12 @@ pub enum Rejection {
     /// The quote vouches for another key: it was copied.
     #[error("the quote's report data is not bound to the certificate's key")]
     KeyNotBound,
+    /// The quote vouches for the key in the legacy form, which has to be asked for.
+    #[error("the quote is bound to the certificate's key in the legacy form, SHA-256 of it, which is not accepted")]
+    LegacyBinding,
+    /// Nobody who counts signed the certificate.
+    #[error(transparent)]
+    Issuer(#[from] IssuerError),
     /// The event log contradicts itself or does not identify an application.
     #[error(transparent)]
     EventLog(#[from] EventLogError),
@@ -80,6 +90,12 @@ pub enum Rejection {
     /// The platform, or a key on its chain, is revoked.
     #[error("the platform is revoked: {0}")]
     Revoked(String),
+    /// The TD's report is not signed by the key that the quote carries.
+    #[error("the TD's report is not signed by the quote's own key: {0}")]
+    QuoteSignature(String),
+    /// The quoting enclave's report is not signed by the platform, or vouches for another key.
+    #[error("the platform's quoting enclave does not vouch for the quote's key: {0}")]
+    QuotingEnclave(String),
     /// The quote does not verify for another reason.
     #[error("the quote does not verify: {0}")]
     Unverified(String),
@@ -99,12 +115,15 @@ impl Rejection {
             Self::NotYetValid { .. } => "certificate_not_yet_valid",
             Self::Expired { .. } => "certificate_expired",
             Self::MalformedQuote(_) => "quote_malformed",
+            Self::QuoteKind(_) => "quote_kind",
             Self::NotTdx => "not_tdx",
             Self::Debug => "debug_td",
             Self::Migratable => "migratable_td",
             Self::ServiceTd => "service_td",
             Self::Attributes(_) => "td_attributes",
             Self::KeyNotBound => "key_not_bound",
+            Self::LegacyBinding => "legacy_binding",
+            Self::Issuer(error) => error.label(),
             Self::EventLog(_) => "event_log",
             Self::EventLogNotMeasured => "event_log_not_measured",
             Self::AppIdContradicted => "app_id_contradicted",
@@ -114,6 +133,8 @@ impl Rejection {
             Self::CollateralNotCurrent { .. } => "collateral_not_current",
             Self::OtherRoot(_) => "other_root",
             Self::Revoked(_) => "revoked",
+            Self::QuoteSignature(_) => "quote_signature",
+            Self::QuotingEnclave(_) => "quoting_enclave",
             Self::Unverified(_) => "quote_unverified",
             Self::TcbStatus(_) => "tcb_status",
             Self::TcbPolicy(_) => "tcb_policy",
@@ -127,12 +148,15 @@ impl Rejection {
             Self::NotYetValid { .. } => "the certificate is not valid yet",
             Self::Expired { .. } => "the certificate has expired",
             Self::MalformedQuote(_) => "the quote cannot be read",
+            Self::QuoteKind(_) => "the quote has parts that TDX quotes do not have",
             Self::NotTdx => "the quote is not a TDX quote",
             Self::Debug => "the quote is that of a TD in debug mode",
             Self::Migratable => "the quote is that of a migratable TD",
             Self::ServiceTd => "the quote is that of a TD bound to a service TD",
             Self::Attributes(_) => "the quote is that of a TD with unacceptable attributes",
             Self::KeyNotBound => "the quote does not vouch for the key of the certificate",
+            Self::LegacyBinding => "the quote vouches for the key in a legacy form that is not accepted",
+            Self::Issuer(error) => error.public(),
             Self::EventLog(_) => "the event log does not identify an application",
             Self::EventLogNotMeasured => "the event log is not the one that the quote measured",
             Self::AppIdContradicted => "the certificate names another application than the event log",
@@ -142,6 +166,8 @@ impl Rejection {
             Self::CollateralNotCurrent { .. } => "the collateral for the quote's platform is not current",
             Self::OtherRoot(_) => "the quote is not signed under the trusted root",
             Self::Revoked(_) => "the quote's platform is revoked",
+            Self::QuoteSignature(_) => "the quote's signature is wrong",
+            Self::QuotingEnclave(_) => "the platform does not vouch for the quote's key",
             Self::Unverified(_) => "the quote does not verify",
             Self::TcbStatus(_) => "the TCB status of the quote's platform is not accepted",
             Self::TcbPolicy(_) => "the quote's platform does not meet the policy",
@@ -158,6 +184,10 @@ impl Rejection {
             Self::Revoked(detail)
         } else if says(&["UnknownIssuer", "InvalidCrlSignatureForPublicKey", "InvalidSignatureForPublicKey"]) {
             Self::OtherRoot(detail)
+        } else if says(&["ISV enclave report signature is invalid"]) {
+            Self::QuoteSignature(detail)
+        } else if says(&["Signature is invalid for qe_report", "QE report hash mismatch"]) {
+            Self::QuotingEnclave(detail)
         } else {
             Self::Unverified(detail)
         }

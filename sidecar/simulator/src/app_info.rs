@@ -29,7 +29,7 @@ impl Cvm {
         ];
         let mut info = vec![ARRAY_OF_8];
         for field in fields {
-            // The longest field, the key provider, has some 90 bytes.
+            // The longest field, the key provider, has some 210 bytes.
             info.extend([BIN_8, u8::try_from(field.len()).unwrap_or(u8::MAX)]);
             info.extend(field);
         }

@@ -31,6 +31,15 @@ pub(crate) enum Command {
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
     },
+    /// Write the root certificate of the simulated KMS as PEM, for those who accept what the guest agent issues
+    KmsRoot {
+        /// File with the seed: 64 hex digits
+        #[arg(long, value_name = "FILE")]
+        seed_file: PathBuf,
+        /// Where to write
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
     /// Write the collateral that the quotes are verified with; it is good for 29 days
     Collateral {
         /// File with the seed: 64 hex digits

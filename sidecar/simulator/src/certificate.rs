@@ -1,14 +1,15 @@
 //! Certificates as a guest agent hands them out: a fresh key, a leaf with the attestation, and the chain above it.
 
+use postern_attest::certificate::{Usage, extensions};
+use postern_attest::oid;
 use rcgen::{
-    BasicConstraints, CertificateParams, CustomExtension, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose, PublicKeyData as _,
+    CertificateParams, CustomExtension, DistinguishedName, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose,
+    PublicKeyData as _,
 };
 use zeroize::Zeroizing;
 
-use crate::der::octet_string;
-use crate::key::Key;
-use crate::pki::{ORGANIZATION, instant};
+use crate::kms::{extension, usage};
+use crate::pki::instant;
 use crate::{Cvm, SimulatorError};
 
 /// What a leaf certificate says about the machine that holds its key.
@@ -73,9 +74,10 @@ impl Cvm {
             Attestation::Bound => params.custom_extensions.extend(self.attestation(&key)?),
             Attestation::OtherKey => params.custom_extensions.extend(self.attestation(&fresh_key()?)?),
         }
-        let (app_ca, above) = self.authorities()?;
-        let leaf = params.signed_by(&key, &app_ca)?;
-        let chain = [leaf.pem()].into_iter().chain(above).collect();
+        let kms = self.tee().kms();
+        let app_ca = kms.app_ca(&self.app_id())?;
+        let leaf = params.signed_by(&key, &app_ca.issuer)?;
+        let chain = vec![leaf.pem(), app_ca.pem, kms.root_pem.clone()];
         Ok(Certificate { key: Zeroizing::new(key.serialize_pem()), chain })
     }
 
@@ -91,52 +93,24 @@ impl Cvm {
             (request.client_auth, ExtendedKeyUsagePurpose::ClientAuth),
         ];
         params.extended_key_usages = usages.into_iter().filter_map(|(wanted, usage)| wanted.then_some(usage)).collect();
-        params.custom_extensions.push(extension(postern_attest::oid::USAGE, b"app:custom"));
+        params.custom_extensions = vec![extension(oid::APP_ID, self.app_id().as_bytes()), usage(&Usage::App)];
         if request.app_info {
-            params.custom_extensions.push(extension(postern_attest::oid::APP_INFO, &self.app_info()));
+            params.custom_extensions.push(extension(oid::APP_INFO, &self.app_info()));
         }
         Ok(params)
     }
 
-    /// The extensions that bind this CVM's quote to a key.
-    fn attestation(&self, key: &KeyPair) -> Result<Vec<CustomExtension>, SimulatorError> {
+    /// The extension that binds this CVM's quote to a key.
+    fn attestation(&self, key: &KeyPair) -> Result<Option<CustomExtension>, SimulatorError> {
         let quote = self.quote(postern_attest::report_data(&key.subject_public_key_info()));
-        let extensions = postern_attest::certificate::extensions(&quote, self.event_log(), &self.app_id())?;
-        let custom = |extension: postern_attest::certificate::Extension| {
-            CustomExtension::from_oid_content(extension.oid, extension.content)
-        };
-        Ok(extensions.into_iter().map(custom).collect())
+        let all = extensions(&quote, self.event_log(), &self.app_id())?;
+        let versioned = all.into_iter().find(|extension| extension.oid == oid::ATTESTATION);
+        Ok(versioned.map(|extension| CustomExtension::from_oid_content(extension.oid, extension.content)))
     }
-
-    /// The application's CA, and the certificates above a leaf as PEM.
-    fn authorities(&self) -> Result<(Issuer<'static, Key>, [String; 2]), SimulatorError> {
-        let seed = self.tee().seed();
-        let root_params = authority("Simulated KMS Root CA")?;
-        let root_pem = root_params.self_signed(&Key::derive(seed, "kms-root")?)?.pem();
-        let root = Issuer::new(root_params, Key::derive(seed, "kms-root")?);
-        let app_params = authority("Simulated App CA")?;
-        let app_key = Key::derive(seed, &format!("app-ca {}", self.app_id()))?;
-        let app_pem = app_params.signed_by(&app_key, &root)?.pem();
-        Ok((Issuer::new(app_params, app_key), [app_pem, root_pem]))
-    }
-}
-
-fn extension(oid: &[u64], content: &[u8]) -> CustomExtension {
-    CustomExtension::from_oid_content(oid, octet_string(content))
 }
 
 fn fresh_key() -> Result<KeyPair, SimulatorError> {
     Ok(KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?)
-}
-
-fn authority(name: &str) -> Result<CertificateParams, SimulatorError> {
-    let mut params = CertificateParams::new(Vec::new())?;
-    params.distinguished_name = DistinguishedName::new();
-    params.distinguished_name.push(DnType::CommonName, name);
-    params.distinguished_name.push(DnType::OrganizationName, ORGANIZATION);
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
-    Ok(params)
 }
 
 fn date(unix_seconds: u64) -> Result<time::OffsetDateTime, SimulatorError> {

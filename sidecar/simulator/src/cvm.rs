@@ -138,7 +138,7 @@ fn instance_id(name: &str, app_id: &AppId) -> InstanceId {
 
 fn key_provider(tee: &Tee) -> Vec<u8> {
     // Written by hand, as it is measured: serde_json's order of keys depends on the features that a build happens to have.
-    format!(r#"{{"name":"kms","id":"{}"}}"#, hex::encode(Sha256::digest(tee.root_der()))).into_bytes()
+    format!(r#"{{"name":"kms","id":"{}"}}"#, hex::encode(&tee.kms().root_spki)).into_bytes()
 }
 
 /// dstack's own events of a boot, all of which extend RTMR3.

@@ -18,6 +18,7 @@ pub mod collateral_service;
 mod cvm;
 mod der;
 mod key;
+mod kms;
 mod pki;
 mod policy_signer;
 mod quote;

@@ -17,7 +17,8 @@ use arguments::{Arguments, Command};
 async fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Agent(arguments) => serving::serve(&arguments).await,
-        Command::Root { seed_file, out } => write_root(&seed_file, &out),
+        Command::Root { seed_file, out } => write_root(&seed_file, &out, Tee::root_pem),
+        Command::KmsRoot { seed_file, out } => write_root(&seed_file, &out, Tee::kms_root_pem),
         Command::Collateral { seed_file, out, faults } => write_collateral(&seed_file, &out, faults.into()),
         Command::CollateralService { seed_file, listen, faults } => {
             serving::collateral(&seed_file, listen, faults.into()).await
@@ -34,9 +35,9 @@ async fn main() -> ExitCode {
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 
-fn write_root(seed_file: &Path, out: &Path) -> Outcome {
+fn write_root(seed_file: &Path, out: &Path, root_pem: fn(&Tee) -> &str) -> Outcome {
     let tee = Tee::new(seed(seed_file)?)?;
-    fs::write(out, tee.root_pem()).map_err(|error| at(out, &error))?;
+    fs::write(out, root_pem(&tee)).map_err(|error| at(out, &error))?;
     Ok(())
 }
 

@@ -5,6 +5,7 @@ use postern_identity::DeviceId;
 use sha2::{Digest as _, Sha256};
 
 use crate::key::Key;
+use crate::kms::Kms;
 use crate::pki::Pki;
 use crate::quote::{Measurements, quote};
 use crate::{SimulatorError, collateral};
@@ -25,6 +26,7 @@ pub struct Tee {
     seed: [u8; 32],
     faults: Faults,
     pki: Pki,
+    kms: Kms,
     pck_chain: String,
     attestation_key: Key,
 }
@@ -54,7 +56,8 @@ impl Tee {
     pub fn with_faults(seed: [u8; 32], faults: Faults) -> Result<Self, SimulatorError> {
         let pki = Pki::new(&seed, faults)?;
         let pck_chain = pki.pck_chain();
-        Ok(Self { seed, faults, pki, pck_chain, attestation_key: Key::derive(&seed, "attestation-key")? })
+        let attestation_key = Key::derive(&seed, "attestation-key")?;
+        Ok(Self { seed, faults, pki, kms: Kms::new(&seed)?, pck_chain, attestation_key })
     }
 
     /// The root certificate, which takes the place of Intel's.
@@ -67,6 +70,12 @@ impl Tee {
     #[must_use]
     pub fn root_pem(&self) -> &str {
         &self.pki.root_pem
+    }
+
+    /// The root certificate of the simulated KMS, which issues what the guest agent hands out, as PEM.
+    #[must_use]
+    pub fn kms_root_pem(&self) -> &str {
+        &self.kms.root_pem
     }
 
     /// SHA-256 of the platform's PPID, as a verifier finds it in a quote.
@@ -95,6 +104,10 @@ impl Tee {
     #[must_use]
     pub fn quote(&self, measurements: &Measurements, report_data: [u8; 64]) -> Vec<u8> {
         quote(&self.attestation_key, &self.pki.pck, &self.pck_chain, measurements, report_data)
+    }
+
+    pub(crate) fn kms(&self) -> &Kms {
+        &self.kms
     }
 
     pub(crate) fn seed(&self) -> &[u8; 32] {

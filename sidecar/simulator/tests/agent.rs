@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use postern_attest::certificate::{CertificateError, Evidence, evidence};
+use postern_attest::certificate::{CertificateError, Evidence, Usage, evidence};
+use postern_attest::event_log::Event;
 use postern_identity::AppId;
 use postern_plumbing::tasks::Tasks;
 use postern_simulator::certificate::{Attestation, CertificateRequest};
@@ -74,9 +75,9 @@ async fn serve() -> Served {
     Served { folder, tcp: address, cvm }
 }
 
-/// The runtime part of the log, which is all that a certificate carries.
-fn runtime_events(cvm: &Cvm) -> Vec<postern_attest::event_log::Event> {
-    cvm.event_log().runtime_events().map(|(_, event)| event.clone()).collect()
+/// The runtime part of the log without its digests, which is all that a certificate carries.
+fn runtime_events(cvm: &Cvm) -> Vec<Event> {
+    cvm.event_log().runtime_events().map(|(_, event)| Event { digest: Vec::new(), ..event.clone() }).collect()
 }
 
 fn leaf_der(answer: &Value) -> Vec<u8> {
@@ -99,6 +100,7 @@ async fn a_tls_key_comes_with_evidence_for_itself() {
     let evidence = evidence(&leaf_der(&answer)).unwrap();
     assert_eq!(evidence.event_log.0, runtime_events(&served.cvm));
     assert_eq!(evidence.claimed_app_id, Some(served.cvm.app_id()));
+    assert_eq!(evidence.usage, Some(Usage::App));
     assert_eq!(evidence.not_before, NOW - 60);
     assert!(evidence.is_bound());
 }

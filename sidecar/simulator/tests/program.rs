@@ -33,7 +33,11 @@ fn root_and_collateral_are_written() {
     let (root, collateral) = (folder.path().join("root.pem"), folder.path().join("collateral.json"));
     assert!(write("root", &seed, &root, &[]).status.success());
     assert!(write("collateral", &seed, &collateral, &["--expired"]).status.success());
-    assert_eq!(fs::read_to_string(root).unwrap(), postern_simulator::Tee::new([7; 32]).unwrap().root_pem());
+    let tee = postern_simulator::Tee::new([7; 32]).unwrap();
+    assert_eq!(fs::read_to_string(root).unwrap(), tee.root_pem());
+    let kms_root = folder.path().join("kms-root.pem");
+    assert!(write("kms-root", &seed, &kms_root, &[]).status.success());
+    assert_eq!(fs::read_to_string(kms_root).unwrap(), tee.kms_root_pem());
     let bundle: serde_json::Value = serde_json::from_slice(&fs::read(collateral).unwrap()).unwrap();
     let parsed: Vec<dcap_qvl::QuoteCollateralV3> =
         serde_json::from_value(bundle.get("collateral").unwrap().clone()).unwrap();

@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 
-use postern_attest::certificate::{CertificateError, evidence};
+use postern_attest::certificate::{CertificateError, evidence, evidence_of_chain};
 use postern_attest::event_log::EventLog;
-use postern_attest::{Appraiser, Collateral, TcbPolicy, TrustRoot};
+use postern_attest::{Appraiser, CertificateRules, Collateral, KmsRoot, TcbPolicy, TrustRoot};
 use postern_identity::AppId;
 use postern_plumbing::clock::unix_now;
 use postern_simulator::{Algorithm, Cvm, Tee};
@@ -167,9 +167,14 @@ fn check_tls_keys(answers: &Value, cvm: &Cvm, verifier: &Verifier) {
     }
     let leaf = |name: &str| der(&answers[name]["certificate_chain"][0]);
 
-    let found = evidence(&leaf("tls_key")).unwrap();
+    let above = [1, 2].map(|place| der(&answers["tls_key"]["certificate_chain"][place]).into());
+    let found = evidence_of_chain(&leaf("tls_key"), &above).unwrap();
     assert!(found.is_bound());
-    let appraisal = verifier.simulated.appraise(&found, &verifier.collateral, verifier.now).unwrap();
+    verifier.simulated.appraise(&found, &verifier.collateral, verifier.now).unwrap_err();
+    let kms_root = KmsRoot::from_pem(cvm.tee().kms_root_pem().as_bytes()).ok();
+    let pinned = CertificateRules { kms_root, ..CertificateRules::default() };
+    let pinning = verifier.simulated.clone().with_certificates(pinned);
+    let appraisal = pinning.appraise(&found, &verifier.collateral, verifier.now).unwrap();
     assert_eq!(appraisal.identity.app_id, APP);
     assert_eq!(appraisal.identity.instance_id, cvm.instance_id());
     assert_eq!(appraisal.rtmr, cvm.measurements().rtmr);

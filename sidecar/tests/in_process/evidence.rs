@@ -1,5 +1,6 @@
 //! Clients whose evidence is missing, wrong or not wanted, each with the words that it is told.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +12,8 @@ use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::{TlsConnector, TlsStream};
 
 use crate::driver::{Driver, startup, words};
@@ -51,7 +53,7 @@ async fn evidence_that_does_not_hold_is_refused_with_its_reason() {
     {
         let request = CertificateRequest { attestation, client_auth: true, ..CertificateRequest::default() };
         let certificate = client_cvm(tee()).certificate(&request, unix_now()).unwrap();
-        let stream = with_certificate(connect(&sidecar).await, &certificate.chain[0], &certificate.key).await;
+        let stream = with_certificate(connect(&sidecar).await, &certificate.chain, &certificate.key).await;
         let (code, message) = refused(stream).await;
         assert!(code == "28000" && message.contains(words), "{code} {message}");
     }
@@ -117,9 +119,42 @@ async fn a_session_is_cut_when_the_clients_platform_is_revoked() {
     sidecar.assert_no_connection_is_left().await;
 }
 
+/// A key and its certificates from the guest agent, asked for as TeeSQL's Rust client does over the Unix socket.
+async fn tls_key(socket: &Path) -> (String, Vec<String>) {
+    #[derive(serde::Deserialize)]
+    struct Answer {
+        key: String,
+        certificate_chain: Vec<String>,
+    }
+    let body = r#"{"subject":"sqlx-ra-tls-client","alt_names":[],"usage_ra_tls":true,"usage_server_auth":false,"usage_client_auth":true}"#;
+    let head = format!(
+        "POST http://unix.socket/GetTlsKey HTTP/1.1\r\nHost: dstack\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    let mut stream = UnixStream::connect(socket).await.unwrap();
+    stream.write_all((head + body).as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let Answer { key, certificate_chain } = serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap();
+    (key, certificate_chain)
+}
+
+#[tokio::test]
+async fn a_client_with_what_the_guest_agent_issues_reads_rows_where_its_kms_is_pinned() {
+    let (world, sidecar) = World::serving("").await;
+    let (key, chain) = tls_key(&world.client_agent).await;
+    assert_eq!(chain.len(), 3, "leaf, the app's authority, the KMS");
+    let stream = with_certificate(connect(&sidecar).await, &chain, &key).await;
+    assert!(Driver::reader(stream).await.is_ok());
+    let (key, chain) = tls_key(&world.client_agent).await;
+    let stream = with_certificate(connect(&sidecar).await, &chain[..1], &key).await;
+    let (code, message) = refused(stream).await;
+    assert!(code == "28000" && message.contains("does not lead to the KMS"), "{code} {message}");
+}
+
 /// TLS with any certificate, as drivers do it that do not verify the server.
-async fn with_certificate(stream: TcpStream, certificate: &str, key: &str) -> TlsStream<TcpStream> {
-    let chain = vec![CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()];
+async fn with_certificate(stream: TcpStream, chain: &[String], key: &str) -> TlsStream<TcpStream> {
+    let chain = chain.iter().map(|pem| CertificateDer::from_pem_slice(pem.as_bytes()).unwrap()).collect();
     let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
     let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
         .with_safe_default_protocol_versions()

@@ -82,6 +82,7 @@ impl World {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path();
         std::fs::write(path.join("root.pem"), tee().root_pem()).unwrap();
+        std::fs::write(path.join("kms-root.pem"), tee().kms_root_pem()).unwrap();
         std::fs::write(path.join("collateral.json"), tee().collateral_bundle_json(unix_now()).unwrap()).unwrap();
         std::fs::write(path.join("read"), READ_SECRET).unwrap();
         std::fs::write(path.join("write"), format!("{WRITE_SECRET}\n")).unwrap();
@@ -98,7 +99,7 @@ impl World {
     pub(crate) fn common(&self, agent: &Path) -> String {
         let folder = self.folder.path().display();
         format!(
-            "[agent]\nendpoint = \"unix:{}\"\n[attestation]\nroot = \"{folder}/root.pem\"\ncollateral = \"{folder}/collateral.json\"\n",
+            "[agent]\nendpoint = \"unix:{}\"\n[attestation]\nroot = \"{folder}/root.pem\"\nkms_root = \"{folder}/kms-root.pem\"\ncollateral = \"{folder}/collateral.json\"\n",
             agent.display()
         )
     }

@@ -1,5 +1,6 @@
 use std::path::Path;
 
+use postern_attest::{CertificateRules, KmsRoot, Policy};
 use postern_plumbing::config::Document;
 use postern_simulator::{PolicySigner, Tee};
 
@@ -110,6 +111,26 @@ async fn what_the_section_names_is_what_peers_are_judged_by() {
     for file in ["high-water.json", "lock", "collateral"] {
         assert!(place.path().join("state").join(file).exists(), "{file}");
     }
+}
+
+#[tokio::test]
+async fn certificates_are_held_to_the_configurations_rules_under_every_signed_policy_too() {
+    let place = Place::new();
+    let kms_root = Some(KmsRoot::from_pem(tee().kms_root_pem().as_bytes()).unwrap());
+    let rules = CertificateRules { kms_root, insecure_legacy_binding: true };
+    let judge = async |mut settings: AttestationSettings| {
+        settings.certificates = rules.clone();
+        started(&settings).await.unwrap().0
+    };
+    assert_eq!(judge(place.inline()).await.appraiser().certificates(), &rules);
+    place.sign(1, unix_now() + DAY);
+    let attestor = judge(place.signed()).await;
+    assert_eq!(attestor.appraiser().certificates(), &rules);
+    place.sign(2, unix_now() + DAY);
+    let newer = Policy::parse(&std::fs::read(place.path().join("policy.toml")).unwrap()).unwrap();
+    attestor.replace_policy(Arc::new(newer));
+    assert_eq!(attestor.policy().unwrap().version, 2);
+    assert_eq!(attestor.appraiser().certificates(), &rules);
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ use postern_attest::policy::PolicyKey;
 use postern_attest::{TcbPolicy, TcbStatus, TrustRoot};
 use postern_plumbing::config::{Section, Text};
 
+use super::certificates::read_pinned;
 use crate::policy::signature_of;
 
 /// The keys that a signed policy takes the place of.
@@ -96,12 +97,7 @@ fn root(section: &mut Section<'_>) -> Option<TrustRoot> {
     if name.eq_ignore_ascii_case("intel") {
         return Some(TrustRoot::intel());
     }
-    let read = std::fs::read(&name).map_err(|error| format!("cannot read {name}: {error}"));
-    let root = read.and_then(|bytes| {
-        let pem = bytes.starts_with(b"-----");
-        let root = if pem { TrustRoot::from_pem(&bytes) } else { TrustRoot::from_der(bytes) };
-        root.map_err(|error| format!("{name}: {error}"))
-    });
+    let root = read_pinned(&name, TrustRoot::from_pem, TrustRoot::from_der);
     root.map_err(|mistake| section.problem("root", mistake)).ok()
 }
 

@@ -1,4 +1,4 @@
-use postern_attest::{TcbPolicy, TcbStatus, TrustRoot};
+use postern_attest::{KmsRoot, TcbPolicy, TcbStatus, TrustRoot};
 use postern_plumbing::config::Document;
 use postern_simulator::{PolicySigner, Tee};
 
@@ -37,6 +37,8 @@ fn what_is_left_out_has_its_default() {
         (attestation.max_evidence_age, attestation.sources),
         (Duration::from_secs(3600), SourceLimit::default())
     );
+    assert_eq!(attestation.certificates, CertificateRules::default());
+    assert!(!attestation.certificates.insecure_legacy_binding);
 }
 
 #[test]
@@ -57,6 +59,7 @@ fn every_key_is_heeded() {
         allow_dynamic_platform = false
         allow_cached_keys = false
         allow_smt = false
+        insecure_legacy_binding = true
         collateral_urls = ["https://pccs.example"]
         collateral_timeout = "1s"
         collateral_refresh = "2h"
@@ -67,6 +70,7 @@ fn every_key_is_heeded() {
         "#,
     )
     .unwrap();
+    assert!(attestation.certificates.insecure_legacy_binding);
     assert_eq!(agent.endpoint, Some(AgentEndpoint::Unix("/run/agent.sock".into())));
     assert_eq!((agent.timeout, agent.certificate_validity), (Duration::from_secs(3), SHORTEST_VALIDITY));
     let expected = TcbPolicy {
@@ -111,6 +115,8 @@ fn a_signed_policy_takes_the_place_of_the_rules() {
     };
     assert_eq!(rules(signed("")), expected("/p.toml.minisig"), "where minisign puts it");
     assert_eq!(rules(signed("policy_signature = \"/s\"")), expected("/s"));
+    let beside = signed("insecure_legacy_binding = true").certificates;
+    assert!(beside.insecure_legacy_binding, "what the policy does not decide");
 }
 
 #[test]
@@ -164,6 +170,17 @@ fn a_root_is_loaded_from_pem_and_from_der() {
 }
 
 #[test]
+fn the_root_of_a_kms_is_loaded() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("kms.pem");
+    let tee = Tee::new([3; 32]).unwrap();
+    std::fs::write(&path, tee.kms_root_pem()).unwrap();
+    let text = format!("[attestation]\nkms_root = \"{}\"\ncollateral = \"/c.json\"", path.display());
+    let root = KmsRoot::from_pem(tee.kms_root_pem().as_bytes()).unwrap();
+    assert_eq!(read(&text).unwrap().1.certificates.kms_root, Some(root));
+}
+
+#[test]
 fn all_mistakes_are_reported_at_once() {
     let found = read(
         r#"
@@ -172,6 +189,7 @@ fn all_mistakes_are_reported_at_once() {
         certificate_validity = "59s"
         [attestation]
         root = "/does/not/exist"
+        kms_root = "/not/there/either"
         tcb_accept = ["Splendid"]
         "#,
     )
@@ -180,12 +198,13 @@ fn all_mistakes_are_reported_at_once() {
         "agent.timeout: expected more than no time at all",
         "agent.certificate_validity: expected at least one minute",
         "attestation.root: cannot read /does/not/exist: ",
+        "attestation.kms_root: cannot read /not/there/either: ",
         "attestation.tcb_accept[0]: ",
         "attestation.collateral: missing; expected a path here, or the addresses of services",
     ] {
         assert!(found.contains(mistake), "{mistake} is missing in:\n{found}");
     }
-    assert_eq!(found.lines().count(), 5, "{found}");
+    assert_eq!(found.lines().count(), 6, "{found}");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use postern_attest::certificate::{self, Extension};
 use postern_attest::event_log::{Event, EventLog};
-use postern_attest::{Appraiser, PeerPolicy, TcbPolicy, TcbStatus, TrustRoot, oid};
+use postern_attest::{Appraiser, Collateral, CollateralSet, PeerPolicy, TcbPolicy, TcbStatus, TrustRoot, oid};
 use postern_attest_io::{Acceptor, Attestor, ClientRule, ConnectRefused, Connector, PeerRefused};
 use postern_identity::AppId;
 use postern_plumbing::clock::unix_now;
@@ -183,6 +183,31 @@ async fn expired_collateral() {
     let attestor = Attestor::new(appraiser(&tee), collateral(&tee));
     let stale = Credentials::of(&cvm(&tee, APP, Measurements::default()));
     assert_eq!(refused_by_both(&stale, &attestor).await.label(), "collateral_not_current");
+}
+
+#[tokio::test]
+async fn an_expired_revocation_list_alone() {
+    let expired = Tee::with_faults([7; 32], Faults { expired_collateral: true, ..Faults::default() }).unwrap();
+    let (fresh, old) = (TEE.collateral(unix_now()).unwrap(), expired.collateral(unix_now()).unwrap());
+    let of_the_root = CollateralSet { root_ca_crl: old.root_ca_crl, ..fresh.clone() };
+    let of_the_platforms = CollateralSet { pck_crl: old.pck_crl, ..fresh };
+    let current = Credentials::of(&cvm(&TEE, APP, Measurements::default()));
+    for set in [of_the_root, of_the_platforms] {
+        let mut collateral = Collateral::default();
+        collateral.insert(set).unwrap();
+        let attestor = Attestor::new(appraiser(&TEE), collateral);
+        assert_eq!(refused_by_both(&current, &attestor).await.label(), "collateral_not_current");
+    }
+}
+
+#[tokio::test]
+async fn the_collateral_of_another_fmspc() {
+    let intels = include_bytes!("../../../attest/testdata/tdx_quote_collateral.json");
+    let mut collateral = Collateral::default();
+    collateral.insert(serde_json::from_slice(intels).unwrap()).unwrap();
+    let attestor = Attestor::new(appraiser(&TEE), collateral);
+    let simulated = Credentials::of(&cvm(&TEE, APP, Measurements::default()));
+    assert_eq!(refused_by_both(&simulated, &attestor).await.label(), "unknown_platform");
 }
 
 #[tokio::test]

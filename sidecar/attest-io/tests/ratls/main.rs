@@ -9,7 +9,13 @@ mod cache;
 #[cfg(test)]
 mod collateral;
 #[cfg(test)]
+mod flips;
+#[cfg(test)]
+mod issuers;
+#[cfg(test)]
 mod keeper;
+#[cfg(test)]
+mod legacy;
 #[cfg(test)]
 mod pccs;
 #[cfg(test)]

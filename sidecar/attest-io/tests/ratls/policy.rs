@@ -6,13 +6,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use postern_attest::policy::{PolicyError, PolicyKey};
+use postern_attest::{CertificateRules, KmsRoot};
 use postern_attest_io::{Attestor, Clock, PolicyFiles, PolicyKeeper, PolicyLoadError, Reloaded};
 use postern_identity::AppId;
 use postern_plumbing::clock::unix_now;
 use postern_plumbing::tasks::Tasks;
+use postern_simulator::certificate::Attestation;
 use postern_simulator::{Measurements, PolicySigner};
 use rustls_pki_types::CertificateDer;
 
+use crate::issuers::{ders, issued};
 use crate::world::{APP, Guest, OTHER_APP, TEE, collateral, cvm};
 
 const SELDOM: Duration = Duration::from_secs(3600);
@@ -95,6 +98,27 @@ async fn peers_are_judged_by_the_policy_in_force_and_again_when_it_changes() {
     assert_eq!(attestor.policy().unwrap().version, 2);
     assert_eq!(attestor.appraise_chain(&ours).await.unwrap_err().label(), "app_not_expected");
     assert!(attestor.appraise_chain(&others).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_kms_that_is_pinned_stays_so_whatever_policy_is_in_force() {
+    let folder = Folder::new();
+    folder.put(&policy(1, &[APP], &Measurements::default()));
+    let (keeper, tasks) = (folder.keeper().await.unwrap(), Tasks::new());
+    let attestor = Attestor::governed(keeper.current(), collateral(&TEE), Arc::new(unix_now));
+    let chain = ders(&issued(&cvm(&TEE, APP, Measurements::default()), Attestation::Bound));
+    assert_eq!(attestor.appraise_chain(&chain).await.unwrap_err().label(), "issuer_not_pinned");
+    let kms_root = Some(KmsRoot::from_pem(TEE.kms_root_pem().as_bytes()).unwrap());
+    attestor.hold_certificates_to(CertificateRules { kms_root, ..CertificateRules::default() });
+    keeper.govern(&attestor, &tasks);
+    assert!(attestor.appraise_chain(&chain).await.is_ok());
+
+    let mut changes = attestor.changes();
+    folder.put(&policy(2, &[APP, OTHER_APP], &Measurements::default()));
+    assert_eq!(keeper.reload().await.unwrap(), Reloaded::Replaced);
+    changes.changed().await.unwrap();
+    assert_eq!(attestor.policy().unwrap().version, 2);
+    assert!(attestor.appraise_chain(&chain).await.is_ok());
 }
 
 #[tokio::test]

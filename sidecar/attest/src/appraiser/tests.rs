@@ -229,6 +229,7 @@ fn forged(events: Vec<Event>) -> Evidence {
         not_before,
         not_after,
         fingerprint: [7; 32],
+        shown: None,
     }
 }
 
@@ -241,7 +242,7 @@ fn judge(change: impl FnOnce(&mut Evidence)) -> Rejection {
 #[test]
 fn a_forged_quote_gets_as_far_as_its_signature() {
     let refused = judge(|_| {});
-    assert_eq!(refused.label(), "quote_unverified", "{refused}");
+    assert_eq!(refused.label(), "quote_signature", "{refused}");
 }
 
 #[test]
@@ -275,8 +276,8 @@ fn an_issuers_word_about_another_application_is_refused() {
         change(&mut said);
         judge(|evidence| evidence.claimed_app_info = Some(said))
     };
-    assert_eq!(with(|_| {}).label(), "quote_unverified", "only the signature is missing");
-    assert_eq!(with(|said| said.instance_id = None).label(), "quote_unverified");
+    assert_eq!(with(|_| {}).label(), "quote_signature", "only the signature is missing");
+    assert_eq!(with(|said| said.instance_id = None).label(), "quote_signature");
     assert_eq!(with(|said| said.app_id.0[0] ^= 1), Rejection::AppInfoContradicted);
     assert_eq!(with(|said| said.compose_hash.0[0] ^= 1), Rejection::AppInfoContradicted);
     assert_eq!(with(|said| said.instance_id = Some(InstanceId([0; 20]))), Rejection::AppInfoContradicted);

@@ -13,17 +13,20 @@ mod read;
 mod tests;
 mod usage;
 
-use dcap_qvl::quote::{Quote, TDReport10};
+use dcap_qvl::quote::Quote;
 use postern_identity::AppId;
+use rustls_pki_types::CertificateDer;
 use subtle::ConstantTimeEq;
+use webpki::EndEntityCert;
 
 use crate::event_log::{EventLog, EventLogError};
-use crate::report_data;
+use crate::report_data::{legacy_report_data, report_data};
 
 pub use app_info::AppInfo;
 pub use attestation::Attestation;
 pub use encode::{Extension, ExtensionError, extensions};
-pub use read::evidence;
+pub(crate) use read::marks;
+pub use read::{evidence, evidence_of_chain};
 pub use usage::Usage;
 
 /// A certificate of more bytes than this is refused unread. TLS itself ends at 64 KiB per handshake message.
@@ -52,16 +55,59 @@ pub struct Evidence {
     pub not_after: u64,
     /// SHA-256 of the certificate's DER form.
     pub fingerprint: [u8; 32],
+    /// What was shown; `None` where its signature was looked at before.
+    pub(crate) shown: Option<Shown>,
+}
+
+/// A certificate, and the ones above it that its holder showed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Shown {
+    pub(crate) leaf: CertificateDer<'static>,
+    pub(crate) above: Vec<CertificateDer<'static>>,
+}
+
+/// How a quote vouches for a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Binding {
+    /// `SHA-512("ratls-cert:" || SPKI)`.
+    RaTls,
+    /// `SHA-256(SPKI)`, padded with zeros. It does not say what it was made for, and is believed only on request.
+    Legacy,
 }
 
 impl Evidence {
-    /// Whether the quote, taken at its word, vouches for the certificate's key. The comparison takes the same time wherever
-    /// the two differ.
+    /// How the quote, taken at its word, vouches for the certificate's key; `None` if it does not. The comparisons take the
+    /// same time wherever the two differ.
+    #[must_use]
+    pub fn binding(&self) -> Option<Binding> {
+        let quote = Quote::parse(&self.quote).ok()?;
+        let found = &quote.report.as_td10()?.report_data;
+        let is = |expected: [u8; 64]| bool::from(found.ct_eq(&expected));
+        match (is(report_data(&self.spki)), is(legacy_report_data(&self.spki))) {
+            (true, _) => Some(Binding::RaTls),
+            (false, true) => Some(Binding::Legacy),
+            (false, false) => None,
+        }
+    }
+
+    /// Whether the quote, taken at its word, vouches for the certificate's key as it has to.
     #[must_use]
     pub fn is_bound(&self) -> bool {
-        let expected = report_data(&self.spki);
-        let bound = |td: &TDReport10| bool::from(td.report_data.ct_eq(&expected));
-        Quote::parse(&self.quote).is_ok_and(|quote| quote.report.as_td10().is_some_and(bound))
+        self.binding() == Some(Binding::RaTls)
+    }
+
+    /// Whether the certificate says that somebody else signed it. Where it was appraised, that is the pinned KMS.
+    #[must_use]
+    pub fn is_issued(&self) -> bool {
+        let Some(shown) = &self.shown else { return false };
+        EndEntityCert::try_from(&shown.leaf).is_ok_and(|leaf| leaf.issuer() != leaf.subject())
+    }
+
+    /// The evidence of a peer whose session goes on. What bounds handshakes no longer counts: the certificate's own end, and
+    /// who signed it, which was looked at when the session began.
+    #[must_use]
+    pub fn of_a_live_session(self) -> Self {
+        Self { not_after: u64::MAX, shown: None, ..self }
     }
 }
 

@@ -1,8 +1,9 @@
 use postern_identity::AppId;
+use rustls_pki_types::CertificateDer;
 use sha2::{Digest, Sha256};
 use x509_parser::prelude::{ASN1Time, FromDer, X509Certificate};
 
-use super::{AppInfo, Attestation, CertificateError, Evidence, MAX_CERTIFICATE_BYTES, Usage, der};
+use super::{AppInfo, Attestation, CertificateError, Evidence, MAX_CERTIFICATE_BYTES, Shown, Usage, der};
 use crate::event_log::EventLog;
 use crate::oid;
 
@@ -12,14 +13,15 @@ use crate::oid;
 /// When the certificate is too large or malformed, carries no quote, or carries evidence that is ambiguous in any way:
 /// an extension twice, trailing bytes, or two forms that differ.
 pub fn evidence(cert_der: &[u8]) -> Result<Evidence, CertificateError> {
-    if cert_der.len() > MAX_CERTIFICATE_BYTES {
-        return Err(CertificateError::TooLarge { found: cert_der.len() });
-    }
-    let (rest, certificate) =
-        X509Certificate::from_der(cert_der).map_err(|error| CertificateError::NotX509(error.to_string()))?;
-    if !rest.is_empty() {
-        return Err(CertificateError::TrailingBytes { what: "the certificate", bytes: rest.len() });
-    }
+    evidence_of_chain(cert_der, &[])
+}
+
+/// The same for a certificate that was shown together with those above it, its issuer's first.
+///
+/// # Errors
+/// As [`evidence`]. Nothing is read out of the certificates above.
+pub fn evidence_of_chain(cert_der: &[u8], above: &[CertificateDer<'_>]) -> Result<Evidence, CertificateError> {
+    let certificate = read(cert_der)?;
     let (quote, event_log) = match (legacy_form(&certificate)?, versioned_form(&certificate)?) {
         (None, None) => return Err(CertificateError::NoQuote),
         (Some(only), None) | (None, Some(only)) => only,
@@ -35,7 +37,30 @@ pub fn evidence(cert_der: &[u8]) -> Result<Evidence, CertificateError> {
         not_before: seconds(certificate.validity.not_before)?,
         not_after: seconds(certificate.validity.not_after)?,
         fingerprint: Sha256::digest(cert_der).into(),
+        shown: Some(Shown {
+            leaf: CertificateDer::from(cert_der.to_vec()),
+            above: above.iter().map(|certificate| certificate.clone().into_owned()).collect(),
+        }),
     })
+}
+
+/// What an authority's certificate says it is for, and the application that it is limited to.
+pub(crate) fn marks(cert_der: &[u8]) -> Result<(Option<Usage>, Option<AppId>), CertificateError> {
+    let certificate = read(cert_der)?;
+    let usage = wrapped(&certificate, oid::USAGE, ".4")?.map(Usage::decode).transpose()?;
+    Ok((usage, claimed_app_id(&certificate)?))
+}
+
+fn read(cert_der: &[u8]) -> Result<X509Certificate<'_>, CertificateError> {
+    if cert_der.len() > MAX_CERTIFICATE_BYTES {
+        return Err(CertificateError::TooLarge { found: cert_der.len() });
+    }
+    let (rest, certificate) =
+        X509Certificate::from_der(cert_der).map_err(|error| CertificateError::NotX509(error.to_string()))?;
+    match rest.len() {
+        0 => Ok(certificate),
+        bytes => Err(CertificateError::TrailingBytes { what: "the certificate", bytes }),
+    }
 }
 
 type Form = (Vec<u8>, EventLog);
