@@ -59,8 +59,9 @@ fn platforms(arguments: &Fetch) -> Result<Vec<Fmspc>, CollateralFailed> {
         platforms.push(platform_of(&files::quote(path)?)?);
     }
     for path in &arguments.certs {
-        let evidence = certificate::evidence(&files::certificate(path)?)?;
-        platforms.push(platform_of(&evidence.quote)?);
+        let chain = files::certificates(path)?;
+        let leaf = chain.first().ok_or(certificate::CertificateError::NoQuote)?;
+        platforms.push(platform_of(&certificate::evidence(leaf)?.quote)?);
     }
     Ok(platforms)
 }

@@ -9,16 +9,18 @@ mod findings;
 mod judge;
 pub(crate) mod not_accepted;
 mod report;
+mod second_opinion;
 mod server;
 mod text;
 
-use postern_attest::{Appraiser, TcbPolicy};
+use postern_attest::{Appraiser, CertificateRules, TcbPolicy};
 use postern_plumbing::clock::unix_now;
 
 pub use arguments::{Asked, Nonce, Signed, Subjects, Verify};
 pub use report::{
     App, CertificateDates, Database, Platform, Registers, Report, Root, Statement, Subject, SubjectKind, Verdict,
 };
+pub use second_opinion::SecondOpinion;
 
 use judge::{Judge, Proof};
 use not_accepted::NotAccepted;
@@ -33,6 +35,7 @@ Examples:
   sidecar verify <app-id>s.<domain>:5432 --collateral bundle.json --starttls
   sidecar verify http://<host>:8080/attestation --collateral bundle.json --app-id <app-id>
   sidecar verify --cert server.crt --collateral bundle.json --json
+  sidecar verify --cert tls-key.pem --kms-root kms-root.pem --collateral bundle.json
   sidecar verify --quote quote.bin --event-log log.json --collateral bundle.json --at 1751000000
 
 Exit codes: 0 accepted, 1 refused, 2 could not tell, 64 wrong usage. --help documents the JSON.";
@@ -42,7 +45,10 @@ pub async fn verify(arguments: &Verify) -> Report {
     let now = arguments.at.unwrap_or_else(unix_now);
     let mut report = Report::of(arguments.subject(), now);
     match judge(arguments, now, &mut report).await {
-        Ok(proof) => findings::accept(&mut report, &proof, arguments),
+        Ok(proof) => {
+            findings::accept(&mut report, &proof, arguments);
+            second_opinion::add(&mut report, &proof, arguments).await;
+        }
         Err(refused) => report.refuse(refused),
     }
     report
@@ -62,16 +68,18 @@ async fn judge(arguments: &Verify, now: u64, report: &mut Report) -> Result<Proo
     };
     report.root = Some(Root::of(appraiser.root()));
     let collateral = files::collateral(&arguments.collateral)?;
-    let judge = Judge { appraiser, policy, collateral, now };
+    let kms_root = arguments.kms_root.as_deref().map(files::kms_root).transpose()?;
+    let certificates = CertificateRules { kms_root, ..CertificateRules::default() };
+    let judge = Judge { appraiser: appraiser.with_certificates(certificates), policy, collateral, now };
     let Subjects { server, cert, quote, attestation } = &arguments.subjects;
     match (server, cert, quote, attestation) {
         (Some(Asked::Certificate(place)), ..) => {
-            judge.certificate(&server::leaf(arguments, place, &judge, &mut report.subject).await?)
+            judge.certificate(&server::chain(arguments, place, &judge, &mut report.subject).await?)
         }
         (Some(Asked::Attestation(url)), ..) => {
             judge.attestation(&attestation::fetched(arguments, url, &mut report.subject).await?)
         }
-        (_, Some(path), ..) => judge.certificate(&files::certificate(path)?),
+        (_, Some(path), ..) => judge.certificate(&files::certificates(path)?),
         (_, _, Some(path), _) => {
             let log = arguments.event_log.as_deref().map(files::event_log).transpose()?;
             judge.quote(&files::quote(path)?, log.as_ref())

@@ -14,5 +14,6 @@ mod keeper;
 
 pub use bundle::{BundleError, export, import, read, store, stored};
 pub use failure::{FetchError, SourceFailure};
+pub(crate) use fetch::causes;
 pub use fetch::{Fetcher, INTEL, NotASource, Sources};
 pub use keeper::{CollateralKeeper, Keeping, NotTaken};

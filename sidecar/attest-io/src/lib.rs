@@ -21,6 +21,7 @@ mod refusal;
 mod settings;
 mod state;
 mod tls;
+mod trust_authority;
 
 pub use agent::GuestAgent;
 pub use attestor::{Attestor, Clock, SourceLimit, Sources};
@@ -33,3 +34,4 @@ pub use refusal::PeerRefused;
 pub use settings::{AgentSettings, AttestationSettings, CollateralSettings, RuleSettings, SignedPolicy};
 pub use state::{StateError, StateFolder, StateLock};
 pub use tls::{Accepted, Acceptor, Attested, ClientRule, ConnectRefused, Connector, TlsRefused};
+pub use trust_authority::{AuthorityUrl, NotAnAuthorityUrl, OpinionError, PinnedKeys, TrustAuthority};

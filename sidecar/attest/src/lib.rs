@@ -20,6 +20,7 @@ mod report_data;
 mod statement;
 mod tcb;
 mod trust;
+mod trust_authority;
 
 pub use appraiser::{Appraisal, Appraiser};
 pub use claims::QuoteClaims;
@@ -37,3 +38,4 @@ pub use report_data::report_data;
 pub use statement::{MAX_NONCE, MIN_NONCE, Statement};
 pub use tcb::{TcbPolicy, TcbStatus, UnknownTcbStatus};
 pub use trust::{TrustRoot, TrustRootError};
+pub use trust_authority::{MAX_JWKS_BYTES, MAX_TOKEN_BYTES, Opinion, TokenError, TokenKeys};

@@ -118,6 +118,8 @@ fn the_default_file_says_what_is_the_default() {
 fn examples_in_the_default_file_are_understood() {
     let secrets = Secrets::new();
     let folder = secrets.path().display().to_string();
+    let kms_root = postern_simulator::Tee::new([7; 32]).unwrap().kms_root_pem().to_owned();
+    std::fs::write(secrets.path().join("kms-root.pem"), kms_root).unwrap();
     let uncommented: String = DEFAULT
         .lines()
         .map(|line| {
@@ -125,6 +127,7 @@ fn examples_in_the_default_file_are_understood() {
         })
         // A signed policy takes the place of rules that stand in the file as well.
         .filter(|line| !line.starts_with("policy"))
+        .map(|line| line.replace("/etc/postern/kms-root.pem", &format!("{folder}/kms-root.pem")))
         .map(|line| line.replace("/run/secrets/teesql_readwrite", &format!("{folder}/write")))
         .map(|line| line.replace("/run/secrets/teesql_read", &format!("{folder}/read")) + "\n")
         .collect();

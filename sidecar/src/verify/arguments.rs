@@ -15,6 +15,7 @@ use super::attestation;
 use super::files;
 use super::not_accepted::NotAccepted;
 use super::report::{Subject, SubjectKind};
+use super::second_opinion::SecondOpinion;
 use crate::dial::Place;
 
 /// Options of `verify`.
@@ -35,6 +36,11 @@ pub struct Verify {
     /// A signed policy to judge by.
     #[command(flatten)]
     pub signed: Signed,
+
+    /// The root of the dstack KMS that may have issued the certificate, PEM or DER. Without it, one that was issued cannot be
+    /// judged.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["quote", "attestation"])]
+    pub kms_root: Option<PathBuf>,
 
     /// Refuse every app but this one, and those of further --app-id.
     #[arg(long = "app-id", value_name = "HEX")]
@@ -73,6 +79,10 @@ pub struct Verify {
     #[arg(long, value_name = "UNIX_TIME")]
     pub at: Option<u64>,
 
+    /// Whom to ask for a second opinion.
+    #[command(flatten)]
+    pub second_opinion: SecondOpinion,
+
     /// Print the verdict as JSON.
     #[arg(long)]
     pub json: bool,
@@ -90,7 +100,7 @@ pub struct Subjects {
     #[arg(long, value_name = "FILE")]
     pub attestation: Option<PathBuf>,
 
-    /// A certificate, PEM or DER; of a chain, the first.
+    /// A certificate, PEM or DER; of a chain in PEM, the first, with those above it.
     #[arg(long, value_name = "FILE")]
     pub cert: Option<PathBuf>,
 

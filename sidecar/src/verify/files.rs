@@ -3,9 +3,10 @@ use std::io::{self, Read as _};
 use std::path::Path;
 
 use postern_attest::event_log::{EventLog, MAX_JSON_BYTES};
-use postern_attest::{Collateral, CollateralError, CollateralSet, MAX_BUNDLE_BYTES, TrustRoot};
+use postern_attest::{Collateral, CollateralError, CollateralSet, KmsRoot, MAX_BUNDLE_BYTES, TrustRoot};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
+use zeroize::Zeroizing;
 
 use super::not_accepted::NotAccepted;
 
@@ -16,12 +17,28 @@ const MAX_QUOTE_FILE: usize = 128 * 1024;
 /// A quote, its event log and some 2 KB.
 const MAX_ATTESTATION_FILE: usize = 512 * 1024;
 const MAX_ROOT_FILE: usize = 64 * 1024;
+const MAX_KEY_FILE: usize = 4 * 1024;
 
 pub(crate) fn root(path: Option<&Path>) -> Result<TrustRoot, NotAccepted> {
     let Some(path) = path else { return Ok(TrustRoot::intel()) };
     let bytes = read(path, MAX_ROOT_FILE)?;
     let root = if is_pem(&bytes) { TrustRoot::from_pem(&bytes) } else { TrustRoot::from_der(bytes) };
     root.map_err(|error| NotAccepted::unknown("root", format!("{}: {error}", path.display())))
+}
+
+pub(super) fn kms_root(path: &Path) -> Result<KmsRoot, NotAccepted> {
+    let bytes = read(path, MAX_ROOT_FILE)?;
+    let root = if is_pem(&bytes) { KmsRoot::from_pem(&bytes) } else { KmsRoot::from_der(bytes) };
+    root.map_err(|error| NotAccepted::unknown("kms_root", format!("{}: {error}", path.display())))
+}
+
+/// A secret of one line.
+pub(super) fn api_key(path: &Path) -> Result<Zeroizing<String>, NotAccepted> {
+    let bytes = Zeroizing::new(read(path, MAX_KEY_FILE)?);
+    match std::str::from_utf8(&bytes) {
+        Ok(text) if !text.trim().is_empty() => Ok(Zeroizing::new(text.trim().to_owned())),
+        _ => Err(NotAccepted::unknown("file", format!("{} holds no API key", path.display()))),
+    }
 }
 
 pub(super) fn collateral(path: &Path) -> Result<Collateral, NotAccepted> {
@@ -37,15 +54,17 @@ fn single(json: &[u8]) -> Option<Result<Collateral, CollateralError>> {
     Some(collateral.insert(set).map(|_| collateral))
 }
 
-/// The DER form of the first certificate.
-pub(crate) fn certificate(path: &Path) -> Result<Vec<u8>, NotAccepted> {
+/// The certificate, and those above it if the file holds them too.
+pub(crate) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, NotAccepted> {
     let bytes = read(path, MAX_CERTIFICATE_FILE)?;
     if !is_pem(&bytes) {
-        return Ok(bytes);
+        return Ok(vec![bytes.into()]);
     }
-    let first = CertificateDer::from_pem_slice(&bytes);
-    let text = |error| format!("{} holds no certificate in PEM: {error}", path.display());
-    first.map(|der| der.to_vec()).map_err(|error| NotAccepted::refused("certificate_not_x509", text(error)))
+    let text = |why: &str| format!("{} holds no certificate in PEM: {why}", path.display());
+    let none = |why: &str| NotAccepted::refused("certificate_not_x509", text(why));
+    let chain = CertificateDer::pem_slice_iter(&bytes).collect::<Result<Vec<_>, _>>();
+    let chain = chain.map_err(|error| none(&error.to_string()))?;
+    if chain.is_empty() { Err(none("there is none")) } else { Ok(chain) }
 }
 
 /// The raw quote, whether the file holds it so or as hex.

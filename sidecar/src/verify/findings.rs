@@ -18,6 +18,11 @@ pub(super) fn accept(report: &mut Report, proof: &Proof, arguments: &Verify) {
     report.proven = proven(report.subject.kind, proof, intel);
     report.not_proven = not_proven(report.subject.kind, proof, intel);
     database(report, proof);
+    if proof.issued {
+        let text =
+            "The KMS given with --kms-root issued the certificate to that app, which measured it as its key provider.";
+        report.proven.push(Statement::new("issued_by_kms", text));
+    }
     expectations(report, proof, &expected);
     if arguments.at.is_some() {
         let text = "That it holds now: it was judged as of the time given with --at.";

@@ -1,7 +1,8 @@
-use postern_attest::certificate::{self, Evidence};
+use postern_attest::certificate::{self, CertificateError, Evidence};
 use postern_attest::event_log::EventLog;
 use postern_attest::policy::Image;
 use postern_attest::{AppIdentity, Appraiser, Collateral, Policy, QuoteClaims, Rejection};
+use rustls::pki_types::CertificateDer;
 
 use super::not_accepted::NotAccepted;
 use super::report::{CertificateDates, Database};
@@ -28,11 +29,17 @@ pub(super) struct Proof {
     pub(super) database: Option<Database>,
     /// When the first of certificate and collateral ends.
     pub(super) valid_until: u64,
+    /// Whether the pinned KMS issued the certificate.
+    pub(super) issued: bool,
+    /// The quote itself.
+    pub(super) quote: Vec<u8>,
 }
 
 impl Judge {
-    pub(super) fn certificate(&self, der: &[u8]) -> Result<Proof, NotAccepted> {
-        let evidence = certificate::evidence(der)?;
+    /// Judges the first certificate, with the help of those above it.
+    pub(super) fn certificate(&self, chain: &[CertificateDer<'_>]) -> Result<Proof, NotAccepted> {
+        let [leaf, above @ ..] = chain else { return Err(CertificateError::NoQuote.into()) };
+        let evidence = certificate::evidence_of_chain(leaf, above)?;
         let appraisal = self.appraiser.appraise(&evidence, &self.collateral, self.now)?;
         let mut image = None;
         if let Some(policy) = &self.policy {
@@ -48,6 +55,8 @@ impl Judge {
             image,
             database: None,
             valid_until: appraisal.valid_until,
+            issued: evidence.is_issued(),
+            quote: evidence.quote,
         })
     }
 
@@ -55,7 +64,8 @@ impl Judge {
         let claims = self.appraiser.appraise_quote(raw, &self.collateral, self.now)?;
         let app = log.map(|log| measured(log, &claims)).transpose()?;
         let valid_until = claims.valid_until;
-        Ok(Proof { claims, app, certificate: None, image: None, database: None, valid_until })
+        let quote = raw.to_vec();
+        Ok(Proof { claims, app, certificate: None, image: None, database: None, valid_until, issued: false, quote })
     }
 }
 

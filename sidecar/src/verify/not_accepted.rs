@@ -3,7 +3,7 @@ use std::io;
 
 use postern_attest::certificate::CertificateError;
 use postern_attest::event_log::EventLogError;
-use postern_attest::{PolicyRefusal, Rejection};
+use postern_attest::{IssuerError, PolicyRefusal, Rejection};
 use postern_attest_io::{ConnectRefused, PeerRefused};
 
 use super::report::{Statement, Verdict};
@@ -30,7 +30,10 @@ impl From<Rejection> for NotAccepted {
     fn from(rejection: Rejection) -> Self {
         let ours = matches!(
             rejection,
-            Rejection::UnknownPlatform(_) | Rejection::CollateralPending(_) | Rejection::CollateralNotCurrent { .. }
+            Rejection::UnknownPlatform(_)
+                | Rejection::CollateralPending(_)
+                | Rejection::CollateralNotCurrent { .. }
+                | Rejection::Issuer(IssuerError::NotPinned)
         );
         let say = if ours { Self::unknown } else { Self::refused };
         say(rejection.label(), rejection.to_string())

@@ -3,6 +3,7 @@ use std::sync::Arc;
 
 use postern_attest::PeerPolicy;
 use postern_attest_io::{Attestor, Connector};
+use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -16,14 +17,14 @@ use crate::dial::Place;
 /// Postgres' SSLRequest: its length, and the code 80877103.
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
 
-/// The leaf certificate of a server that has proven to hold its key, and whose evidence is believed. Nothing is sent to it
-/// inside TLS.
-pub(super) async fn leaf(
+/// The certificates of a server that has proven to hold the first one's key, and whose evidence is believed. Nothing is sent
+/// to it inside TLS.
+pub(super) async fn chain(
     arguments: &Verify,
     place: &Place,
     judge: &Judge,
     subject: &mut Subject,
-) -> Result<Vec<u8>, NotAccepted> {
+) -> Result<Vec<CertificateDer<'static>>, NotAccepted> {
     let deadline = Deadline::after(arguments.timeout());
     let late = |_| NotAccepted::unknown("deadline", format!("no connection within {} s", arguments.timeout));
     let place = Place { address: arguments.address.or(place.address), ..place.clone() };
@@ -42,10 +43,10 @@ pub(super) async fn leaf(
     let attested = Box::pin(connector.connect(stream, name, &anyone, deadline.left())).await?;
     subject.alpn = attested.alpn.map(|name| String::from_utf8_lossy(&name).into_owned());
     let mut stream = attested.stream;
-    let leaf = stream.get_ref().1.peer_certificates().and_then(<[_]>::first).map(|leaf| leaf.to_vec());
+    let chain = stream.get_ref().1.peer_certificates().map(<[_]>::to_vec);
     // A server that is gone already has been judged all the same.
     drop(deadline.limit(stream.shutdown()).await);
-    leaf.ok_or_else(|| NotAccepted::refused("no_certificate", "the server showed no certificate"))
+    chain.ok_or_else(|| NotAccepted::refused("no_certificate", "the server showed no certificate"))
 }
 
 fn unreachable(place: &Place, error: &io::Error) -> NotAccepted {

@@ -35,6 +35,7 @@ mod http;
 mod protocol;
 #[cfg(test)]
 mod rules;
+mod second_opinion;
 #[cfg(test)]
 mod session;
 #[cfg(test)]

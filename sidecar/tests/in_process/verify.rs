@@ -32,20 +32,21 @@ const SCHEMA: &str = include_str!("../../src/verify/schema.md");
 const THEN: &str = "1751000000";
 
 /// A folder with the simulated platform's root and collateral.
-struct Desk {
+pub(crate) struct Desk {
     folder: tempfile::TempDir,
 }
 
-struct Said {
-    code: Option<i32>,
-    out: String,
+pub(crate) struct Said {
+    pub(crate) code: Option<i32>,
+    pub(crate) out: String,
     err: String,
 }
 
 impl Desk {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let desk = Self { folder: tempfile::tempdir().unwrap() };
         desk.file("root.pem", tee().root_pem().as_bytes());
+        desk.file("kms-root.pem", tee().kms_root_pem().as_bytes());
         desk.file("collateral.json", tee().collateral_bundle_json(unix_now()).unwrap().as_bytes());
         desk
     }
@@ -54,13 +55,13 @@ impl Desk {
         self.folder.path().join(name)
     }
 
-    fn file(&self, name: &str, content: &[u8]) -> String {
+    pub(crate) fn file(&self, name: &str, content: &[u8]) -> String {
         std::fs::File::create(self.path(name)).unwrap().write_all(content).unwrap();
         self.path(name).to_str().unwrap().to_owned()
     }
 
     /// Under the simulated root.
-    async fn verify(&self, arguments: &[&str]) -> Said {
+    pub(crate) async fn verify(&self, arguments: &[&str]) -> Said {
         let root = self.path("root.pem");
         self.verify_under_intel(&[&["--root", root.to_str().unwrap()], arguments].concat()).await
     }
@@ -70,7 +71,7 @@ impl Desk {
         run(&[arguments, &["--collateral", collateral.to_str().unwrap()]].concat()).await
     }
 
-    async fn json(&self, arguments: &[&str]) -> (Option<i32>, Value) {
+    pub(crate) async fn json(&self, arguments: &[&str]) -> (Option<i32>, Value) {
         let said = self.verify(&[arguments, &["--json"]].concat()).await;
         (said.code, parse(&said))
     }
@@ -92,7 +93,7 @@ fn parse(said: &Said) -> Value {
     serde_json::from_str(&said.out).unwrap_or_else(|_| panic!("{} {}", said.out, said.err))
 }
 
-fn codes(list: &Value) -> Vec<&str> {
+pub(crate) fn codes(list: &Value) -> Vec<&str> {
     list.as_array().unwrap().iter().map(|statement| statement["code"].as_str().unwrap()).collect()
 }
 
@@ -254,7 +255,8 @@ async fn where_nobody_answers_nothing_can_be_told() {
 async fn a_stolen_certificate_convinces_from_a_file_but_not_from_a_server() {
     let desk = Desk::new();
     let file = desk.certificate(&cvm(tee()), Attestation::Bound);
-    let (code, report) = desk.json(&["--cert", &file]).await;
+    let kms_root = desk.path("kms-root.pem").display().to_string();
+    let (code, report) = desk.json(&["--cert", &file, "--kms-root", &kms_root]).await;
     assert_eq!((code, &report["subject"]["kind"]), (Some(0), &json!("certificate")));
     assert!(codes(&report["not_proven"]).contains(&"key_possession"));
     assert!(!codes(&report["proven"]).contains(&"key_possession"));
@@ -281,6 +283,23 @@ async fn a_stolen_certificate_convinces_from_a_file_but_not_from_a_server() {
     let ((code, report), ()) = tokio::join!(desk.json(&arguments), thief);
     assert_eq!((code, &report["verdict"]), (Some(1), &json!("refused")), "{report}");
     assert!(report["reason"]["text"].as_str().unwrap().contains("holds its certificate's key"), "{report}");
+}
+
+#[tokio::test]
+async fn what_a_kms_issued_is_judged_where_its_root_is_given() {
+    let desk = Desk::new();
+    let file = desk.certificate(&cvm(tee()), Attestation::Bound);
+    let (code, report) = desk.json(&["--cert", &file]).await;
+    assert_eq!((code, &report["reason"]["code"]), (Some(2), &json!("issuer_not_pinned")));
+    let kms_root = desk.path("kms-root.pem").display().to_string();
+    let (code, report) = desk.json(&["--cert", &file, "--kms-root", &kms_root]).await;
+    assert_eq!((code, &report["reason"]), (Some(0), &Value::Null));
+    assert!(codes(&report["proven"]).contains(&"issued_by_kms"));
+    let other = desk.file("other.pem", Tee::new([8; 32]).unwrap().kms_root_pem().as_bytes());
+    let (code, report) = desk.json(&["--cert", &file, "--kms-root", &other]).await;
+    assert_eq!((code, &report["reason"]["code"]), (Some(1), &json!("kms_chain")));
+    let (code, report) = desk.json(&["--cert", &file, "--kms-root", &file]).await;
+    assert_eq!((code, &report["reason"]["code"]), (Some(2), &json!("kms_root")));
 }
 
 #[tokio::test]
@@ -407,6 +426,21 @@ async fn wrong_usage_has_its_own_code() {
         &["--cert", "f", "--event-log", "l", "--collateral", "c"],
         &["--cert", "f", "--starttls", "--collateral", "c"],
         &["--cert", "f", "--app-id", "12", "--collateral", "c"],
+        &["--quote", "f", "--kms-root", "k", "--collateral", "c"],
+        &["--quote", "f", "--ita-url", "https://ita.example", "--ita-key-file", "k", "--collateral", "c"],
+        &["--quote", "f", "--ita-jwks", "j", "--collateral", "c"],
+        &[
+            "--quote",
+            "f",
+            "--ita-url",
+            "http://ita.example",
+            "--ita-key-file",
+            "k",
+            "--ita-jwks",
+            "j",
+            "--collateral",
+            "c",
+        ],
     ] {
         let said = run(arguments).await;
         assert!(said.code == Some(64) && said.out.is_empty(), "{arguments:?} {}", said.err);

@@ -192,7 +192,7 @@ fn chain(what: &'static str, headers: &HeaderMap, names: &[&str]) -> Result<Opti
 }
 
 /// An error with everything that led to it, without the address, which stands elsewhere.
-fn causes(error: &reqwest::Error) -> String {
+pub(crate) fn causes(error: &reqwest::Error) -> String {
     let mut text = if error.is_timeout() { "no complete answer in time".to_owned() } else { error.to_string() };
     let mut cause = std::error::Error::source(error);
     while let Some(error) = cause {
