@@ -1,10 +1,13 @@
-//! The server's side of authentication: ask for the cluster secret in clear, inside TLS, and read the answer.
+//! The server's side of authentication: ask for the cluster secret in clear, inside TLS, or have it proven by SCRAM.
+
+pub mod scram;
 
 use thiserror::Error;
 
 use crate::frame::Message;
 
-/// Largest PasswordMessage that is read. A cluster secret has 64 characters.
+/// Largest PasswordMessage, or message of SCRAM, that is read. A cluster secret has 64 characters, and the longest message of
+/// SCRAM about 250.
 pub const MAX_PASSWORD_MESSAGE: usize = 1_024;
 
 /// AuthenticationCleartextPassword.

@@ -12,5 +12,6 @@ pub mod login;
 pub mod negotiation;
 pub mod opening;
 pub mod roles;
+pub mod scram;
 pub mod sqlstate;
 pub mod startup;

@@ -1,15 +1,19 @@
 //! The client's side of a Postgres login, from our StartupMessage to the first ReadyForQuery.
 
+mod scram;
+
 use std::fmt;
 
 use bytes::{Bytes, BytesMut};
-use postgres_protocol::authentication::sasl::{ChannelBinding, SCRAM_SHA_256, ScramSha256};
 use postgres_protocol::message::frontend;
 use thiserror::Error;
 
+pub use self::scram::ExchangeError;
+use self::scram::{Proved, Start};
 use crate::cancel::CancelKey;
 use crate::error_response::ServerError;
 use crate::frame::{Message, Summary};
+use crate::scram::{MECHANISM, NONCE};
 
 /// Largest message that a login reads. ParameterStatus and NoticeResponse are the longest, and short.
 pub const MAX_LOGIN_MESSAGE: usize = 65_536;
@@ -71,7 +75,7 @@ pub enum LoginError {
     Mechanism,
     /// The exchange failed: wrong nonce, wrong server signature, or bytes that are no SCRAM.
     #[error("SCRAM-SHA-256 with Postgres failed: {0}")]
-    Scram(String),
+    Scram(#[from] ExchangeError),
     /// A message that has no place here.
     #[error("unexpected message type {0} from Postgres during login")]
     Unexpected(u8),
@@ -86,19 +90,20 @@ pub struct Login {
 }
 
 enum State {
-    Start(ScramSha256),
-    Challenge(ScramSha256),
-    Signature(ScramSha256),
+    Start(Start),
+    Challenge(Start),
+    Signature(Proved),
     Proven,
     LoggedIn,
     Over,
 }
 
 impl Login {
-    /// A login with this password. The user and database stand in the StartupMessage that the caller has sent.
+    /// A login with this password, and a random nonce. The user and database stand in the StartupMessage that the caller has
+    /// sent.
     #[must_use]
-    pub fn new(password: &[u8]) -> Self {
-        Self { state: State::Start(ScramSha256::new(password, ChannelBinding::unsupported())) }
+    pub fn new(password: &[u8], nonce: &[u8; NONCE]) -> Self {
+        Self { state: State::Start(Start::new(password, nonce)) }
     }
 
     /// Takes the next message from Postgres.
@@ -136,37 +141,31 @@ fn logged_in(tag: u8, message: &Message) -> Result<(State, Step), LoginError> {
 
 fn authenticate(state: State, message: &Message) -> Result<(State, Step), LoginError> {
     let (method, data) = message.body().split_first_chunk::<4>().ok_or(LoginError::Unexpected(b'R'))?;
-    let scram_error = |error: std::io::Error| LoginError::Scram(error.to_string());
+    let unwritable = |_| ExchangeError::Malformed;
     match (state, u32::from_be_bytes(*method)) {
-        (State::Start(scram), SASL) => {
-            let offered = data.split(|byte| *byte == 0).any(|name| name == SCRAM_SHA_256.as_bytes());
+        (State::Start(start), SASL) => {
+            let offered = data.split(|byte| *byte == 0).any(|name| name == MECHANISM.as_bytes());
             if !offered {
                 return Err(LoginError::Mechanism);
             }
             let mut reply = BytesMut::new();
-            frontend::sasl_initial_response(SCRAM_SHA_256, scram.message(), &mut reply).map_err(scram_error)?;
-            Ok((State::Challenge(scram), Step::Send(reply.freeze())))
+            frontend::sasl_initial_response(MECHANISM, start.message().as_bytes(), &mut reply).map_err(unwritable)?;
+            Ok((State::Challenge(start), Step::Send(reply.freeze())))
         }
-        (State::Challenge(mut scram), SASL_CONTINUE) => {
-            scram.update(data).map_err(scram_error)?;
+        (State::Challenge(start), SASL_CONTINUE) => {
+            let (proved, proof) = start.prove(data)?;
             let mut reply = BytesMut::new();
-            frontend::sasl_response(scram.message(), &mut reply).map_err(scram_error)?;
-            Ok((State::Signature(scram), Step::Send(reply.freeze())))
+            frontend::sasl_response(proof.as_bytes(), &mut reply).map_err(unwritable)?;
+            Ok((State::Signature(proved), Step::Send(reply.freeze())))
         }
-        (State::Signature(mut scram), SASL_FINAL) => {
-            scram.finish(data).map_err(scram_error)?;
+        (State::Signature(proved), SASL_FINAL) => {
+            proved.check(data)?;
             Ok((State::Proven, Step::Nothing))
         }
         (State::Proven, OK) => Ok((State::LoggedIn, Step::Forward(message.raw().clone()))),
         (_, OK) => Err(LoginError::NoPassword),
         (_, method) => Err(LoginError::Method(method)),
     }
-}
-
-/// The verifier to store in Postgres for `password`, with a fresh salt, so that the server never sees the password.
-#[must_use]
-pub fn scram_verifier(password: &[u8]) -> String {
-    postgres_protocol::password::scram_sha_256(password)
 }
 
 #[cfg(test)]

@@ -1,18 +1,21 @@
 //! Which secret opens which role.
 
+mod verifiers;
+
 use std::fmt;
-use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
+pub use self::verifiers::{Proven, Verifiers};
+
 /// Longest role name, as PostgreSQL's `NAMEDATALEN - 1`.
 pub const MAX_NAME: usize = 63;
 const SECRET: usize = 32;
-/// How many secrets a role has.
-const SECRETS: RangeInclusive<usize> = 1..=2;
+/// How many secrets a role has at most: one, and the one that replaces it.
+const MAX_SECRETS: usize = 2;
 /// A random secret has this few distinct bytes less than once in 2^100 tries; invented ones often do.
 const FEW_DISTINCT: usize = 8;
 
@@ -40,6 +43,18 @@ impl FromStr for ClusterSecret {
     }
 }
 
+impl ClusterSecret {
+    /// 64 hex digits in lower case.
+    fn to_text(&self) -> Zeroizing<String> {
+        // Room for all of it from the start: growing would leave copies behind that nobody wipes.
+        let mut text = Zeroizing::new(String::with_capacity(2 * SECRET));
+        for byte in self.0.iter() {
+            text.extend([byte >> 4, byte & 0xf].map(|digit| char::from_digit(digit.into(), 16).unwrap_or_default()));
+        }
+        text
+    }
+}
+
 impl fmt::Debug for ClusterSecret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("ClusterSecret([redacted])")
@@ -51,7 +66,7 @@ impl fmt::Debug for ClusterSecret {
 pub struct Role {
     /// Its name in Postgres, at most [`MAX_NAME`] bytes.
     pub name: String,
-    /// Its secrets: one, or two while one replaces the other.
+    /// Its secrets: one, two while one replaces the other, or none where no secret is to open it.
     pub secrets: Vec<ClusterSecret>,
     /// Further roles that these secrets open, so that a writer may also log in as a reader.
     pub opens: Vec<String>,
@@ -84,7 +99,7 @@ pub enum RoleMapError {
     /// `opens` names a role that does not exist.
     #[error("role `{0}` opens `{1}`, which is not defined")]
     Unknown(String, String),
-    /// Nobody could log in as the role, or more secrets open it than its replacement takes.
+    /// More secrets open the role than the replacement of one takes.
     #[error("role `{0}` has {1} secrets; expected one, or two while one replaces the other")]
     Secrets(String, usize),
     /// Two roles share a secret, so that one would open the other.
@@ -123,29 +138,45 @@ impl RoleMap {
     #[must_use]
     pub fn admit(&self, user: &[u8], password: &[u8]) -> Option<&str> {
         let presented = decode(password);
-        let mut admitted = Choice::from(u8::from(presented.is_some()));
+        let well_formed = Choice::from(u8::from(presented.is_some()));
         let presented = presented.unwrap_or_default();
-        let user = Padded::new(user);
-        admitted &= Choice::from(u8::from(user.is_some()));
-        let user = user.unwrap_or(Padded::EMPTY);
+        let user = Padded::of_user(user);
+        let role = judge(&self.grants, |grant| {
+            let hit = well_formed & grant.secret.0.ct_eq(presented.as_slice()) & user.is(&grant.name);
+            (hit, grant.role)
+        });
+        self.names.get(usize::try_from(role?).ok()?).map(String::as_str)
+    }
 
-        let mut any = Choice::from(0);
-        let mut role = u32::MAX;
-        for grant in &self.grants {
-            let hit = grant.secret.0.ct_eq(presented.as_slice()) & grant.name.0.ct_eq(&user.0);
-            role.conditional_assign(&grant.role, hit);
-            any |= hit;
-        }
-        if bool::from(admitted & any) { self.names.get(usize::try_from(role).ok()?).map(String::as_str) } else { None }
+    /// Whether some secret opens this role.
+    #[must_use]
+    pub fn has_secret(&self, role: &str) -> bool {
+        let index = self.names.iter().position(|name| name == role).and_then(|index| u32::try_from(index).ok());
+        index.is_some_and(|index| self.grants.iter().any(|grant| grant.role == index))
     }
 }
+
+/// Asks about every grant, whatever the answers were before, and gives the role of the last that is a hit.
+fn judge<G>(grants: &[G], mut is_hit: impl FnMut(&G) -> Hit) -> Option<u32> {
+    let mut any = Choice::from(0);
+    let mut role = u32::MAX;
+    for grant in grants {
+        let (hit, opened) = is_hit(grant);
+        role.conditional_assign(&opened, hit);
+        any |= hit;
+    }
+    bool::from(any).then_some(role)
+}
+
+/// Whether a grant is a hit, and the role that it opens.
+type Hit = (Choice, u32);
 
 fn check(roles: &[Role]) -> Result<(), RoleMapError> {
     for (index, role) in roles.iter().enumerate() {
         if role.name.is_empty() || Padded::new(role.name.as_bytes()).is_none() {
             return Err(RoleMapError::Name(role.name.clone()));
         }
-        if !SECRETS.contains(&role.secrets.len()) {
+        if role.secrets.len() > MAX_SECRETS {
             return Err(RoleMapError::Secrets(role.name.clone(), role.secrets.len()));
         }
         for other in roles.iter().skip(index + 1) {
@@ -164,8 +195,29 @@ fn check(roles: &[Role]) -> Result<(), RoleMapError> {
 #[derive(Clone, Copy, Debug)]
 struct Padded([u8; MAX_NAME + 1]);
 
+/// The name of a client, which may be none that a role can have.
+#[derive(Clone, Copy)]
+struct User {
+    name: Padded,
+    possible: Choice,
+}
+
+impl User {
+    fn is(&self, name: &Padded) -> Choice {
+        self.possible & self.name.0.ct_eq(&name.0)
+    }
+}
+
 impl Padded {
-    const EMPTY: Self = Self([0; MAX_NAME + 1]);
+    fn of_user(user: &[u8]) -> User {
+        let name = Self::new(user);
+        User { possible: Choice::from(u8::from(name.is_some())), name: name.unwrap_or(Self([0; MAX_NAME + 1])) }
+    }
+
+    /// The name without what fills the field up.
+    fn text(&self) -> &[u8] {
+        self.0.split(|byte| *byte == 0).next().unwrap_or_default()
+    }
 
     fn new(name: &[u8]) -> Option<Self> {
         if name.contains(&0) {

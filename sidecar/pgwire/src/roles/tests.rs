@@ -1,6 +1,9 @@
-use proptest::prelude::*;
+use std::cell::Cell;
 
-use super::{ClusterSecret, Role, RoleMap, RoleMapError, SecretError};
+use proptest::prelude::*;
+use subtle::Choice;
+
+use super::{ClusterSecret, Role, RoleMap, RoleMapError, SecretError, judge};
 
 const READ: &str = "1f8b6ab9f0f9d7d3c1be4efdfb3a2c55d1b7a4470d8a7b0bb1d6f3a1e6b5c301";
 const WRITE: &str = "a3c5e9017b2d4f6880912a3b4c5d6e7f8091a2b3c4d5e6f70819203142536475";
@@ -40,6 +43,29 @@ fn downgrade_is_allowed_and_upgrade_is_not() {
 }
 
 #[test]
+fn no_comparison_is_left_out_whoever_asks() {
+    for hits in [[false; 3], [true, false, false], [false, false, true]] {
+        let asked = Cell::new(0);
+        let role = judge(&hits, |hit| {
+            asked.set(asked.get() + 1);
+            (Choice::from(u8::from(*hit)), 7)
+        });
+        assert_eq!((asked.get(), role.is_some()), (hits.len(), hits.contains(&true)));
+    }
+}
+
+#[test]
+fn a_role_without_a_secret_is_there_and_is_opened_by_none() {
+    let map = RoleMap::new(vec![role("a", &[], &[]), role("b", &[WRITE], &[])]).unwrap();
+    assert_eq!(map.names().collect::<Vec<_>>(), ["a", "b"]);
+    assert_eq!((map.has_secret("a"), map.has_secret("b"), map.has_secret("c")), (false, true, false));
+    assert_eq!(map.admit(b"a", WRITE.as_bytes()), None);
+    assert_eq!(map.admit(b"a", &[0; 64]), None);
+    let opened = RoleMap::new(vec![role("a", &[], &[]), role("b", &[WRITE], &["a"])]).unwrap();
+    assert!(opened.has_secret("a") && opened.admit(b"a", WRITE.as_bytes()) == Some("a"));
+}
+
+#[test]
 fn nothing_else_opens_anything() {
     let map = map();
     for user in [b"teesql_read".as_slice(), b"", b"postgres", b"teesql_read\0", &[b'a'; 64], &[0; 63]] {
@@ -72,13 +98,17 @@ fn accidents_in_the_map_are_refused() {
     assert_eq!(shared.unwrap_err(), RoleMapError::SharedSecret("a".to_owned(), "b".to_owned()));
     let unknown = RoleMap::new(vec![role("a", &[READ], &["c"])]);
     assert_eq!(unknown.unwrap_err(), RoleMapError::Unknown("a".to_owned(), "c".to_owned()));
-    for (secrets, count) in [(&[][..], 0), (&[READ, WRITE, NEXT], 3)] {
-        let refused = RoleMap::new(vec![role("a", secrets, &[])]);
-        assert_eq!(refused.unwrap_err(), RoleMapError::Secrets("a".to_owned(), count));
-    }
+    let refused = RoleMap::new(vec![role("a", &[READ, WRITE, NEXT], &[])]);
+    assert_eq!(refused.unwrap_err(), RoleMapError::Secrets("a".to_owned(), 3));
     for name in [String::new(), "a".repeat(64), "a\0".to_owned()] {
         assert_eq!(RoleMap::new(vec![role(&name, &[READ], &[])]).unwrap_err(), RoleMapError::Name(name));
     }
+}
+
+#[test]
+fn a_secret_reads_back_as_its_digits() {
+    assert_eq!(secret(READ).to_text().as_str(), READ);
+    assert_eq!(secret(&WRITE.to_uppercase()).to_text().as_str(), WRITE);
 }
 
 #[test]
