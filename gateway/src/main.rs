@@ -14,10 +14,10 @@ use gateway::metrics;
 use postern_attest_io::Attestor;
 use postern_plumbing::admin::{self, Readiness, ReadinessCheck};
 use postern_plumbing::backoff::Backoff;
-use postern_plumbing::exit;
 use postern_plumbing::shutdown::Shutdown;
 use postern_plumbing::tasks::Tasks;
 use postern_plumbing::telemetry::{self, Metrics};
+use postern_plumbing::{exit, memory};
 use postern_watch::Watch;
 use tokio::net::TcpListener;
 
@@ -83,6 +83,10 @@ Exit codes:
   78  wrong configuration";
 
 fn main() -> ExitCode {
+    if let Err(error) = memory::protect() {
+        complain(&error.to_string());
+        return exit::SOFTWARE.into();
+    }
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(message) => {

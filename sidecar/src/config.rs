@@ -4,6 +4,7 @@ pub mod common;
 pub mod connect;
 pub mod http;
 pub mod roles;
+mod rules;
 pub mod serve;
 pub mod sessions;
 

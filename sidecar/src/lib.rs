@@ -17,6 +17,7 @@ pub mod packets;
 pub mod policy;
 pub mod postgres;
 mod print;
+pub mod secrets;
 pub mod serve;
 pub mod start;
 pub mod tools;

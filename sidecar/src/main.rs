@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use postern_plumbing::config::Problems;
-use postern_plumbing::{exit, telemetry};
+use postern_plumbing::{exit, memory, telemetry};
 use postern_sidecar::cli::{Arguments, Command, Mode};
 use postern_sidecar::collateral::{self, CollateralFailed};
 use postern_sidecar::config::{Common, ConnectConfig, DEFAULT, ServeConfig};
@@ -19,6 +19,9 @@ use postern_sidecar::{connect, serve, tools};
 use tokio::runtime::Runtime;
 
 fn main() -> ExitCode {
+    if let Err(error) = memory::protect() {
+        return complain(&error, exit::SOFTWARE).into();
+    }
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(message) => {

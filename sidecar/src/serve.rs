@@ -3,11 +3,13 @@
 pub mod accept;
 pub mod arrival;
 pub mod assemble;
+pub mod authenticate;
 pub mod cancel_room;
 pub mod cancels;
 pub mod clients;
 pub mod dialect;
 pub mod drain;
+pub mod identities;
 pub mod live;
 pub mod places;
 pub mod preamble;

@@ -128,6 +128,8 @@ pub fn describe_metrics() {
     use metrics::{describe_counter, describe_gauge};
     describe_counter!("postern_sidecar_connections_total", "Connections, by the way they came.");
     describe_counter!("postern_sidecar_refusals_total", "Connections that came to no session, by reason and way.");
+    describe_counter!("postern_sidecar_authentications_total", "Clients that were let in as a role or not, by method.");
+    describe_counter!("postern_sidecar_secret_reloads_total", "Readings of changed secret files, by outcome.");
     describe_counter!("postern_sidecar_cancels_total", "Cancel requests, by outcome.");
     describe_counter!(
         "postern_sidecar_bytes_total",

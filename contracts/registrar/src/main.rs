@@ -21,8 +21,8 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser as _};
-use postern_plumbing::exit;
 use postern_plumbing::telemetry::{self, LogFormat};
+use postern_plumbing::{exit, memory};
 
 use cli::{Arguments, Command};
 use failure::Failure;
@@ -54,6 +54,7 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments, command: &Command) -> Result<Report, Failure> {
+    memory::protect().map_err(Failure::Runtime)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::Runtime)?;
     runtime.block_on(commands::run(&arguments.options, command))
 }

@@ -10,6 +10,7 @@ pub mod clock;
 pub mod config;
 pub mod exit;
 pub mod http;
+pub mod memory;
 pub mod net;
 pub mod prefixed;
 pub mod relay;

@@ -11,6 +11,7 @@ use rcgen::{
 };
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use sha2::{Digest as _, Sha256};
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
@@ -125,6 +126,13 @@ impl Identity {
     #[must_use]
     pub fn certificate(&self) -> &CertificateDer<'static> {
         &self.certificate
+    }
+
+    /// What a proof inside TLS is bound to with `tls-server-end-point` (RFC 5929): the certificate's hash, by SHA-256 as its
+    /// signature is.
+    #[must_use]
+    pub fn end_point(&self) -> [u8; 32] {
+        Sha256::digest(&self.certificate).into()
     }
 
     /// The certificate as PEM.

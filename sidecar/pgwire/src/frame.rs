@@ -4,6 +4,7 @@ use std::fmt;
 
 use bytes::{Bytes, BytesMut};
 use thiserror::Error;
+use zeroize::Zeroize as _;
 
 /// Tag and length.
 const HEAD: usize = 5;
@@ -47,6 +48,13 @@ impl Message {
     #[must_use]
     pub const fn raw(&self) -> &Bytes {
         &self.raw
+    }
+
+    /// Overwrites the message, if nothing else holds on to its bytes.
+    pub fn wipe(self) {
+        if let Ok(mut bytes) = self.raw.try_into_mut() {
+            bytes.zeroize();
+        }
     }
 }
 

@@ -16,9 +16,11 @@ use super::common::{Common, peers};
 use super::http::{HttpConfig, http};
 use super::roles::{RoleConfig, roles};
 use super::sessions::judge_shares;
-use super::{ENVIRONMENT, at_least_one, positive, skip};
+use super::{ENVIRONMENT, at_least_one, positive, rules, skip};
 use crate::dial::Place;
 use crate::postgres::privileges::is_plain_name;
+use crate::serve::authenticate::Authentication;
+use crate::serve::identities::IdentityRule;
 use crate::serve::server::Limits;
 use crate::tunnel::registration::Gateway;
 
@@ -39,6 +41,10 @@ pub struct ServeConfig {
     pub roles: Vec<RoleConfig>,
     /// Which clients may connect.
     pub clients: PeerPolicy,
+    /// What clients that need a secret are asked for.
+    pub authentication: Authentication,
+    /// Which of them need no secret.
+    pub rules: Vec<IdentityRule>,
     /// Whether clients without evidence may connect.
     pub insecure_allow_unattested_clients: bool,
     /// The chain that must allow clients, if one must.
@@ -105,11 +111,14 @@ impl ServeConfig {
         let common = Common::read(&mut document);
         let (listen, require_alpn) = listen(&mut document.section("listen"));
         let postgres = postgres(&mut document.section("postgres"));
-        let roles = roles(document.root().sections("roles"));
-        judge_roles(&mut document.root(), &roles, &postgres.superuser);
-        let clients = peers(&mut document.section("clients"));
-        let insecure = document.section("clients").or("insecure_allow_unattested_clients", false);
         let watched = document.root().has("chain");
+        let rules = rules::rules(&mut document.section("clients"), watched);
+        let roles = roles(document.root().sections("roles"), &rules);
+        judge_roles(&mut document.root(), &roles, &postgres.superuser);
+        rules::judge(&mut document.section("clients"), &rules, &roles);
+        let clients = peers(&mut document.section("clients"));
+        let authentication = document.section("clients").optional::<Text<Authentication>>("authentication");
+        let insecure = document.section("clients").or("insecure_allow_unattested_clients", false);
         let chain = if watched { WatchConfig::from_section(&mut document.section("chain")) } else { None };
         let public = document.root().has("http");
         let http = public.then(|| http(&mut document.section("http")));
@@ -127,6 +136,8 @@ impl ServeConfig {
             postgres,
             roles,
             clients,
+            authentication: authentication.map(Text::into_inner).unwrap_or_default(),
+            rules,
             insecure_allow_unattested_clients: insecure,
             chain,
             http,
@@ -185,7 +196,7 @@ fn judge_roles(root: &mut Section<'_>, roles: &[RoleConfig], superuser: &str) {
         }
     }
     // A role whose secrets cannot be read has been reported.
-    let complete = roles.iter().all(|role| !role.role.secrets.is_empty());
+    let complete = roles.iter().all(|role| role.secret_files.is_empty() || !role.role.secrets.is_empty());
     let map = RoleMap::new(roles.iter().map(|role| role.role.clone()).collect());
     if let (true, Err(mistake)) = (complete, map) {
         root.problem("roles", mistake.to_string());

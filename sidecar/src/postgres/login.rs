@@ -66,7 +66,7 @@ pub async fn log_in<S: AsyncRead + AsyncWrite + Unpin>(
     password: &[u8],
 ) -> Result<Greeting, LoginFailed> {
     packets::write(stream, startup).await?;
-    let mut login = Login::new(password);
+    let mut login = Login::new(password, &rand::random());
     let mut messages = BytesMut::new();
     let mut key = None;
     loop {

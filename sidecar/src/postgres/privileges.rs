@@ -34,14 +34,33 @@ pub fn is_plain_name(name: &str) -> bool {
         && !name.starts_with("pg_")
 }
 
-/// Keeps everything that the session does from now on out of Postgres' log and statistics, since verifiers are part of it.
-/// A statement of its own: what comes in one message with it is logged before it takes effect.
+/// Keeps everything that the session does from now on out of Postgres' log, its statistics and its list of activities, since
+/// verifiers are part of it. A statement of its own: what comes in one message with it is logged before it takes effect.
 pub const QUIET: &str = "SET log_statement = 'none';
     SET log_min_duration_statement = -1;
     SET log_min_duration_sample = -1;
     SET log_transaction_sample_rate = 0;
     SET log_min_error_statement = 'panic';
-    SET pg_stat_statements.track = 'none'";
+    SET debug_print_parse = off;
+    SET debug_print_rewritten = off;
+    SET track_activities = off;
+    SET pg_stat_statements.track = 'none';
+    SET pgaudit.log = 'none'";
+
+/// What [`NO_TRUST`] fails with: a class that PostgreSQL leaves to its users.
+pub const TRUSTED: &str = "PT001";
+
+/// Fails with [`TRUSTED`] when the server's pg_hba.conf lets anybody in without proof, whoever that is and however they come. A
+/// role that is trusted in one database only would go unnoticed in logins to others.
+pub const NO_TRUST: &str = "DO $postern$ DECLARE rule record; BEGIN
+    FOR rule IN SELECT line_number, type, database, user_name FROM pg_catalog.pg_hba_file_rules
+                WHERE auth_method = 'trust' ORDER BY line_number LIMIT 1
+    LOOP
+      RAISE EXCEPTION USING ERRCODE = 'PT001', MESSAGE = pg_catalog.format(
+        'line %s of pg_hba.conf trusts whoever comes (%s, databases %s, roles %s)',
+        rule.line_number, rule.type, rule.database, rule.user_name);
+    END LOOP;
+  END $postern$";
 
 /// Creates the role if it is missing and sets its verifier.
 #[must_use]

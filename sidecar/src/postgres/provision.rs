@@ -1,6 +1,7 @@
 //! Makes Postgres know the roles and their passwords.
 
-use postern_pgwire::login::{LoginError, scram_verifier};
+use postern_pgwire::login::LoginError;
+use postern_pgwire::scram;
 use postern_plumbing::secret::Secret;
 
 use super::Socket;
@@ -35,8 +36,8 @@ pub struct Login {
 }
 
 impl Provisioning {
-    /// Creates the roles, sets their verifiers, grants their privileges, and logs in as each of them once, so that a
-    /// server that asks for no password is found out before a client is let in.
+    /// Creates the roles, sets their verifiers, grants their privileges, and logs in as each of them to each database, so that
+    /// a server that asks for no password is found out before a client is let in.
     ///
     /// # Errors
     /// See [`AdminError`].
@@ -45,8 +46,9 @@ impl Provisioning {
         let Some(first) = self.databases.first() else { return Ok(()) };
         let mut session = Session::open(&self.socket, superuser, password, first).await?;
         session.execute("keep quiet", privileges::QUIET).await?;
+        session.execute("be served", privileges::NO_TRUST).await?;
         for role in &self.roles {
-            let verifier = scram_verifier(role.password.expose().as_bytes());
+            let verifier = scram::verifier(role.password.expose().as_bytes(), &rand::random());
             session.execute("make a role", &privileges::role(&role.name, &verifier, role.replication)).await?;
         }
         self.grant(&mut session).await?;
@@ -55,19 +57,22 @@ impl Provisioning {
             self.grant(&mut session).await?;
         }
         for role in &self.roles {
-            Session::open(&self.socket, &role.name, &role.password, first).await?;
+            for database in &self.databases {
+                Session::open(&self.socket, &role.name, &role.password, database).await?;
+            }
         }
         Ok(())
     }
 
-    /// Whether Postgres is there and lets the superuser in.
+    /// Whether Postgres is there and lets the superuser in, and nobody without proof.
     ///
     /// # Errors
     /// See [`AdminError`].
     pub async fn probe(&self) -> Result<(), AdminError> {
         let (superuser, password) = &self.superuser;
         let Some(first) = self.databases.first() else { return Ok(()) };
-        Session::open(&self.socket, superuser, password, first).await.map(drop)
+        let mut session = Session::open(&self.socket, superuser, password, first).await?;
+        session.execute("be served", privileges::NO_TRUST).await
     }
 
     async fn grant(&self, session: &mut Session) -> Result<(), AdminError> {
@@ -85,7 +90,12 @@ impl Provisioning {
 /// Whether the server's authentication is set up in a way that the sidecar must not stand in front of.
 #[must_use]
 pub fn is_misconfigured(error: &AdminError) -> bool {
-    let AdminError::Login { source, .. } = error else { return false };
-    let LoginFailed::Protocol(error) = source.as_ref() else { return false };
-    matches!(error, LoginError::NoPassword | LoginError::Method(_) | LoginError::Mechanism)
+    match error {
+        AdminError::Statement { error, .. } => error.sqlstate == privileges::TRUSTED,
+        AdminError::Login { source, .. } => matches!(
+            source.as_ref(),
+            LoginFailed::Protocol(LoginError::NoPassword | LoginError::Method(_) | LoginError::Mechanism)
+        ),
+        AdminError::Unreachable { .. } | AdminError::Silent(_) | AdminError::Read(_) => false,
+    }
 }

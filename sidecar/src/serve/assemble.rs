@@ -22,6 +22,7 @@ use super::cancels::Cancels;
 use super::clients::{Chain, Clients};
 use super::dialect::Dialect;
 use super::drain::Terminator;
+use super::identities::Identities;
 use super::places::{Places, Share};
 use super::server::Server;
 use super::throttle::Throttle;
@@ -31,6 +32,7 @@ use crate::postgres::Socket;
 use crate::postgres::provision::{Login, Provisioning};
 use crate::postgres::state::Database;
 use crate::postgres::supervise::{Supervisor, Watched};
+use crate::secrets::Roles;
 use crate::start::{Ground, StartError};
 use crate::tunnel::link::Link;
 use crate::tunnel::registration::Gateway;
@@ -39,7 +41,12 @@ use crate::tunnel::wire::{Sink, WireGuard};
 use crate::{evidence, keys};
 
 /// The ALPN protocol of Postgres.
-pub const ALPN: &[&str] = &["postgresql"];
+pub const POSTGRES: &str = "postgresql";
+/// The ALPN protocol of a sidecar in connect mode: Postgres as well, but the driver's own connection ends there and has no TLS
+/// that could be bound.
+pub const FORWARDED: &str = "postern-forwarded-postgresql";
+/// What is offered by a sidecar in connect mode and chosen from by one in serve mode, the first that both know.
+pub const ALPN: &[&str] = &[FORWARDED, POSTGRES];
 /// How often the freshness of the chain's view is looked at.
 const LOOK: Duration = Duration::from_secs(2);
 
@@ -146,8 +153,11 @@ pub(super) fn server(
     Ok(Server {
         acceptor,
         attestor: Arc::clone(attestor),
+        keeper: Arc::clone(&credentials.keeper),
         clients: Clients::new(config.clients.clone(), chain),
-        roles: config.role_map().map_err(|error| configuration(&error))?,
+        roles: Arc::new(Roles::new(config.role_map().map_err(|error| configuration(&error))?)),
+        authentication: config.authentication,
+        identities: Identities::new(config.rules.clone()),
         passwords: credentials.roles.clone(),
         socket: socket(config),
         postgres,

@@ -65,13 +65,13 @@ impl Session {
     /// A session of `role` that Postgres is ready for.
     #[must_use]
     pub fn new(
-        role: &str,
+        role: String,
         peer: Option<Arc<Appraisal>>,
         upstream: UnixStream,
         key: Option<Registered>,
         place: Place,
     ) -> Self {
-        Self { role: role.to_owned(), peer, upstream: Upstream::new(upstream), _key: key, _place: place }
+        Self { role, peer, upstream: Upstream::new(upstream), _key: key, _place: place }
     }
 }
 

@@ -5,6 +5,7 @@ use std::io;
 use bytes::Bytes;
 use postern_attest_io::{PeerRefused, TlsRefused};
 use postern_pgwire::authentication::PasswordError;
+use postern_pgwire::authentication::scram::ScramError;
 use postern_pgwire::error_response::{ErrorResponse, ServerError};
 use postern_pgwire::login::LoginError;
 use postern_pgwire::opening::OpeningError;
@@ -55,6 +56,15 @@ pub enum Refusal {
     /// The answer to the password request could not be read.
     #[error("password message: {0}")]
     PasswordRead(ReadError),
+    /// The client's part of SCRAM makes no sense, or its TLS session does not end here.
+    #[error("SCRAM: {0}")]
+    Scram(#[from] ScramError),
+    /// A role that no secret opens, and no rule for the client.
+    #[error("no rule opens the role to the client, and no secret does")]
+    NoRule {
+        /// What the client called itself.
+        user: String,
+    },
     /// Unknown role, or wrong secret. Nobody learns which.
     #[error("no such role with this secret")]
     Credentials {
@@ -114,6 +124,9 @@ impl Refusal {
             Self::NotAllowed(refused) => refused.label(),
             Self::Replication => "replication",
             Self::Password(_) | Self::PasswordRead(_) => "password_message",
+            Self::Scram(ScramError::Binding | ScramError::Negotiation) => "channel_binding",
+            Self::Scram(_) => "scram",
+            Self::NoRule { .. } => "no_rule",
             Self::Credentials { .. } => "credentials",
             Self::TooManyHandshakes => "too_many_handshakes",
             Self::TooManySessions => "too_many_sessions",
@@ -160,6 +173,11 @@ impl Refusal {
             Self::Replication => fatal(SqlState::NOT_SUPPORTED, "replication connections are not offered to this role"),
             Self::Password(error) => fatal(SqlState::PROTOCOL_VIOLATION, &error.to_string()),
             Self::PasswordRead(_) => fatal(SqlState::PROTOCOL_VIOLATION, "invalid password packet"),
+            Self::Scram(error) => fatal(error.sqlstate(), &error.to_string()),
+            Self::NoRule { user } => fatal(
+                SqlState::INVALID_AUTHORIZATION,
+                &format!("role \"{user}\" is open to certain attested clients only, and this client is none of them"),
+            ),
             Self::Credentials { user } => {
                 fatal(SqlState::INVALID_PASSWORD, &format!("password authentication failed for user \"{user}\""))
             }

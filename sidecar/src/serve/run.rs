@@ -17,6 +17,7 @@ use super::server::Server;
 use super::{accept, assemble};
 use crate::config::ServeConfig;
 use crate::postgres::supervise::{Condition, Watched};
+use crate::secrets;
 use crate::start::{Ground, StartError, bind};
 
 /// How long clients may take to read that their session has been ended, and connections that are no sessions to go.
@@ -78,7 +79,8 @@ impl Serving {
         }
         let server = Arc::new(assemble::server(config, &credentials, &attestor, postgres.clone(), ground)?);
         let mut background = assemble::links(config, &credentials, &attestor, &server, ground);
-        background.push(supervising);
+        let secrets = secrets::follow(Arc::clone(&server.roles), config.roles.clone(), postgres.clone());
+        background.extend([supervising, secrets]);
         let addresses = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
         let broken = accept_from(listeners, &server, ground);
         let terminator = assemble::terminator(config, &credentials);

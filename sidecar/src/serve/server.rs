@@ -5,21 +5,23 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use postern_attest_io::{Acceptor, Attestor};
+use postern_attest_io::{Acceptor, Attestor, IdentityKeeper};
 use postern_pgwire::cancel::CancelKey;
-use postern_pgwire::roles::RoleMap;
 use postern_plumbing::secret::Secret;
 use postern_plumbing::shutdown::Shutdown;
 use tokio::sync::Semaphore;
 
+use super::authenticate::Authentication;
 use super::cancel_room::CancelRoom;
 use super::cancels::Cancels;
 use super::clients::Clients;
 use super::dialect::Dialect;
+use super::identities::Identities;
 use super::places::Places;
 use super::throttle::Throttle;
 use crate::postgres::Socket;
 use crate::postgres::supervise::Watched;
+use crate::secrets::Roles;
 
 /// How long a cancel request may take, from its place in the queue until Postgres has acted on it.
 const CANCEL_DEADLINE: Duration = Duration::from_secs(10);
@@ -29,12 +31,18 @@ const CANCEL_DEADLINE: Duration = Duration::from_secs(10);
 pub struct Server {
     /// The TLS side.
     pub acceptor: Acceptor,
+    /// The certificates that the TLS side shows.
+    pub keeper: Arc<IdentityKeeper>,
     /// The judge of evidence, who is asked again while sessions last.
     pub attestor: Arc<Attestor>,
     /// Which clients may connect.
     pub clients: Clients,
     /// Which secret opens which role.
-    pub roles: RoleMap,
+    pub roles: Arc<Roles>,
+    /// What clients that need a secret are asked for.
+    pub authentication: Authentication,
+    /// Which clients need no secret.
+    pub identities: Identities,
     /// The password of each role in Postgres.
     pub passwords: BTreeMap<String, Secret>,
     /// Where Postgres listens.

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use postern_attest::Appraisal;
-use postern_attest_io::{Accepted, PeerRefused, TlsRefused};
-use postern_pgwire::authentication::{self, CLEARTEXT_REQUEST, MAX_PASSWORD_MESSAGE};
+use postern_attest_io::{Accepted, Identity, PeerRefused, TlsRefused};
+use postern_pgwire::authentication::scram::EndPoint;
 use postern_pgwire::login::LoginError;
 use postern_pgwire::negotiation::{Agreement, Version, agree};
 use postern_pgwire::startup::Startup;
@@ -20,6 +20,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio_rustls::TlsStream;
 
 use super::arrival::Arrival;
+use super::assemble::{FORWARDED, POSTGRES as POSTGRES_ALPN};
 use super::cancels::Registered;
 use super::live::{Cut, Live, Session};
 use super::preamble::{Preamble, preamble};
@@ -37,6 +38,17 @@ const POSTGRES: Duration = Duration::from_secs(5);
 
 /// What a client's certificate proved: nothing where evidence is optional.
 pub type Verdict = Result<Option<Arc<Appraisal>>, PeerRefused>;
+
+/// What is known of a client when its TLS session begins.
+#[derive(Debug)]
+pub struct Shown {
+    /// What its certificate proved, or why it may not go on.
+    pub verdict: Result<Verdict, Refusal>,
+    /// What it proved that with.
+    pub evidence: Evidence,
+    /// Our certificates that its driver may bind a proof to: none where the driver does no TLS itself.
+    pub end_points: Vec<EndPoint>,
+}
 
 /// How a connection ended that was not refused.
 #[derive(Debug)]
@@ -93,12 +105,17 @@ impl Server {
             Ok(Preamble::Tls { negotiated }) => {
                 let stream = Prefixed::new(buf.freeze(), stream);
                 let evidence = Evidence::awaited(&self.attestor);
+                let before = self.keeper.current();
                 let accepted = self.accept(stream, arrival, deadline).await.map_err(Refusal::Tls)?;
-                let named = accepted.alpn.is_some() || negotiated || arrival.negotiated;
+                let asked = negotiated || arrival.negotiated;
+                let named = accepted.alpn.is_some() || asked;
                 let alpn = if named || !self.limits.require_alpn { Ok(()) } else { Err(Refusal::Alpn) };
-                let evidence = evidence.shown(accepted.stream.get_ref().1);
-                let verdict = alpn.map(|()| accepted.verdict);
-                self.secured(accepted.stream, verdict, evidence, arrival, deadline).await
+                let shown = Shown {
+                    verdict: alpn.map(|()| accepted.verdict),
+                    evidence: evidence.shown(accepted.stream.get_ref().1),
+                    end_points: end_points(asked, accepted.alpn.as_deref(), &[before, self.keeper.current()]),
+                };
+                self.secured(accepted.stream, shown, arrival, deadline).await
             }
         }
     }
@@ -120,12 +137,12 @@ impl Server {
     async fn secured<S: Io>(
         &self,
         mut stream: S,
-        verdict: Result<Verdict, Refusal>,
-        evidence: Evidence,
+        shown: Shown,
         arrival: &Arrival,
         deadline: Deadline,
     ) -> Result<Option<Box<Live<S>>>, Refusal> {
-        let establish = self.establish(&mut stream, verdict, arrival, deadline);
+        let Shown { verdict, evidence, end_points } = shown;
+        let establish = self.establish(&mut stream, verdict, end_points, arrival, deadline);
         match deadline.limit(establish).await.unwrap_or(Err(Refusal::Deadline)) {
             Ok(Some(session)) => Ok(Some(Box::new(Live { client: stream, session, evidence }))),
             Ok(None) => {
@@ -144,6 +161,7 @@ impl Server {
         &self,
         stream: &mut S,
         verdict: Result<Verdict, Refusal>,
+        end_points: Vec<EndPoint>,
         arrival: &Arrival,
         deadline: Deadline,
     ) -> Result<Option<Session>, Refusal> {
@@ -166,15 +184,15 @@ impl Server {
         if let Some(answer) = &agreement.answer {
             stream.write_all(answer).await?;
         }
-        let role = self.authenticate(stream, &mut buf, &startup, arrival).await?;
-        if startup.is_replication() && !self.replicators.contains(role) {
+        let role = self.authenticate(stream, &mut buf, &startup, arrival, peer.as_deref(), end_points).await?;
+        if startup.is_replication() && !self.replicators.contains(&role) {
             return Err(Refusal::Replication);
         }
         if self.draining.is_triggered() {
             return Err(Refusal::Draining);
         }
-        let place = self.places.take(role).map_err(|full| Refusal::full(full, role))?;
-        let (upstream, key) = self.log_in(stream, &mut buf, &agreement, role, arrival).await?;
+        let place = self.places.take(&role).map_err(|full| Refusal::full(full, &role))?;
+        let (upstream, key) = self.log_in(stream, &mut buf, &agreement, &role, arrival).await?;
         Ok(Some(Session::new(role, peer, upstream, key, place)))
     }
 
@@ -188,26 +206,6 @@ impl Server {
             _ => Version::V3_0,
         };
         agree(startup, newest)
-    }
-
-    /// Asks for the secret and returns the role that it opens.
-    async fn authenticate<S: AsyncRead + AsyncWrite + Unpin>(
-        &self,
-        stream: &mut S,
-        buf: &mut BytesMut,
-        startup: &Startup,
-        arrival: &Arrival,
-    ) -> Result<&str, Refusal> {
-        packets::write(stream, CLEARTEXT_REQUEST).await?;
-        let answer = packets::message(stream, buf, MAX_PASSWORD_MESSAGE).await.map_err(Refusal::PasswordRead)?;
-        let password = authentication::password(&answer)?;
-        if let Some(role) = self.roles.admit(startup.user(), password) {
-            self.throttle.succeeded(arrival.source());
-            return Ok(role);
-        }
-        let named = self.passwords.keys().find(|role| role.as_bytes() == startup.user());
-        tokio::time::sleep(self.throttle.failed(arrival.source(), named.map(String::as_str))).await;
-        Err(Refusal::Credentials { user: String::from_utf8_lossy(startup.user()).into_owned() })
     }
 
     /// Logs in to Postgres as `role` and passes its greeting on, with a cancel key of ours in place of its own.
@@ -261,4 +259,15 @@ impl Server {
             self.postgres.doubt();
         }
     }
+}
+
+/// What a client may bind a proof to. A driver behind a forwarder, a sidecar or another, has no TLS of its own and refuses the
+/// offer of a binding; that it does TLS itself is known when it asked for it, or named Postgres in its ALPN. Which of `shown`
+/// the handshake had is not known when one was renewed meanwhile. Both are ours.
+fn end_points(asked: bool, alpn: Option<&[u8]>, shown: &[Arc<Identity>; 2]) -> Vec<EndPoint> {
+    let forwarded = alpn == Some(FORWARDED.as_bytes());
+    if forwarded || !(asked || alpn == Some(POSTGRES_ALPN.as_bytes())) {
+        return Vec::new();
+    }
+    shown.iter().map(|identity| identity.end_point()).collect()
 }

@@ -93,7 +93,7 @@ impl Postgres {
     /// A server in `directory` whose superuser `postgres` has this password.
     pub(crate) fn start(directory: &Path, password: &str) -> Self {
         let state = Arc::new(State::default());
-        let verifier = postern_pgwire::login::scram_verifier(password.as_bytes());
+        let verifier = postern_pgwire::scram::verifier(password.as_bytes(), &[7; 16]);
         state.verifiers.lock().unwrap().insert("postgres".to_owned(), verifier);
         let listener = UnixListener::bind(directory.join(".s.PGSQL.5432")).unwrap();
         let accepting = Arc::clone(&state);
