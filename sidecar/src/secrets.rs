@@ -86,10 +86,13 @@ pub fn read(files: &[PathBuf]) -> Result<Vec<ClusterSecret>, Vec<String>> {
 pub fn follow(roles: Arc<Roles>, configured: Vec<RoleConfig>, postgres: Watched) -> Task<Infallible> {
     let configured = Arc::new(configured);
     let mut seen = Some(stamps(&configured));
+    // Until it is watched for, the signal would end the process.
+    let mut hangup = watch_for_hangup();
     maintenance("secrets", move || {
         let (roles, configured) = (Arc::clone(&roles), Arc::clone(&configured));
         // Started again after a panic, it takes nothing for seen.
-        Follower { roles, configured, postgres: postgres.clone(), seen: seen.take(), complaint: None }.run()
+        let follower = Follower { roles, configured, postgres: postgres.clone(), seen: seen.take(), complaint: None };
+        follower.run(hangup.take().or_else(watch_for_hangup))
     })
 }
 
@@ -104,10 +107,7 @@ struct Follower {
 }
 
 impl Follower {
-    async fn run(mut self) -> Result<Infallible, Infallible> {
-        let mut hangup = signal(SignalKind::hangup())
-            .inspect_err(|error| tracing::warn!(%error, "cannot watch for SIGHUP: it will end the process"))
-            .ok();
+    async fn run(mut self, mut hangup: Option<Signal>) -> Result<Infallible, Infallible> {
         loop {
             let asked = tokio::select! {
                 () = tokio::time::sleep(LOOK) => false,
@@ -147,6 +147,11 @@ impl Follower {
             self.complaint = Some(error);
         }
     }
+}
+
+fn watch_for_hangup() -> Option<Signal> {
+    let watching = signal(SignalKind::hangup());
+    watching.inspect_err(|error| tracing::warn!(%error, "cannot watch for SIGHUP: it will end the process")).ok()
 }
 
 async fn hung_up(signal: Option<&mut Signal>) {

@@ -15,6 +15,8 @@ const LONGEST: Duration = Duration::from_secs(3);
 const FORGET: Duration = Duration::from_secs(60);
 /// How many sources are remembered.
 const REMEMBERED: usize = 10_000;
+/// How often those are looked for that can be forgotten, once there is no room for another.
+const SWEEP: Duration = Duration::from_secs(1);
 /// How many names of roles are told apart. Two that share a number share their delay.
 const NAMES: u64 = 1_024;
 
@@ -33,6 +35,7 @@ pub struct Throttle {
 struct Remembered {
     sources: BTreeMap<IpAddr, Failures>,
     names: BTreeMap<u64, Failures>,
+    swept: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -62,7 +65,9 @@ impl Throttle {
 
 impl Remembered {
     fn of_source(&mut self, source: IpAddr, now: Instant) -> Duration {
-        if self.sources.len() >= REMEMBERED {
+        let swept = self.swept.is_some_and(|swept| now.duration_since(swept) < SWEEP);
+        if self.sources.len() >= REMEMBERED && !swept {
+            self.swept = Some(now);
             self.sources.retain(|_, failures| now.duration_since(failures.last) < FORGET);
         }
         if self.sources.len() >= REMEMBERED && !self.sources.contains_key(&source) {

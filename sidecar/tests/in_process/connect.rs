@@ -37,7 +37,7 @@ pub(crate) struct Beside {
 }
 
 impl Beside {
-    async fn start(world: &World, server: SocketAddr, app: AppId, more: &str) -> Self {
+    pub(crate) async fn start(world: &World, server: SocketAddr, app: AppId, more: &str) -> Self {
         let target = target("connect.target", server, app);
         Self::with(world, more, &target).await
     }

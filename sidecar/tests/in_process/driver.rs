@@ -124,6 +124,19 @@ impl<S: Io> Driver<S> {
         }
     }
 
+    /// Reads whatever a query brings, up to ReadyForQuery; the error, if there was one.
+    pub(crate) async fn until_ready(&mut self) -> Result<(), ServerError> {
+        let mut outcome = Ok(());
+        loop {
+            let message = self.next().await.unwrap();
+            match message.tag() {
+                b'E' => outcome = Err(ServerError::parse(message.raw(), message.body())),
+                b'Z' => return outcome,
+                _ => {}
+            }
+        }
+    }
+
     /// Asks a query and returns its answer.
     pub(crate) async fn query(&mut self, sql: &str) -> Result<Vec<u8>, ServerError> {
         self.ask(sql).await;

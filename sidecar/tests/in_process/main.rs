@@ -1,4 +1,5 @@
-//! The sidecar in one process with a simulated TEE and a Postgres that is played.
+//! The sidecar in one process with a simulated TEE and a Postgres that is played; and before a real PostgreSQL, with real drivers,
+//! where only those can show how it is.
 
 #[cfg(test)]
 #[path = "../../pgwire/src/login/scram_server.rs"]
@@ -13,8 +14,14 @@ mod memory;
 #[cfg(test)]
 mod postgres;
 #[cfg(test)]
+mod real;
+#[cfg(test)]
 mod world;
 
+#[cfg(test)]
+mod access;
+#[cfg(test)]
+mod authentication;
 #[cfg(test)]
 mod bad_input;
 #[cfg(test)]
@@ -32,10 +39,14 @@ mod evidence;
 #[cfg(test)]
 mod http;
 #[cfg(test)]
+mod libpq;
+#[cfg(test)]
 mod protocol;
 #[cfg(test)]
 mod rules;
 mod second_opinion;
+#[cfg(test)]
+mod secrecy;
 #[cfg(test)]
 mod session;
 #[cfg(test)]
