@@ -12,6 +12,11 @@ need_command() {
   install_package "$package" "$command is missing"
 }
 
+# PostgreSQL's server. Debian keeps its programs off PATH, where tests look for them as well.
+need_postgres() {
+  compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || need_command initdb postgresql
+}
+
 install_package() {
   local package=$1 why=$2
   if [[ $(id -u) != 0 ]] || ! command -v apt-get >/dev/null; then

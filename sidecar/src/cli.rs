@@ -36,7 +36,8 @@ Get started:
 Every key can be set from the environment: POSTERN_SIDECAR__SECTION__KEY=value.
 
 SIGTERM and SIGINT drain: no new connections, and sessions may go on until the drain time is over.
-A second signal ends the process at once.
+A second signal ends the process at once. SIGHUP has `serve` read the secrets of roles again and set
+their passwords in Postgres anew; sessions go on.
 
 Exit codes: 0 stopped as asked, 64 wrong usage, 69 something needed is not there, 78 configuration.";
 

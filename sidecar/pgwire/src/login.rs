@@ -64,7 +64,7 @@ impl fmt::Debug for Step {
 /// Why a login cannot go on. All of these are faults of Postgres or of its configuration, never of the client.
 #[derive(Debug, PartialEq, Eq, Error)]
 pub enum LoginError {
-    /// Postgres let us in without proof on either side: `trust` or `peer` in its pg_hba.conf.
+    /// Postgres let us in without proof on either side: `trust` in its pg_hba.conf, or `peer` where that was not expected.
     #[error("Postgres asked for no password; its pg_hba.conf must say scram-sha-256")]
     NoPassword,
     /// Postgres asked for something weaker or stranger than SCRAM-SHA-256.
@@ -84,12 +84,13 @@ pub enum LoginError {
     Key,
 }
 
-/// One login with SCRAM-SHA-256, as a state machine over messages.
+/// One login with SCRAM-SHA-256, or with nothing at all, as a state machine over messages.
 pub struct Login {
     state: State,
 }
 
 enum State {
+    Unasked,
     Start(Start),
     Challenge(Start),
     Signature(Proved),
@@ -104,6 +105,13 @@ impl Login {
     #[must_use]
     pub fn new(password: &[u8], nonce: &[u8; NONCE]) -> Self {
         Self { state: State::Start(Start::new(password, nonce)) }
+    }
+
+    /// A login to a Postgres that knows us by our user on the machine, which is `peer` in its pg_hba.conf, and asks for nothing.
+    /// That it would ask as little of others has to be ruled out by other means.
+    #[must_use]
+    pub const fn unasked() -> Self {
+        Self { state: State::Unasked }
     }
 
     /// Takes the next message from Postgres.
@@ -162,7 +170,7 @@ fn authenticate(state: State, message: &Message) -> Result<(State, Step), LoginE
             proved.check(data)?;
             Ok((State::Proven, Step::Nothing))
         }
-        (State::Proven, OK) => Ok((State::LoggedIn, Step::Forward(message.raw().clone()))),
+        (State::Proven | State::Unasked, OK) => Ok((State::LoggedIn, Step::Forward(message.raw().clone()))),
         (_, OK) => Err(LoginError::NoPassword),
         (_, method) => Err(LoginError::Method(method)),
     }

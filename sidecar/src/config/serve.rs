@@ -70,6 +70,8 @@ pub struct Postgres {
     pub port: u16,
     /// Its superuser.
     pub superuser: String,
+    /// Whether the superuser is known by our user on the machine, instead of a password.
+    pub superuser_by_peer: bool,
     /// The databases in which privileges are granted.
     pub databases: Vec<String>,
 }
@@ -178,10 +180,19 @@ fn postgres(section: &mut Section<'_>) -> Postgres {
     if !is_plain_name(&superuser) {
         section.problem("superuser", "expected 1 to 63 lower-case letters, digits and underscores");
     }
+    let superuser_by_peer = match section.or("superuser_login", "scram-sha-256".to_owned()).as_str() {
+        "scram-sha-256" => false,
+        "peer" => true,
+        _ => {
+            section.problem("superuser_login", "expected \"scram-sha-256\" or \"peer\"");
+            false
+        }
+    };
     Postgres {
         socket_dir: section.or("socket_dir", PathBuf::from("/var/run/postgresql")),
         port: section.or("port", 5432),
         superuser,
+        superuser_by_peer,
         databases,
     }
 }

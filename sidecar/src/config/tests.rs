@@ -8,6 +8,7 @@ use super::sessions::SessionPolicy;
 use super::{ConnectConfig, DEFAULT, ServeConfig};
 use crate::connect::choice::{Balance, SessionAttrs};
 use crate::postgres::privileges::Privileges;
+use crate::serve::authenticate::Authentication;
 use crate::serve::places::Share;
 
 const READ: &str = "1f8b6ab9f0f9d7d3c1be4efdfb3a2c55d1b7a4470d8a7b0bb1d6f3a1e6b5c301\n";
@@ -206,6 +207,7 @@ root = "/does/not/exist"
 addresses = []
 [postgres]
 superuser = "Root"
+superuser_login = "trust"
 databases = []
 [[roles]]
 name = "Bad Name"
@@ -236,6 +238,7 @@ sessions = 0
         "attestation.collateral",
         "listen.addresses",
         "postgres.superuser",
+        "postgres.superuser_login",
         "postgres.databases",
         "roles[0].name",
         "roles[0].secret_files",
@@ -273,6 +276,57 @@ fn roles_that_contradict_each_other_are_a_mistake() {
     let unknown = secrets.least() + "opens = [\"nobody\"]\n";
     assert!(serve_problems(&unknown).contains("nobody"));
     assert!(serve_problems("[attestation]\ncollateral = \"/c\"\n").contains("[[roles]]"));
+}
+
+#[test]
+fn clients_are_asked_for_what_the_configuration_says() {
+    let secrets = Secrets::new();
+    let authentication = |word: &str| secrets.least() + &format!("[clients]\nauthentication = \"{word}\"\n");
+    assert_eq!(serve(&secrets.least()).authentication, Authentication::Password);
+    assert_eq!(serve(&authentication("password")).authentication, Authentication::Password);
+    assert_eq!(serve(&authentication("scram-sha-256")).authentication, Authentication::Scram);
+    assert!(serve_problems(&authentication("trust")).contains("clients.authentication"));
+}
+
+#[test]
+fn a_role_may_do_without_a_secret_where_a_rule_opens_it() {
+    let secrets = Secrets::new();
+    let role = secrets.least() + "[[roles]]\nname = \"indexer\"\n";
+    assert!(serve_problems(&role).contains("roles[1].secret_files"));
+    let rule = |app: &str, compose: &str, roles: &str| {
+        format!("{role}[[clients.rules]]\napp_id = \"{app}\"\n{compose}roles = [{roles}]\n")
+    };
+    let compose = format!("compose_hashes = [\"{}\"]\n", "ab".repeat(32));
+    let config = serve(&rule(APP, &compose, "\"indexer\""));
+    assert!(config.roles[1].role.secrets.is_empty() && config.rules.len() == 1);
+    assert!(config.rules[0].clients.compose_hashes.is_some());
+
+    // What runs under an app id is for somebody to say.
+    assert!(serve_problems(&rule(APP, "", "\"indexer\"")).contains("clients.rules[0].compose_hashes"));
+    assert!(
+        serve_problems(&rule(APP, "compose_hashes = []\n", "\"indexer\"")).contains("clients.rules[0].compose_hashes")
+    );
+    let chain =
+        "[chain]\nrpc_urls = [\"http://127.0.0.1:1\"]\nkms_contract = \"0x5FbDB2315678afecb367f032d93F642f64180aa3\"\n";
+    assert!(serve(&(rule(APP, "", "\"indexer\"") + chain)).rules[0].clients.compose_hashes.is_none());
+
+    assert!(serve_problems(&rule(APP, &compose, "\"indexer\", \"nobody\"")).contains("`nobody` is none of [[roles]]"));
+    assert!(serve_problems(&rule(APP, &compose, "")).contains("clients.rules[0].roles"));
+    assert!(serve_problems(&rule("12", &compose, "\"indexer\"")).contains("clients.rules[0].app_id"));
+    let opens = rule(APP, &compose, "\"indexer\"")
+        .replace("name = \"indexer\"", "name = \"indexer\"\nopens = [\"teesql_read\"]");
+    assert!(serve_problems(&opens).contains("roles[1].opens"));
+}
+
+#[test]
+fn a_file_may_hold_the_secret_that_replaces_another() {
+    let secrets = Secrets::new();
+    std::fs::write(secrets.path().join("read"), format!("{READ}{WRITE}")).unwrap();
+    let map = serve(&secrets.least()).role_map().unwrap();
+    assert!(map.admit(b"teesql_read", READ.trim().as_bytes()).is_some());
+    assert!(map.admit(b"teesql_read", WRITE.trim().as_bytes()).is_some());
+    std::fs::write(secrets.path().join("read"), format!("{READ}{WRITE}{}", WRITE.replace('7', "8"))).unwrap();
+    assert!(serve_problems(&secrets.least()).contains("3 secrets"));
 }
 
 #[test]

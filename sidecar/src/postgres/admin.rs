@@ -5,19 +5,29 @@ use std::time::Duration;
 use bytes::BytesMut;
 use postern_pgwire::error_response::ServerError;
 use postern_pgwire::frame::Message;
+use postern_pgwire::login::Login;
 use postern_plumbing::secret::Secret;
 use postgres_protocol::message::frontend;
 use thiserror::Error;
 use tokio::net::UnixStream;
 
 use super::Socket;
-use super::login::{LoginFailed, log_in};
+use super::login::{LoginFailed, log_in_by};
 use crate::packets::{self, ReadError};
 
 /// How long opening a session may take.
 const OPEN: Duration = Duration::from_secs(5);
 /// Largest message in answer to a statement.
 const MAX_MESSAGE: usize = 1 << 20;
+
+/// How a role shows Postgres who it is.
+#[derive(Clone, Debug)]
+pub enum Proof {
+    /// By SCRAM.
+    Password(Secret),
+    /// By our user on this machine, which the server asks the system for.
+    Peer,
+}
 
 /// An open session.
 #[derive(Debug)]
@@ -66,19 +76,23 @@ impl Session {
     ///
     /// # Errors
     /// See [`AdminError`].
-    pub async fn open(socket: &Socket, role: &str, password: &Secret, database: &str) -> Result<Self, AdminError> {
-        let opening = Self::log_in(socket, role, password, database);
+    pub async fn open(socket: &Socket, role: &str, proof: &Proof, database: &str) -> Result<Self, AdminError> {
+        let opening = Self::log_in(socket, role, proof, database);
         tokio::time::timeout(OPEN, opening).await.unwrap_or_else(|_| Err(AdminError::Silent(role.to_owned())))
     }
 
-    async fn log_in(socket: &Socket, role: &str, password: &Secret, database: &str) -> Result<Self, AdminError> {
+    async fn log_in(socket: &Socket, role: &str, proof: &Proof, database: &str) -> Result<Self, AdminError> {
         let unreachable = |source| AdminError::Unreachable { path: socket.path().display().to_string(), source };
         let mut stream = socket.connect().await.map_err(unreachable)?;
         let mut startup = BytesMut::new();
         let parameters = [("user", role), ("database", database), ("application_name", "postern-sidecar")];
         frontend::startup_message(parameters, &mut startup).map_err(ReadError::Io)?;
         let mut buf = BytesMut::new();
-        log_in(&mut stream, &mut buf, &startup, password.expose().as_bytes())
+        let login = match proof {
+            Proof::Password(password) => Login::new(password.expose().as_bytes(), &rand::random()),
+            Proof::Peer => Login::unasked(),
+        };
+        log_in_by(login, &mut stream, &mut buf, &startup)
             .await
             .map_err(|failed| AdminError::Login { role: role.to_owned(), source: Box::new(failed) })?;
         Ok(Self { stream, buf })

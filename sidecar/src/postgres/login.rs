@@ -65,8 +65,20 @@ pub async fn log_in<S: AsyncRead + AsyncWrite + Unpin>(
     startup: &[u8],
     password: &[u8],
 ) -> Result<Greeting, LoginFailed> {
+    log_in_by(Login::new(password, &rand::random()), stream, buf, startup).await
+}
+
+/// The same by any kind of login.
+///
+/// # Errors
+/// See [`LoginFailed`].
+pub async fn log_in_by<S: AsyncRead + AsyncWrite + Unpin>(
+    mut login: Login,
+    stream: &mut S,
+    buf: &mut BytesMut,
+    startup: &[u8],
+) -> Result<Greeting, LoginFailed> {
     packets::write(stream, startup).await?;
-    let mut login = Login::new(password, &rand::random());
     let mut messages = BytesMut::new();
     let mut key = None;
     loop {

@@ -5,7 +5,7 @@ use postern_pgwire::scram;
 use postern_plumbing::secret::Secret;
 
 use super::Socket;
-use super::admin::{AdminError, Session};
+use super::admin::{AdminError, Proof, Session};
 use super::login::LoginFailed;
 use super::privileges::{self, Privileges};
 
@@ -14,8 +14,8 @@ use super::privileges::{self, Privileges};
 pub struct Provisioning {
     /// Where it listens.
     pub socket: Socket,
-    /// The superuser, and its password.
-    pub superuser: (String, Secret),
+    /// The superuser, and how it shows who it is.
+    pub superuser: (String, Proof),
     /// The databases whose schema `public` the privileges are granted in.
     pub databases: Vec<String>,
     /// The roles.
@@ -42,9 +42,9 @@ impl Provisioning {
     /// # Errors
     /// See [`AdminError`].
     pub async fn apply(&self) -> Result<(), AdminError> {
-        let (superuser, password) = &self.superuser;
+        let (superuser, proof) = &self.superuser;
         let Some(first) = self.databases.first() else { return Ok(()) };
-        let mut session = Session::open(&self.socket, superuser, password, first).await?;
+        let mut session = Session::open(&self.socket, superuser, proof, first).await?;
         session.execute("keep quiet", privileges::QUIET).await?;
         session.execute("be served", privileges::NO_TRUST).await?;
         for role in &self.roles {
@@ -53,12 +53,13 @@ impl Provisioning {
         }
         self.grant(&mut session).await?;
         for database in self.databases.iter().skip(1) {
-            let mut session = Session::open(&self.socket, superuser, password, database).await?;
+            let mut session = Session::open(&self.socket, superuser, proof, database).await?;
             self.grant(&mut session).await?;
         }
         for role in &self.roles {
+            let proof = Proof::Password(role.password.clone());
             for database in &self.databases {
-                Session::open(&self.socket, &role.name, &role.password, database).await?;
+                Session::open(&self.socket, &role.name, &proof, database).await?;
             }
         }
         Ok(())
@@ -69,9 +70,9 @@ impl Provisioning {
     /// # Errors
     /// See [`AdminError`].
     pub async fn probe(&self) -> Result<(), AdminError> {
-        let (superuser, password) = &self.superuser;
+        let (superuser, proof) = &self.superuser;
         let Some(first) = self.databases.first() else { return Ok(()) };
-        let mut session = Session::open(&self.socket, superuser, password, first).await?;
+        let mut session = Session::open(&self.socket, superuser, proof, first).await?;
         session.execute("be served", privileges::NO_TRUST).await
     }
 

@@ -1,10 +1,9 @@
 //! What Postgres says about its own state, for whoever wants it attested.
 
-use postern_plumbing::secret::Secret;
 use thiserror::Error;
 
 use super::Socket;
-use super::admin::{AdminError, Session};
+use super::admin::{AdminError, Proof, Session};
 
 /// Sessions of ours must not be led astray by what roles that may create functions have created.
 const STATE: &str = "SET search_path = pg_catalog, pg_temp;
@@ -25,8 +24,8 @@ const STATE: &str = "SET search_path = pg_catalog, pg_temp;
 pub struct Database {
     /// Where Postgres listens.
     pub socket: Socket,
-    /// The superuser, and its password.
-    pub superuser: (String, Secret),
+    /// The superuser, and how it shows who it is.
+    pub superuser: (String, Proof),
     /// The database to connect to; what is asked for is the same in all of them.
     pub name: String,
 }
@@ -62,8 +61,8 @@ impl Database {
     /// # Errors
     /// See [`StateError`].
     pub async fn state(&self) -> Result<DatabaseState, StateError> {
-        let (role, password) = &self.superuser;
-        let mut session = Session::open(&self.socket, role, password, &self.name).await?;
+        let (role, proof) = &self.superuser;
+        let mut session = Session::open(&self.socket, role, proof, &self.name).await?;
         let row = session.last_row("say what its state is", STATE).await?.ok_or(StateError::Answer)?;
         let fields = fields(row.body()).ok_or(StateError::Answer)?;
         let [Some(wal_lsn), Some(controldata_hash), Some(pg_version)] = fields.as_slice() else {

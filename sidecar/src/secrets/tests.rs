@@ -4,6 +4,7 @@ use postern_plumbing::admin::Readiness;
 
 use super::*;
 use crate::postgres::Socket;
+use crate::postgres::admin::Proof;
 use crate::postgres::privileges::Privileges;
 use crate::postgres::provision::Provisioning;
 use crate::postgres::supervise::Supervisor;
@@ -50,7 +51,7 @@ impl Files {
 fn watched() -> Watched {
     let provisioning = Provisioning {
         socket: Socket::new(Path::new("/nonexistent"), 5432),
-        superuser: ("postgres".to_owned(), Secret::new("x".to_owned())),
+        superuser: ("postgres".to_owned(), Proof::Peer),
         databases: Vec::new(),
         roles: Vec::new(),
     };

@@ -29,6 +29,7 @@ use super::throttle::Throttle;
 use crate::config::{HttpConfig, RoleConfig, ServeConfig};
 use crate::http::{BOUNDS, Witness, router};
 use crate::postgres::Socket;
+use crate::postgres::admin::Proof;
 use crate::postgres::provision::{Login, Provisioning};
 use crate::postgres::state::Database;
 use crate::postgres::supervise::{Supervisor, Watched};
@@ -98,7 +99,7 @@ pub(super) fn supervisor(config: &ServeConfig, credentials: &Credentials, ground
     };
     let provisioning = Provisioning {
         socket: socket(config),
-        superuser: (config.postgres.superuser.clone(), credentials.superuser.clone()),
+        superuser: superuser(config, credentials),
         databases: config.postgres.databases.clone(),
         roles: config.roles.iter().filter_map(login).collect(),
     };
@@ -116,7 +117,7 @@ pub(super) fn http(
 ) -> impl Future<Output = ()> + Send + 'static {
     let database = Database {
         socket: socket(config),
-        superuser: (config.postgres.superuser.clone(), credentials.superuser.clone()),
+        superuser: superuser(config, credentials),
         name: config.postgres.databases.first().cloned().unwrap_or_default(),
     };
     let witness = Witness::new(Arc::clone(&credentials.keeper), agent, database, http.limits);
@@ -124,6 +125,12 @@ pub(super) fn http(
     let metrics = http.metrics.then(|| telemetry::init(log.format, log.filter.as_str()));
     let router = router(witness, ground.readiness.clone(), metrics);
     server::serve(listener, "http connection", router, BOUNDS, Shutdown::new())
+}
+
+fn superuser(config: &ServeConfig, credentials: &Credentials) -> (String, Proof) {
+    let by_password = || Proof::Password(credentials.superuser.clone());
+    let proof = if config.postgres.superuser_by_peer { Proof::Peer } else { by_password() };
+    (config.postgres.superuser.clone(), proof)
 }
 
 fn socket(config: &ServeConfig) -> Socket {
@@ -185,7 +192,7 @@ fn replicators(roles: &[RoleConfig]) -> BTreeSet<String> {
 pub(super) fn terminator(config: &ServeConfig, credentials: &Credentials) -> Terminator {
     Terminator {
         socket: socket(config),
-        superuser: (config.postgres.superuser.clone(), credentials.superuser.clone()),
+        superuser: superuser(config, credentials),
         database: config.postgres.databases.first().cloned().unwrap_or_default(),
     }
 }

@@ -5,10 +5,8 @@
 
 use std::time::Duration;
 
-use postern_plumbing::secret::Secret;
-
 use crate::postgres::Socket;
-use crate::postgres::admin::{AdminError, Session};
+use crate::postgres::admin::{AdminError, Proof, Session};
 
 /// How long Postgres may take to be asked.
 const ASK: Duration = Duration::from_secs(3);
@@ -18,8 +16,8 @@ const ASK: Duration = Duration::from_secs(3);
 pub struct Terminator {
     /// Where Postgres listens.
     pub socket: Socket,
-    /// The superuser, and its password.
-    pub superuser: (String, Secret),
+    /// The superuser, and how it shows who it is.
+    pub superuser: (String, Proof),
     /// A database to connect to.
     pub database: String,
 }
@@ -34,9 +32,9 @@ impl Terminator {
         if backends.is_empty() {
             return Ok(());
         }
-        let (superuser, password) = &self.superuser;
+        let (superuser, proof) = &self.superuser;
         let asking = async {
-            let mut session = Session::open(&self.socket, superuser, password, &self.database).await?;
+            let mut session = Session::open(&self.socket, superuser, proof, &self.database).await?;
             session.execute("end sessions", &statement(backends)).await
         };
         let silent = |_| AdminError::Silent(superuser.clone());

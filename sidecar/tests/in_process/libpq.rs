@@ -23,7 +23,7 @@ async fn serving(more: &str) -> (World, Cluster, Sidecar) {
     let world = World::new().await;
     let superuser = keys::superuser_password(&agent_client(&world.server_agent)).await.unwrap();
     let cluster = Cluster::start(&superuser).await;
-    let sidecar = world.serve_before(cluster.folder(), more).await;
+    let sidecar = world.serve_before(cluster.folder(), "", more).await;
     assert_eq!(sidecar.serving.postgres().clone().decided().await, Condition::Ready);
     (world, cluster, sidecar)
 }

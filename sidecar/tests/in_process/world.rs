@@ -140,11 +140,13 @@ impl World {
         Ok(Sidecar { ground, serving, address })
     }
 
-    /// Starts a sidecar before another Postgres than the played one, that listens in `folder`.
-    pub(crate) async fn serve_before(&self, folder: &Path, more: &str) -> Sidecar {
+    /// Starts a sidecar before another Postgres than the played one, that listens in `folder`. `postgres` are further keys of
+    /// that section, and `more` further sections.
+    pub(crate) async fn serve_before(&self, folder: &Path, postgres: &str, more: &str) -> Sidecar {
         let played = format!("socket_dir = \"{}\"", self.folder.path().display());
         let listen = "[listen]\naddresses = [\"127.0.0.1:0\"]\n";
-        let text = self.serve_config(more).replace(&played, &format!("socket_dir = \"{}\"", folder.display()));
+        let text =
+            self.serve_config(more).replace(&played, &format!("socket_dir = \"{}\"\n{postgres}", folder.display()));
         let config = ServeConfig::parse(&(text + listen), []).unwrap_or_else(|problems| panic!("{problems}"));
         let ground = Ground::new();
         let serving = Serving::start(&config, &ground).await.unwrap().unwrap();

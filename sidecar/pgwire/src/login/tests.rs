@@ -110,6 +110,19 @@ fn trust_is_refused_at_every_point_before_the_proof() {
 }
 
 #[test]
+fn a_login_that_expects_no_question_answers_none() {
+    let mut login = Login::unasked();
+    let ok = authentication(0, b"");
+    assert_eq!(login.receive(&ok), Ok(Step::Forward(ok.raw().clone())));
+    let ready = message(b'Z', b"I");
+    assert_eq!(login.receive(&ready), Ok(Step::Ready(ready.raw().clone())));
+    assert_over(&mut login);
+    for (method, data) in [(3, &b""[..]), (5, b"salt"), (10, b"SCRAM-SHA-256\0\0")] {
+        assert_eq!(Login::unasked().receive(&authentication(method, data)), Err(LoginError::Method(method)));
+    }
+}
+
+#[test]
 fn weaker_methods_are_refused() {
     assert_eq!(begin(b"x").receive(&authentication(3, b"")), Err(LoginError::Method(3)));
     assert_eq!(begin(b"x").receive(&authentication(5, b"salt")), Err(LoginError::Method(5)));
