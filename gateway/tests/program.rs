@@ -76,6 +76,9 @@ async fn it_waits_for_the_guest_agent_says_so_and_stops_when_asked() {
     let _agent = site.agent(&cvm);
     readiness(admin, r#"{"name":"doors","ready":true}"#).await;
     readiness(admin, "the view of the chain is older").await;
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", running.0.id())).unwrap();
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    assert_eq!(core.split_whitespace().filter(|word| *word == "0").count(), 2, "no core dump is written: {core}");
 
     assert!(Command::new("kill").arg(running.0.id().to_string()).status().unwrap().success());
     let status = tokio::task::spawn_blocking(move || running.0.wait().unwrap());

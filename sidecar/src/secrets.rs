@@ -83,8 +83,8 @@ pub fn read(files: &[PathBuf]) -> Result<Vec<ClusterSecret>, Vec<String>> {
 
 /// Puts new secrets in force whenever a file changes from what it is now, and on SIGHUP, which has Postgres' passwords set
 /// anew as well. Files that cannot be used leave the old secrets in force.
-pub fn follow(roles: Arc<Roles>, configured: Vec<RoleConfig>, postgres: Watched) -> Task<Infallible> {
-    let configured = Arc::new(configured);
+pub fn follow(roles: Arc<Roles>, configured: &[RoleConfig], postgres: Watched) -> Task<Infallible> {
+    let configured: Arc<Vec<Source>> = Arc::new(configured.iter().map(Source::of).collect());
     let mut seen = Some(stamps(&configured));
     // Until it is watched for, the signal would end the process.
     let mut hangup = watch_for_hangup();
@@ -96,9 +96,23 @@ pub fn follow(roles: Arc<Roles>, configured: Vec<RoleConfig>, postgres: Watched)
     })
 }
 
+/// A role, and where its secrets are.
+struct Source {
+    name: String,
+    opens: Vec<String>,
+    files: Vec<PathBuf>,
+}
+
+impl Source {
+    fn of(config: &RoleConfig) -> Self {
+        let RoleConfig { role, secret_files, .. } = config;
+        Self { name: role.name.clone(), opens: role.opens.clone(), files: secret_files.clone() }
+    }
+}
+
 struct Follower {
     roles: Arc<Roles>,
-    configured: Arc<Vec<RoleConfig>>,
+    configured: Arc<Vec<Source>>,
     postgres: Watched,
     /// The versions that are in force.
     seen: Option<Vec<Option<Stamp>>>,
@@ -164,12 +178,12 @@ async fn hung_up(signal: Option<&mut Signal>) {
     }
 }
 
-fn read_map(configured: &[RoleConfig]) -> Result<RoleMap, String> {
+fn read_map(configured: &[Source]) -> Result<RoleMap, String> {
     let mut roles = Vec::with_capacity(configured.len());
     let mut mistakes = Vec::new();
-    for RoleConfig { role, secret_files, .. } in configured {
-        match read(secret_files) {
-            Ok(secrets) => roles.push(Role { name: role.name.clone(), secrets, opens: role.opens.clone() }),
+    for Source { name, opens, files } in configured {
+        match read(files) {
+            Ok(secrets) => roles.push(Role { name: name.clone(), secrets, opens: opens.clone() }),
             Err(more) => mistakes.extend(more),
         }
     }
@@ -197,8 +211,8 @@ impl Stamp {
     }
 }
 
-fn stamps(configured: &[RoleConfig]) -> Vec<Option<Stamp>> {
-    configured.iter().flat_map(|role| &role.secret_files).map(|file| Stamp::of(file)).collect()
+fn stamps(configured: &[Source]) -> Vec<Option<Stamp>> {
+    configured.iter().flat_map(|role| &role.files).map(|file| Stamp::of(file)).collect()
 }
 
 #[cfg(test)]

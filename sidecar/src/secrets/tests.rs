@@ -37,12 +37,16 @@ impl Files {
         std::fs::write(self.folder.path().join(name), content).unwrap();
     }
 
+    fn sources(&self) -> Vec<Source> {
+        self.configured.iter().map(Source::of).collect()
+    }
+
     fn roles(&self) -> Arc<Roles> {
-        Arc::new(Roles::new(read_map(&self.configured).unwrap()))
+        Arc::new(Roles::new(read_map(&self.sources()).unwrap()))
     }
 
     fn follower(&self) -> Follower {
-        let configured = Arc::new(self.configured.clone());
+        let configured = Arc::new(self.sources());
         let seen = Some(stamps(&configured));
         Follower { roles: self.roles(), configured, postgres: watched(), seen, complaint: None }
     }
@@ -129,7 +133,7 @@ async fn files_are_followed_from_what_they_are_at_the_start() {
     let files = Files::new();
     let roles = files.roles();
     let before = roles.current();
-    let _following = follow(Arc::clone(&roles), files.configured.clone(), watched());
+    let _following = follow(Arc::clone(&roles), &files.configured, watched());
     tokio::time::sleep(LOOK * 3).await;
     assert!(Arc::ptr_eq(&before, &roles.current()));
     // Of the same length, and with the times of the old one.

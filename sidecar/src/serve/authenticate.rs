@@ -141,3 +141,22 @@ fn count(method: &'static str, outcome: &'static str) {
 fn lossy(user: &[u8]) -> String {
     String::from_utf8_lossy(user).into_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::BytesMut;
+    use tokio::io::AsyncWriteExt as _;
+
+    use super::Conversation;
+
+    #[tokio::test]
+    async fn a_secret_is_read_into_memory_that_can_be_wiped() {
+        let (mut near, mut far) = tokio::io::duplex(100);
+        // A part came with the startup packet, and the first query comes with the rest.
+        let mut buf = BytesMut::from(&b"p\0\0\0\x0bse"[..]);
+        far.write_all(b"cret\0Q\0\0").await.unwrap();
+        let answer = Conversation { stream: &mut near, buf: &mut buf }.answer().await.unwrap();
+        assert_eq!((answer.body(), &buf[..]), (&b"secret\0"[..], &b"Q\0\0"[..]));
+        assert!(answer.raw().is_unique(), "nothing else holds on to the bytes");
+    }
+}

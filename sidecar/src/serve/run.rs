@@ -31,9 +31,12 @@ pub async fn run(config: ServeConfig, metrics: Metrics) -> Result<(), StartError
     let ground = Ground::new();
     ground.attend(config.common.admin, metrics).await?;
     let Some(mut serving) = Serving::start(&config, &ground).await? else { return Ok(()) };
+    let drain = config.drain;
+    // It holds the first secrets, which are to be forgotten when others replace them.
+    drop(config);
     let outcome = serving.until_stopped(&ground).await;
     ground.shutdown.trigger();
-    serving.drain(&ground, config.drain).await;
+    serving.drain(&ground, drain).await;
     outcome
 }
 
@@ -79,7 +82,7 @@ impl Serving {
         }
         let server = Arc::new(assemble::server(config, &credentials, &attestor, postgres.clone(), ground)?);
         let mut background = assemble::links(config, &credentials, &attestor, &server, ground);
-        let secrets = secrets::follow(Arc::clone(&server.roles), config.roles.clone(), postgres.clone());
+        let secrets = secrets::follow(Arc::clone(&server.roles), &config.roles, postgres.clone());
         background.extend([supervising, secrets]);
         let addresses = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
         let broken = accept_from(listeners, &server, ground);
