@@ -51,9 +51,14 @@ impl Roles {
         self.known.load_full()
     }
 
-    fn replace(&self, map: RoleMap) {
+    /// Puts another state in force; says whether it is another.
+    fn replace(&self, map: RoleMap) -> bool {
+        if map.is_same(&self.current().map) {
+            return false;
+        }
         let verifiers = Verifiers::new(&map, &self.salts);
         self.known.store(Arc::new(Known { map, verifiers }));
+        true
     }
 }
 
@@ -81,17 +86,15 @@ pub fn read(files: &[PathBuf]) -> Result<Vec<ClusterSecret>, Vec<String>> {
     if mistakes.is_empty() { Ok(secrets) } else { Err(mistakes) }
 }
 
-/// Puts new secrets in force whenever a file changes from what it is now, and on SIGHUP, which has Postgres' passwords set
-/// anew as well. Files that cannot be used leave the old secrets in force.
+/// Puts new secrets in force whenever a file has changed, and on SIGHUP, which has Postgres' passwords set anew as well. Files that cannot be used leave the old secrets in force.
 pub fn follow(roles: Arc<Roles>, configured: &[RoleConfig], postgres: Watched) -> Task<Infallible> {
     let configured: Arc<Vec<Source>> = Arc::new(configured.iter().map(Source::of).collect());
-    let mut seen = Some(stamps(&configured));
     // Until it is watched for, the signal would end the process.
     let mut hangup = watch_for_hangup();
     maintenance("secrets", move || {
         let (roles, configured) = (Arc::clone(&roles), Arc::clone(&configured));
-        // Started again after a panic, it takes nothing for seen.
-        let follower = Follower { roles, configured, postgres: postgres.clone(), seen: seen.take(), complaint: None };
+        // Nothing is taken for seen: the files may have changed since the first state was read from them.
+        let follower = Follower { roles, configured, postgres: postgres.clone(), seen: None, complaint: None };
         follower.run(hangup.take().or_else(watch_for_hangup))
     })
 }
@@ -140,13 +143,17 @@ impl Follower {
             // Taken before the content, so that a change in between is found by the next look.
             let stamps = stamps(&configured);
             let changed = asked || seen.as_ref() != Some(&stamps);
-            changed.then(|| read_map(&configured).map(|map| roles.replace(map)).map(|()| stamps))
+            changed.then(|| read_map(&configured).map(|map| (stamps, roles.replace(map))))
         });
         match looked.await {
             Ok(None) => self.complaint = None,
-            Ok(Some(Ok(stamps))) => {
-                tracing::info!("the secrets of all roles were read again and are in force");
-                count("loaded");
+            Ok(Some(Ok((stamps, replaced)))) => {
+                if replaced {
+                    tracing::info!("new secrets are in force");
+                } else if asked {
+                    tracing::info!("the secrets are as they were");
+                }
+                count(if replaced { "replaced" } else { "unchanged" });
                 (self.seen, self.complaint) = (Some(stamps), None);
             }
             Ok(Some(Err(error))) => self.complain(error, asked),

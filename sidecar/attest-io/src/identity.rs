@@ -33,6 +33,7 @@ pub struct Identity {
     certificate: CertificateDer<'static>,
     certificate_pem: String,
     private_key_pem: Zeroizing<String>,
+    end_point: [u8; 32],
     app: AppIdentity,
     not_after: u64,
 }
@@ -99,12 +100,14 @@ impl Identity {
         }
         let pkcs8 = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
         let certified = CertifiedKey::from_der(vec![der.clone()], pkcs8, &provider())?;
+        let end_point = Sha256::digest(&der).into();
         Ok(Self {
             certified: Arc::new(certified),
             public_key: key.subject_public_key_info(),
             certificate: der,
             certificate_pem: certificate.pem(),
             private_key_pem: Zeroizing::new(key.serialize_pem()),
+            end_point,
             app,
             not_after: read.not_after,
         })
@@ -131,8 +134,8 @@ impl Identity {
     /// What a proof inside TLS is bound to with `tls-server-end-point` (RFC 5929): the certificate's hash, by SHA-256 as its
     /// signature is.
     #[must_use]
-    pub fn end_point(&self) -> [u8; 32] {
-        Sha256::digest(&self.certificate).into()
+    pub fn end_point(&self) -> &[u8; 32] {
+        &self.end_point
     }
 
     /// The certificate as PEM.

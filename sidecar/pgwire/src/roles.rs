@@ -77,6 +77,8 @@ pub struct Role {
 pub struct RoleMap {
     names: Vec<String>,
     grants: Vec<Grant>,
+    /// The roles that no grant opens.
+    without_secret: Vec<String>,
 }
 
 /// One secret opens one role.
@@ -125,7 +127,10 @@ impl RoleMap {
                 grants.extend(role.secrets.iter().map(|secret| Grant { secret: secret.clone(), name, role: index }));
             }
         }
-        Ok(Self { names, grants })
+        let is_opened = |index: usize| grants.iter().any(|grant| u32::try_from(index) == Ok(grant.role));
+        let unopened = names.iter().enumerate().filter(|(index, _)| !is_opened(*index));
+        let without_secret = unopened.map(|(_, name)| name.clone()).collect();
+        Ok(Self { names, grants, without_secret })
     }
 
     /// The names of all roles, in the order in which they were defined.
@@ -148,11 +153,22 @@ impl RoleMap {
         self.names.get(usize::try_from(role?).ok()?).map(String::as_str)
     }
 
-    /// Whether some secret opens this role.
+    /// Whether another map says the same.
     #[must_use]
-    pub fn has_secret(&self, role: &str) -> bool {
-        let index = self.names.iter().position(|name| name == role).and_then(|index| u32::try_from(index).ok());
-        index.is_some_and(|index| self.grants.iter().any(|grant| grant.role == index))
+    pub fn is_same(&self, other: &Self) -> bool {
+        let same = |(one, two): (&Grant, &Grant)| {
+            one.role == two.role
+                && bool::from(one.name.0.ct_eq(&two.name.0) & one.secret.0.ct_eq(two.secret.0.as_slice()))
+        };
+        self.names == other.names
+            && self.grants.len() == other.grants.len()
+            && self.grants.iter().zip(&other.grants).all(same)
+    }
+
+    /// Whether `user` is a role that no secret opens. To ask takes the same time for all other names.
+    #[must_use]
+    pub fn is_without_secret(&self, user: &[u8]) -> bool {
+        self.without_secret.iter().any(|name| name.as_bytes() == user)
     }
 }
 

@@ -118,34 +118,45 @@ async fn files_that_cannot_be_used_leave_the_old_secrets_in_force() {
 }
 
 #[tokio::test]
-async fn files_are_read_again_when_they_change_and_when_that_is_asked_for() {
+async fn what_is_in_force_stays_for_as_long_as_the_files_say_the_same() {
     let files = Files::new();
     let mut follower = files.follower();
     let before = follower.roles.current();
+    for asked in [false, true] {
+        follower.look(asked).await;
+        assert!(Arc::ptr_eq(&before, &follower.roles.current()), "nothing has changed");
+    }
+    // Other files with the same in them are no reason to leave what is in force.
+    files.write("writer", &format!("{OLD}\n"));
     follower.look(false).await;
-    assert!(Arc::ptr_eq(&before, &follower.roles.current()), "nothing has changed");
-    follower.look(true).await;
+    assert!(Arc::ptr_eq(&before, &follower.roles.current()));
+    files.write("writer", &format!("{NEW}\n"));
+    follower.look(false).await;
     assert!(!Arc::ptr_eq(&before, &follower.roles.current()));
 }
 
 #[tokio::test(start_paused = true)]
-async fn files_are_followed_from_what_they_are_at_the_start() {
+async fn files_are_followed_from_what_is_in_force() {
     let files = Files::new();
     let roles = files.roles();
-    let before = roles.current();
+    let taken_over = async |name: &str, secret: &str| {
+        let looking = async {
+            while !opens(&roles, name, secret) {
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        tokio::time::timeout(LOOK * 1_000, looking).await.unwrap();
+    };
+    // Between the first reading and the first look.
+    let other = READ.replace('1', "2");
+    files.write("reader", &other);
     let _following = follow(Arc::clone(&roles), &files.configured, watched());
-    tokio::time::sleep(LOOK * 3).await;
-    assert!(Arc::ptr_eq(&before, &roles.current()));
+    taken_over("reader", &other).await;
     // Of the same length, and with the times of the old one.
     let (path, new) = (files.folder.path().join("writer"), files.folder.path().join("new"));
     std::fs::write(&new, format!("{NEW}\n")).unwrap();
     let times = std::fs::FileTimes::new().set_modified(std::fs::metadata(&path).unwrap().modified().unwrap());
     std::fs::File::options().write(true).open(&new).unwrap().set_times(times).unwrap();
     std::fs::rename(&new, &path).unwrap();
-    let taken_over = async {
-        while !opens(&roles, "writer", NEW) {
-            tokio::time::sleep(LOOK).await;
-        }
-    };
-    tokio::time::timeout(LOOK * 1_000, taken_over).await.unwrap();
+    taken_over("writer", NEW).await;
 }

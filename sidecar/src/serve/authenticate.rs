@@ -78,7 +78,7 @@ impl Server {
             return Ok(role.to_owned());
         }
         let roles = self.roles.current();
-        if roles.map.names().any(|name| name.as_bytes() == user && !roles.map.has_secret(name)) {
+        if roles.map.is_without_secret(user) {
             count("identity", "refused");
             return Err(Refusal::NoRule { user: lossy(user) });
         }

@@ -144,4 +144,4 @@ async fn still_allowed(chain: &dyn Chain, boot: &BootInfo) -> bool {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

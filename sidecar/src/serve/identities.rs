@@ -38,30 +38,15 @@ impl Identities {
 
 #[cfg(test)]
 mod tests {
-    use postern_attest::AppIdentity;
-    use postern_identity::{AppId, ComposeHash, DeviceId, InstanceId, Register};
+    use postern_identity::{AppId, ComposeHash};
 
     use super::*;
+    use crate::serve::clients;
 
     fn peer(app: u8, compose: u8) -> Appraisal {
-        Appraisal {
-            identity: AppIdentity {
-                app_id: AppId([app; 20]),
-                compose_hash: ComposeHash([compose; 32]),
-                instance_id: InstanceId([3; 20]),
-                os_image_hash: None,
-                key_provider: Vec::new(),
-            },
-            device_id: DeviceId([4; 32]),
-            mrtd: Register([5; 48]),
-            rtmr: [Register([6; 48]); 4],
-            mr_aggregated: [7; 32],
-            mr_system: [8; 32],
-            tcb_status: "UpToDate".to_owned(),
-            advisory_ids: Vec::new(),
-            fingerprint: [9; 32],
-            valid_until: 0,
-        }
+        let mut peer = clients::tests::peer();
+        (peer.identity.app_id, peer.identity.compose_hash) = (AppId([app; 20]), ComposeHash([compose; 32]));
+        peer
     }
 
     fn rule(app: u8, compose: Option<u8>, roles: &[&str]) -> IdentityRule {

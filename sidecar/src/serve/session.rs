@@ -269,5 +269,5 @@ fn end_points(asked: bool, alpn: Option<&[u8]>, shown: &[Arc<Identity>; 2]) -> V
     if forwarded || !(asked || alpn == Some(POSTGRES_ALPN.as_bytes())) {
         return Vec::new();
     }
-    shown.iter().map(|identity| identity.end_point()).collect()
+    shown.iter().map(|identity| *identity.end_point()).collect()
 }

@@ -182,7 +182,7 @@ async fn a_secret_is_replaced_while_sessions_live() {
         if content.starts_with("placeholder") {
             program.said("the old ones stay in force", 1).await;
         } else {
-            program.said("were read again and are in force", times).await;
+            program.said("new secrets are in force", times).await;
         }
         let opens = async |secret| program.log_in(&world, "teesql_readwrite", secret).await.is_ok();
         assert_eq!((opens(WRITE_SECRET).await, opens(NEW_SECRET).await), (old, new));

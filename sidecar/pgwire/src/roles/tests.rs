@@ -58,11 +58,27 @@ fn no_comparison_is_left_out_whoever_asks() {
 fn a_role_without_a_secret_is_there_and_is_opened_by_none() {
     let map = RoleMap::new(vec![role("a", &[], &[]), role("b", &[WRITE], &[])]).unwrap();
     assert_eq!(map.names().collect::<Vec<_>>(), ["a", "b"]);
-    assert_eq!((map.has_secret("a"), map.has_secret("b"), map.has_secret("c")), (false, true, false));
+    assert_eq!([b"a", b"b", b"c"].map(|user| map.is_without_secret(user)), [true, false, false]);
     assert_eq!(map.admit(b"a", WRITE.as_bytes()), None);
     assert_eq!(map.admit(b"a", &[0; 64]), None);
     let opened = RoleMap::new(vec![role("a", &[], &[]), role("b", &[WRITE], &["a"])]).unwrap();
-    assert!(opened.has_secret("a") && opened.admit(b"a", WRITE.as_bytes()) == Some("a"));
+    assert!(!opened.is_without_secret(b"a") && opened.admit(b"a", WRITE.as_bytes()) == Some("a"));
+}
+
+#[test]
+fn maps_are_the_same_when_they_open_the_same_by_the_same() {
+    let other = |roles: Vec<Role>| RoleMap::new(roles).unwrap();
+    let reader = || role("teesql_read", &[READ], &[]);
+    assert!(map().is_same(&map()));
+    for roles in [
+        vec![reader(), role("teesql_readwrite", &[WRITE], &["teesql_read"])],
+        vec![reader(), role("teesql_readwrite", &[WRITE, &NEXT.replace('7', "8")], &["teesql_read"])],
+        vec![reader(), role("teesql_readwrite", &[WRITE, NEXT], &[])],
+        vec![reader(), role("other", &[WRITE, NEXT], &["teesql_read"])],
+        vec![reader(), role("teesql_readwrite", &[WRITE, NEXT], &["teesql_read"]), role("more", &[], &[])],
+    ] {
+        assert!(!map().is_same(&other(roles)));
+    }
 }
 
 #[test]

@@ -55,7 +55,7 @@ fn refused() -> NotAdmitted {
     NotAdmitted::Refused { refusal: Refusal { why: Why::ComposeHashNotAllowed, text: String::new() }, block: BLOCK }
 }
 
-fn peer() -> Appraisal {
+pub(in crate::serve) fn peer() -> Appraisal {
     Appraisal {
         identity: AppIdentity {
             app_id: AppId([1; 20]),
