@@ -44,6 +44,7 @@ mod libpq;
 mod protocol;
 #[cfg(test)]
 mod rules;
+#[cfg(test)]
 mod second_opinion;
 #[cfg(test)]
 mod secrecy;
