@@ -105,6 +105,7 @@ async fn a_certificate_is_judged_by_a_signed_policy() {
     let cvm = Cvm::new(tee(), SERVER_APP, b"{}".to_vec(), "server");
     let request = CertificateRequest { server_auth: true, ..CertificateRequest::default() };
     desk.put("server.crt", cvm.certificate(&request, unix_now()).unwrap().chain.concat());
+    desk.put("kms-root.pem", tee().kms_root_pem());
     desk.issue("collateral.json", unix_now());
     let policy = |apps: &str, expires: &str| {
         let [rtmr0, rtmr1, rtmr2] = [0, 1, 2].map(|index| image.rtmr[index]);
@@ -117,11 +118,13 @@ async fn a_certificate_is_judged_by_a_signed_policy() {
         desk.put("policy.toml.minisig", signer.sign(text.as_bytes()));
         desk.put("policy.toml", text);
     };
-    let verify = format!(
+    let unpinned = format!(
         "verify --cert server.crt --collateral collateral.json --policy policy.toml --policy-key {}",
         signer.public_key()
     );
+    let verify = format!("{unpinned} --kms-root kms-root.pem");
     policy(&SERVER_APP.to_string(), "2100-01-01T00:00:00Z");
+    desk.expect(2, "issuer_not_pinned", &unpinned).await;
     desk.expect(0, "those of \"release 9\"", &verify).await;
     policy(&"ab".repeat(20), "2100-01-01T00:00:00Z");
     desk.expect(1, "app_not_expected", &verify).await;

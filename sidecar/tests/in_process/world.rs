@@ -99,7 +99,7 @@ impl World {
     pub(crate) fn common(&self, agent: &Path) -> String {
         let folder = self.folder.path().display();
         format!(
-            "[agent]\nendpoint = \"unix:{}\"\n[attestation]\nroot = \"{folder}/root.pem\"\nkms_root = \"{folder}/kms-root.pem\"\ncollateral = \"{folder}/collateral.json\"\n",
+            "[agent]\nendpoint = \"unix:{}\"\n[attestation]\nkms_root = \"{folder}/kms-root.pem\"\nroot = \"{folder}/root.pem\"\ncollateral = \"{folder}/collateral.json\"\n",
             agent.display()
         )
     }
