@@ -17,6 +17,16 @@ use crate::world::{
     ALPN, APP, Credentials, DEADLINE, Guest, OTHER_APP, TEE, appraiser, attestor, collateral, cvm, key,
 };
 
+/// An attestor whose clock stands: refusals name the time, and two of them have to be the same.
+fn judge(appraiser: Appraiser, collateral: Collateral) -> Arc<Attestor> {
+    let now = unix_now();
+    Attestor::with_clock(appraiser, collateral, Arc::new(move || now))
+}
+
+fn usual_judge() -> Arc<Attestor> {
+    judge(appraiser(&TEE), collateral(&TEE))
+}
+
 /// What our server and our client say to the same credentials. They have to agree.
 async fn refused_by_both(credentials: &Credentials, attestor: &Arc<Attestor>) -> PeerRefused {
     let by_server = refused_by_server(credentials, attestor).await;
@@ -49,7 +59,7 @@ async fn refused_by_client(credentials: &Credentials, attestor: &Arc<Attestor>) 
 }
 
 async fn label(credentials: &Credentials) -> &'static str {
-    refused_by_both(credentials, &attestor()).await.label()
+    refused_by_both(credentials, &usual_judge()).await.label()
 }
 
 #[tokio::test]
@@ -67,7 +77,7 @@ async fn the_credentials_of_these_tests_are_good_when_nothing_is_wrong_with_them
 
 #[tokio::test]
 async fn an_ordinary_certificate() {
-    assert_eq!(refused_by_both(&Credentials::ordinary(), &attestor()).await, PeerRefused::NoQuote);
+    assert_eq!(refused_by_both(&Credentials::ordinary(), &usual_judge()).await, PeerRefused::NoQuote);
 }
 
 #[tokio::test]
@@ -118,10 +128,10 @@ async fn a_platform_under_another_root() {
 
 #[tokio::test]
 async fn a_simulated_platform_offered_to_a_verifier_of_real_ones() {
-    let production = Attestor::new(Appraiser::new(TrustRoot::intel(), TcbPolicy::default()), collateral(&TEE));
+    let production = judge(Appraiser::new(TrustRoot::intel(), TcbPolicy::default()), collateral(&TEE));
     let simulated = Credentials::of(&cvm(&TEE, APP, Measurements::default()));
     assert_eq!(refused_by_both(&simulated, &production).await.label(), "other_root");
-    let without_collateral = Attestor::new(Appraiser::new(TrustRoot::intel(), TcbPolicy::default()), <_>::default());
+    let without_collateral = judge(Appraiser::new(TrustRoot::intel(), TcbPolicy::default()), <_>::default());
     assert_eq!(refused_by_both(&simulated, &without_collateral).await.label(), "unknown_platform");
 }
 
@@ -148,11 +158,11 @@ async fn a_platform_without_security_fixes_passes_only_by_status_and_grace_toget
     let old = Credentials::of(&cvm(&TEE, APP, Measurements { module_svn: 4, ..Measurements::default() }));
     let root = || TrustRoot::from_der(TEE.root_der().to_vec()).unwrap();
     let accepting = TcbPolicy { accept: TcbStatus::ALL.into(), ..TcbPolicy::default() };
-    let attestor = Attestor::new(Appraiser::new(root(), accepting.clone()), collateral(&TEE));
+    let attestor = judge(Appraiser::new(root(), accepting.clone()), collateral(&TEE));
     assert_eq!(refused_by_both(&old, &attestor).await.label(), "tcb_policy");
 
     let patient = TcbPolicy { out_of_date_grace: Duration::from_secs(50 * 365 * 86_400), ..accepting };
-    let attestor = Attestor::new(Appraiser::new(root(), patient), collateral(&TEE));
+    let attestor = judge(Appraiser::new(root(), patient), collateral(&TEE));
     let connector = Connector::new(None, attestor, &[]);
     let (ours, theirs) = tokio::io::duplex(64 * 1024);
     let acceptor = TlsAcceptor::from(Arc::new(old.server()));
@@ -172,7 +182,7 @@ async fn a_revoked_tdx_module() {
 #[tokio::test]
 async fn a_revoked_platform() {
     let tee = Arc::new(Tee::with_faults([7; 32], Faults { revoked_pck: true, ..Faults::default() }).unwrap());
-    let attestor = Attestor::new(appraiser(&tee), collateral(&tee));
+    let attestor = judge(appraiser(&tee), collateral(&tee));
     let revoked = Credentials::of(&cvm(&tee, APP, Measurements::default()));
     assert_eq!(refused_by_both(&revoked, &attestor).await.label(), "revoked");
 }
@@ -180,7 +190,7 @@ async fn a_revoked_platform() {
 #[tokio::test]
 async fn expired_collateral() {
     let tee = Arc::new(Tee::with_faults([7; 32], Faults { expired_collateral: true, ..Faults::default() }).unwrap());
-    let attestor = Attestor::new(appraiser(&tee), collateral(&tee));
+    let attestor = judge(appraiser(&tee), collateral(&tee));
     let stale = Credentials::of(&cvm(&tee, APP, Measurements::default()));
     assert_eq!(refused_by_both(&stale, &attestor).await.label(), "collateral_not_current");
 }
@@ -195,7 +205,7 @@ async fn an_expired_revocation_list_alone() {
     for set in [of_the_root, of_the_platforms] {
         let mut collateral = Collateral::default();
         collateral.insert(set).unwrap();
-        let attestor = Attestor::new(appraiser(&TEE), collateral);
+        let attestor = judge(appraiser(&TEE), collateral);
         assert_eq!(refused_by_both(&current, &attestor).await.label(), "collateral_not_current");
     }
 }
@@ -205,7 +215,7 @@ async fn the_collateral_of_another_fmspc() {
     let intels = include_bytes!("../../../attest/testdata/tdx_quote_collateral.json");
     let mut collateral = Collateral::default();
     collateral.insert(serde_json::from_slice(intels).unwrap()).unwrap();
-    let attestor = Attestor::new(appraiser(&TEE), collateral);
+    let attestor = judge(appraiser(&TEE), collateral);
     let simulated = Credentials::of(&cvm(&TEE, APP, Measurements::default()));
     assert_eq!(refused_by_both(&simulated, &attestor).await.label(), "unknown_platform");
 }
@@ -215,7 +225,7 @@ async fn a_platform_that_the_policy_excludes() {
     let tee = Arc::new(Tee::with_faults([7; 32], Faults { smt: true, ..Faults::default() }).unwrap());
     let root = TrustRoot::from_der(tee.root_der().to_vec()).unwrap();
     let policy = TcbPolicy { allow_smt: false, ..TcbPolicy::default() };
-    let attestor = Attestor::new(Appraiser::new(root, policy), collateral(&tee));
+    let attestor = judge(Appraiser::new(root, policy), collateral(&tee));
     let threaded = Credentials::of(&cvm(&tee, APP, Measurements::default()));
     assert_eq!(refused_by_both(&threaded, &attestor).await.label(), "tcb_policy");
 }
@@ -328,9 +338,9 @@ async fn a_certificate_that_is_larger_than_anybody_needs() {
 #[tokio::test]
 async fn no_refusal_that_a_peer_reads_tells_a_measurement() {
     let measured = cvm(&TEE, OTHER_APP, Measurements { debug: true, ..Measurements::default() });
-    let refused = refused_by_both(&Credentials::of(&measured), &attestor()).await;
+    let refused = refused_by_both(&Credentials::of(&measured), &usual_judge()).await;
     assert_eq!(refused.public(), "the quote is that of a TD in debug mode");
     let other = Arc::new(Tee::new([8; 32]).unwrap());
-    let refused = refused_by_both(&Credentials::of(&cvm(&other, APP, Measurements::default())), &attestor()).await;
+    let refused = refused_by_both(&Credentials::of(&cvm(&other, APP, Measurements::default())), &usual_judge()).await;
     assert_eq!(refused.public(), "the quote is not signed under the trusted root");
 }
