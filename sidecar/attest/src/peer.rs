@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 
 use postern_identity::{AppId, ComposeHash, Register};
 
-use crate::Appraisal;
+use crate::{AppIdentity, Appraisal};
 
 /// Which verified peers are welcome. `None` means any.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -48,12 +48,19 @@ impl PeerPolicy {
     /// # Errors
     /// When it is not, with the first thing that is wrong.
     pub fn check(&self, peer: &Appraisal) -> Result<(), PolicyRefusal> {
-        let identity = &peer.identity;
-        if self.apps.as_ref().is_some_and(|apps| !apps.contains(&identity.app_id)) {
-            return Err(PolicyRefusal::App(identity.app_id));
+        self.check_app(&peer.identity)
+    }
+
+    /// The same, where no certificate was shown.
+    ///
+    /// # Errors
+    /// As [`Self::check`].
+    pub fn check_app(&self, app: &AppIdentity) -> Result<(), PolicyRefusal> {
+        if self.apps.as_ref().is_some_and(|apps| !apps.contains(&app.app_id)) {
+            return Err(PolicyRefusal::App(app.app_id));
         }
-        if self.compose_hashes.as_ref().is_some_and(|hashes| !hashes.contains(&identity.compose_hash)) {
-            return Err(PolicyRefusal::ComposeHash(identity.compose_hash));
+        if self.compose_hashes.as_ref().is_some_and(|hashes| !hashes.contains(&app.compose_hash)) {
+            return Err(PolicyRefusal::ComposeHash(app.compose_hash));
         }
         Ok(())
     }

@@ -112,7 +112,7 @@ pub struct Subjects {
 /// A signed policy, which takes the place of Intel's root and the usual rules for platforms.
 #[derive(Debug, Args)]
 pub struct Signed {
-    /// The policy by which Postern's programs judge. Of a bare --quote only the root and the platform are judged by it.
+    /// The policy by which Postern's programs judge. One that expects apps needs the --event-log of a --quote.
     #[arg(long, value_name = "FILE", requires = "key")]
     pub policy: Option<PathBuf>,
 

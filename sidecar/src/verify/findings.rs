@@ -1,6 +1,6 @@
 //! What a proof amounts to, in words.
 
-use postern_attest::{AppIdentity, PeerPolicy, PolicyRefusal, QuoteClaims};
+use postern_attest::{AppIdentity, PeerPolicy, QuoteClaims};
 
 use super::arguments::Verify;
 use super::judge::Proof;
@@ -38,7 +38,8 @@ pub(super) fn accept(report: &mut Report, proof: &Proof, arguments: &Verify) {
     report.end(verdict);
 }
 
-fn compare(expected: &PeerPolicy, app: Option<&AppIdentity>) -> Result<(), NotAccepted> {
+/// Whether a proven app is one of those expected. One that is not known is not.
+pub(super) fn compare(expected: &PeerPolicy, app: Option<&AppIdentity>) -> Result<(), NotAccepted> {
     let Some(app) = app else {
         if expected.apps.is_none() && expected.compose_hashes.is_none() {
             return Ok(());
@@ -46,13 +47,7 @@ fn compare(expected: &PeerPolicy, app: Option<&AppIdentity>) -> Result<(), NotAc
         let text = "a quote alone names no app to compare with the one expected; give its log with --event-log";
         return Err(NotAccepted::unknown("app_unknown", text));
     };
-    if expected.apps.as_ref().is_some_and(|apps| !apps.contains(&app.app_id)) {
-        return Err(PolicyRefusal::App(app.app_id).into());
-    }
-    if expected.compose_hashes.as_ref().is_some_and(|hashes| !hashes.contains(&app.compose_hash)) {
-        return Err(PolicyRefusal::ComposeHash(app.compose_hash).into());
-    }
-    Ok(())
+    Ok(expected.check_app(app)?)
 }
 
 fn proven(kind: SubjectKind, proof: &Proof, intel: bool) -> Vec<Statement> {

@@ -4,6 +4,7 @@ use postern_attest::policy::Image;
 use postern_attest::{AppIdentity, Appraiser, Collateral, Policy, QuoteClaims, Rejection};
 use rustls::pki_types::CertificateDer;
 
+use super::findings::compare;
 use super::not_accepted::NotAccepted;
 use super::report::{CertificateDates, Database};
 
@@ -41,18 +42,15 @@ impl Judge {
         let [leaf, above @ ..] = chain else { return Err(CertificateError::NoQuote.into()) };
         let evidence = certificate::evidence_of_chain(leaf, above)?;
         let appraisal = self.appraiser.appraise(&evidence, &self.collateral, self.now)?;
-        let mut image = None;
         if let Some(policy) = &self.policy {
             policy.check(&appraisal, self.now)?;
-            let cohorts = policy.cohorts.as_ref();
-            image = cohorts.and_then(|cohorts| cohorts.name(&Image::of(&appraisal))).map(str::to_owned);
         }
         let claims = self.appraiser.appraise_quote(&evidence.quote, &self.collateral, self.now)?;
         Ok(Proof {
+            image: self.release(&claims),
             claims,
             app: Some(appraisal.identity),
             certificate: Some(dates(&evidence)),
-            image,
             database: None,
             valid_until: appraisal.valid_until,
             issued: evidence.is_issued(),
@@ -60,12 +58,22 @@ impl Judge {
         })
     }
 
+    /// Judges a quote, with the event log that tells which app it is of. Without one, no policy welcomes it that expects apps.
     pub(super) fn quote(&self, raw: &[u8], log: Option<&EventLog>) -> Result<Proof, NotAccepted> {
         let claims = self.appraiser.appraise_quote(raw, &self.collateral, self.now)?;
         let app = log.map(|log| measured(log, &claims)).transpose()?;
-        let valid_until = claims.valid_until;
-        let quote = raw.to_vec();
-        Ok(Proof { claims, app, certificate: None, image: None, database: None, valid_until, issued: false, quote })
+        if let Some(policy) = &self.policy {
+            policy.cohorts.as_ref().map_or(Ok(()), |cohorts| cohorts.check(&Image::of_quote(&claims)))?;
+            compare(&policy.peers, app.as_ref())?;
+        }
+        let (image, valid_until, quote) = (self.release(&claims), claims.valid_until, raw.to_vec());
+        Ok(Proof { claims, app, certificate: None, image, database: None, valid_until, issued: false, quote })
+    }
+
+    /// The release of the policy that a quote is of.
+    fn release(&self, claims: &QuoteClaims) -> Option<String> {
+        let cohorts = self.policy.as_ref()?.cohorts.as_ref()?;
+        cohorts.name(&Image::of_quote(claims)).map(str::to_owned)
     }
 }
 

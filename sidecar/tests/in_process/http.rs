@@ -4,13 +4,16 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use postern_attest::Statement;
+use postern_identity::{AppId, Register};
+use postern_simulator::Measurements;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::Command;
 
 use crate::postgres::Manner;
-use crate::world::{SERVER_APP, Sidecar, World};
+use crate::world::{CLIENT_APP, SERVER_APP, Sidecar, World};
+use crate::{binary, rules};
 
 /// Enough for every test but the one about limits.
 const HTTP: &str = "[http]\nlisten = \"127.0.0.1:0\"\nquotes_per_second = 100\nquotes_per_source = 100\n";
@@ -258,4 +261,33 @@ async fn verify_refuses_what_was_replayed_altered_or_made_up() {
     world.postgres.set(Manner::Starting);
     let (code, report) = verify(&world, &[&url(address)]).await;
     assert_eq!((code, &report["reason"]["code"]), (Some(2), &json!("http_status")), "{report}");
+}
+
+#[tokio::test]
+async fn verify_judges_an_attestation_by_a_signed_policy() {
+    let (world, _sidecar, address) = serving(HTTP).await;
+    let folder = world.folder.path();
+    let answer = ask(address, "GET /attestation").await.json();
+    let mut nameless = answer.clone();
+    nameless.as_object_mut().unwrap().remove("event_log");
+    std::fs::write(folder.join("answer.json"), answer.to_string()).unwrap();
+    std::fs::write(folder.join("nameless.json"), nameless.to_string()).unwrap();
+
+    let (ours, key) = (Measurements::default(), rules::signer().public_key());
+    let other = Measurements { mrtd: Register([9; 48]), ..ours.clone() };
+    let app = |app: AppId| format!("apps = [\"{app}\"]");
+    for (file, peers, image, code, words) in [
+        ("answer.json", app(SERVER_APP), &ours, 0, "those of \"release 0\""),
+        ("answer.json", app(SERVER_APP), &other, 1, "image_unknown"),
+        ("answer.json", app(CLIENT_APP), &ours, 1, "app_not_expected"),
+        ("nameless.json", app(SERVER_APP), &ours, 2, "app_unknown"),
+        ("nameless.json", String::new(), &ours, 0, "those of \"release 0\""),
+    ] {
+        rules::put(folder, &rules::policy(1, &peers, &[image]));
+        let arguments = format!("verify --attestation {file} --collateral collateral.json --policy policy.toml");
+        let arguments: Vec<_> = arguments.split(' ').chain(["--policy-key", &key]).collect();
+        let said = binary::Said::by(&arguments, folder).await;
+        assert_eq!(said.code, Some(code), "{file} {peers}: {}{}", said.out, said.err);
+        assert!(said.out.contains(words), "{words}: {}", said.out);
+    }
 }

@@ -20,12 +20,12 @@ use crate::world::{CLIENT_APP, CLIENT_COMPOSE, Sidecar, World, agent, identity, 
 const PATIENCE: Duration = Duration::from_secs(60);
 const DAY: u64 = 86_400;
 
-fn signer() -> PolicySigner {
+pub(crate) fn signer() -> PolicySigner {
     PolicySigner::new([3; 32]).unwrap()
 }
 
 /// A policy that welcomes these images, and what `peers` says.
-fn policy(version: u64, peers: &str, images: &[&Measurements]) -> String {
+pub(crate) fn policy(version: u64, peers: &str, images: &[&Measurements]) -> String {
     let head = format!(
         "version = {version}\nexpires = 2100-01-01T00:00:00Z\ninsecure_root = '''{}'''\n[peers]\n{peers}\n",
         tee().root_pem()
@@ -39,7 +39,7 @@ fn policy(version: u64, peers: &str, images: &[&Measurements]) -> String {
     })
 }
 
-fn put(folder: &Path, text: &str) {
+pub(crate) fn put(folder: &Path, text: &str) {
     std::fs::write(folder.join("policy.toml.minisig"), signer().sign(text.as_bytes())).unwrap();
     std::fs::write(folder.join("policy.toml"), text).unwrap();
 }

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use postern_identity::Register;
 
-use crate::{Appraisal, PolicyRefusal};
+use crate::{Appraisal, PolicyRefusal, QuoteClaims};
 
 /// What measures an operating system image on one shape of virtual machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -17,8 +17,17 @@ impl Image {
     /// The image that a verified peer runs.
     #[must_use]
     pub fn of(peer: &Appraisal) -> Self {
-        let [rtmr0, rtmr1, rtmr2, _] = peer.rtmr;
-        Self { mrtd: peer.mrtd, rtmr: [rtmr0, rtmr1, rtmr2] }
+        Self::measured(peer.mrtd, peer.rtmr)
+    }
+
+    /// The image that a verified quote is of.
+    #[must_use]
+    pub fn of_quote(claims: &QuoteClaims) -> Self {
+        Self::measured(claims.mrtd, claims.rtmr)
+    }
+
+    fn measured(mrtd: Register, [rtmr0, rtmr1, rtmr2, _]: [Register; 4]) -> Self {
+        Self { mrtd, rtmr: [rtmr0, rtmr1, rtmr2] }
     }
 
     fn registers(&self) -> [Register; 4] {
