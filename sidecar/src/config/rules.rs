@@ -9,8 +9,14 @@ use postern_plumbing::config::{Section, Text};
 use super::roles::RoleConfig;
 use crate::serve::identities::IdentityRule;
 
-/// Reads the rules. `chain`: whether the chain has to allow every client as well.
-pub(super) fn rules(clients: &mut Section<'_>, chain: bool) -> Vec<IdentityRule> {
+/// Reads the rules. `policy`: whether a signed policy judges evidence; `chain`: whether the chain has to allow every client as
+/// well.
+pub(super) fn rules(clients: &mut Section<'_>, policy: bool, chain: bool) -> Vec<IdentityRule> {
+    // App id and compose hash are what the guest's own system says that it measured. Which system that is, only the images of a
+    // policy tell. The chain is no substitute: it judges the hash of the image that the guest claims.
+    if clients.has("rules") && !policy {
+        clients.problem("rules", "need attestation.policy: without one, any guest can claim to be any app");
+    }
     clients.sections("rules").iter_mut().filter_map(|section| rule(section, chain)).collect()
 }
 

@@ -114,7 +114,8 @@ impl ServeConfig {
         let (listen, require_alpn) = listen(&mut document.section("listen"));
         let postgres = postgres(&mut document.section("postgres"));
         let watched = document.root().has("chain");
-        let rules = rules::rules(&mut document.section("clients"), watched);
+        let governed = document.section("attestation").has("policy");
+        let rules = rules::rules(&mut document.section("clients"), governed, watched);
         let roles = roles(document.root().sections("roles"), &rules);
         judge_roles(&mut document.root(), &roles, &postgres.superuser);
         rules::judge(&mut document.section("clients"), &rules, &roles);

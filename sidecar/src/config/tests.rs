@@ -32,8 +32,13 @@ impl Secrets {
 
     /// What has no default, and nothing else.
     fn least(&self) -> String {
+        self.judging_by("")
+    }
+
+    /// The same with further keys in `[attestation]`.
+    fn judging_by(&self, keys: &str) -> String {
         format!(
-            "[attestation]\ncollateral = \"/c.json\"\n[[roles]]\nname = \"teesql_read\"\nsecret_files = [\"{}/read\"]\n",
+            "[attestation]\ncollateral = \"/c.json\"\n{keys}[[roles]]\nname = \"teesql_read\"\nsecret_files = [\"{}/read\"]\n",
             self.path().display()
         )
     }
@@ -115,6 +120,9 @@ fn the_default_file_says_what_is_the_default() {
     assert_eq!(comparable(&connect), comparable(&least));
 }
 
+const DECIDED_BY_POLICY: [&str; 6] =
+    ["root ", "tcb_accept", "out_of_date_grace", "min_tcb_evaluation_number", "rejected_advisories", "allow_"];
+
 #[test]
 fn examples_in_the_default_file_are_understood() {
     let secrets = Secrets::new();
@@ -127,7 +135,7 @@ fn examples_in_the_default_file_are_understood() {
             line.strip_prefix("# ").filter(|rest| rest.starts_with('[') || rest.contains(" = ")).unwrap_or(line)
         })
         // A signed policy takes the place of rules that stand in the file as well.
-        .filter(|line| !line.starts_with("policy"))
+        .filter(|line| !DECIDED_BY_POLICY.iter().any(|key| line.starts_with(key)))
         .map(|line| line.replace("/etc/postern/kms-root.pem", &format!("{folder}/kms-root.pem")))
         .map(|line| line.replace("/run/secrets/teesql_readwrite", &format!("{folder}/write")))
         .map(|line| line.replace("/run/secrets/teesql_read", &format!("{folder}/read")) + "\n")
@@ -288,10 +296,31 @@ fn clients_are_asked_for_what_the_configuration_says() {
     assert!(serve_problems(&authentication("trust")).contains("clients.authentication"));
 }
 
+const SIGNED: &str = "policy = \"/p.toml\"\nstate_dir = \"/s\"\n\
+    policy_key = \"RWQBAgMEBQYHCNdamAGCsQq31Uv+08lkBzoO4XLz2qYjJa8CGmj3B1Ea\"\n";
+
+const CHAIN: &str =
+    "[chain]\nrpc_urls = [\"http://127.0.0.1:1\"]\nkms_contract = \"0x5FbDB2315678afecb367f032d93F642f64180aa3\"\n";
+
+#[test]
+fn a_rule_needs_a_signed_policy() {
+    let secrets = Secrets::new();
+    let rule = format!(
+        "[[clients.rules]]\napp_id = \"{APP}\"\ncompose_hashes = [\"{}\"]\nroles = [\"teesql_read\"]\n",
+        "ab".repeat(32)
+    );
+    for more in ["", CHAIN] {
+        let problems = serve_problems(&(secrets.least() + &rule + more));
+        assert_eq!(problems.matches("need attestation.policy").count(), 1, "{problems}");
+        assert_eq!(serve(&(secrets.judging_by(SIGNED) + &rule + more)).rules.len(), 1);
+    }
+    serve(&secrets.least());
+}
+
 #[test]
 fn a_role_may_do_without_a_secret_where_a_rule_opens_it() {
     let secrets = Secrets::new();
-    let role = secrets.least() + "[[roles]]\nname = \"indexer\"\n";
+    let role = secrets.judging_by(SIGNED) + "[[roles]]\nname = \"indexer\"\n";
     assert!(serve_problems(&role).contains("roles[1].secret_files"));
     let rule = |app: &str, compose: &str, roles: &str| {
         format!("{role}[[clients.rules]]\napp_id = \"{app}\"\n{compose}roles = [{roles}]\n")
@@ -306,9 +335,7 @@ fn a_role_may_do_without_a_secret_where_a_rule_opens_it() {
     assert!(
         serve_problems(&rule(APP, "compose_hashes = []\n", "\"indexer\"")).contains("clients.rules[0].compose_hashes")
     );
-    let chain =
-        "[chain]\nrpc_urls = [\"http://127.0.0.1:1\"]\nkms_contract = \"0x5FbDB2315678afecb367f032d93F642f64180aa3\"\n";
-    assert!(serve(&(rule(APP, "", "\"indexer\"") + chain)).rules[0].clients.compose_hashes.is_none());
+    assert!(serve(&(rule(APP, "", "\"indexer\"") + CHAIN)).rules[0].clients.compose_hashes.is_none());
 
     assert!(serve_problems(&rule(APP, &compose, "\"indexer\", \"nobody\"")).contains("`nobody` is none of [[roles]]"));
     assert!(serve_problems(&rule(APP, &compose, "")).contains("clients.rules[0].roles"));

@@ -12,6 +12,7 @@ use tokio_rustls::TlsStream;
 
 use crate::connect::Beside;
 use crate::driver::{Driver, SSL_REQUEST, startup, words};
+use crate::rules;
 use crate::world::{CLIENT_APP, CLIENT_COMPOSE, READ_SECRET, SERVER_APP, Sidecar, WRITE_SECRET, World, identity, tls};
 
 const SCRAM: &str = "[clients]\nauthentication = \"scram-sha-256\"\n";
@@ -201,7 +202,7 @@ async fn asks_nothing<S: Io>(stream: S, user: &str) -> Result<bool, ServerError>
 #[tokio::test]
 async fn a_client_that_a_rule_knows_is_asked_for_nothing() {
     for more in ["", "authentication = \"scram-sha-256\"\n"] {
-        let (world, sidecar) = World::serving(&indexer(more)).await;
+        let (world, sidecar) = rules::serving(&indexer(more)).await;
         for user in ["indexer", "teesql_read"] {
             assert!(asks_nothing(world.attested(&sidecar).await, user).await.unwrap(), "{user}");
         }
@@ -215,7 +216,7 @@ async fn a_client_that_a_rule_knows_is_asked_for_nothing() {
 
 #[tokio::test]
 async fn a_client_that_no_rule_knows_needs_a_secret() {
-    let (world, sidecar) = World::serving(&indexer("")).await;
+    let (world, sidecar) = rules::serving(&indexer("")).await;
     let other = identity(&world.server_agent).await;
     let connect = async || tls(connected(&sidecar).await, Some(other.clone()), &["postgresql"]).await;
     let error = asks_nothing(connect().await, "indexer").await.unwrap_err();
@@ -227,7 +228,7 @@ async fn a_client_that_no_rule_knows_needs_a_secret() {
 
 #[tokio::test]
 async fn a_client_without_evidence_is_nobody_even_where_it_is_let_in() {
-    let (_world, sidecar) = World::serving(&indexer("insecure_allow_unattested_clients = true\n")).await;
+    let (_world, sidecar) = rules::serving(&indexer("insecure_allow_unattested_clients = true\n")).await;
     let connect = async || tls(connected(&sidecar).await, None, &["postgresql"]).await;
     assert_eq!(asks_nothing(connect().await, "indexer").await.unwrap_err().sqlstate, "28000");
     assert!(!asks_nothing(connect().await, "teesql_read").await.unwrap());
@@ -237,7 +238,7 @@ async fn a_client_without_evidence_is_nobody_even_where_it_is_let_in() {
 #[tokio::test]
 async fn a_rule_opens_nothing_to_clients_that_may_not_connect() {
     let other = ComposeHash([7; 32]);
-    let (world, sidecar) = World::serving(&indexer(&format!("compose_hashes = [\"{other}\"]\n"))).await;
+    let (world, sidecar) = rules::serving(&indexer(&format!("compose_hashes = [\"{other}\"]\n"))).await;
     let error = asks_nothing(world.attested(&sidecar).await, "indexer").await.unwrap_err();
     assert_eq!(words(&error), ("28000", "client refused: the peer runs another composition than expected"));
 }

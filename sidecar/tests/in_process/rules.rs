@@ -73,6 +73,14 @@ async fn started(config: &str) -> Sidecar {
     sidecar
 }
 
+/// A world and a sidecar in it that knows the CVMs' image by a signed policy. `more` are further sections.
+pub(crate) async fn serving(more: &str) -> (World, Sidecar) {
+    let world = world().await;
+    put(world.folder.path(), &policy(1, "", &[&Measurements::default()]));
+    let sidecar = started(&(governed(&world) + more)).await;
+    (world, sidecar)
+}
+
 async fn gateway(world: &World) -> Gateway {
     Gateway::start(world.folder.path(), "127.0.0.1:0".parse().unwrap(), "10.9.0.2".parse().unwrap()).await
 }
