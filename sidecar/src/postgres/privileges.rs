@@ -62,6 +62,9 @@ pub const NO_TRUST: &str = "DO $postern$ DECLARE rule record; BEGIN
     END LOOP;
   END $postern$";
 
+/// Whether the server repeats the changes of another and takes none itself.
+pub const IN_RECOVERY: &str = "SELECT pg_catalog.pg_is_in_recovery()";
+
 /// Creates the role if it is missing and sets its verifier.
 #[must_use]
 pub fn role(name: &str, verifier: &str, replication: bool) -> String {

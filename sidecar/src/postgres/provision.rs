@@ -9,6 +9,15 @@ use super::admin::{AdminError, Proof, Session};
 use super::login::LoginFailed;
 use super::privileges::{self, Privileges};
 
+/// What a server does among others of its data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// It takes changes.
+    Primary,
+    /// It repeats those of a primary, roles and privileges among them.
+    Standby,
+}
+
 /// What Postgres must know.
 #[derive(Debug)]
 pub struct Provisioning {
@@ -37,16 +46,33 @@ pub struct Login {
 
 impl Provisioning {
     /// Creates the roles, sets their verifiers, grants their privileges, and logs in as each of them to each database, so that
-    /// a server that asks for no password is found out before a client is let in.
+    /// a server that asks for no password is found out before a client is let in. On a standby all but the logins is left to
+    /// the sidecar in front of its primary, which derives the same passwords.
     ///
     /// # Errors
     /// See [`AdminError`].
-    pub async fn apply(&self) -> Result<(), AdminError> {
+    pub async fn apply(&self) -> Result<Part, AdminError> {
         let (superuser, proof) = &self.superuser;
-        let Some(first) = self.databases.first() else { return Ok(()) };
+        let Some(first) = self.databases.first() else { return Ok(Part::Primary) };
         let mut session = Session::open(&self.socket, superuser, proof, first).await?;
         session.execute("keep quiet", privileges::QUIET).await?;
         session.execute("be served", privileges::NO_TRUST).await?;
+        let part = part(&mut session).await?;
+        if part == Part::Primary {
+            self.make_roles(session).await?;
+        }
+        for role in &self.roles {
+            let proof = Proof::Password(role.password.clone());
+            for database in &self.databases {
+                Session::open(&self.socket, &role.name, &proof, database).await?;
+            }
+        }
+        Ok(part)
+    }
+
+    /// `session` is the superuser's in the first database.
+    async fn make_roles(&self, mut session: Session) -> Result<(), AdminError> {
+        let (superuser, proof) = &self.superuser;
         for role in &self.roles {
             let verifier = scram::verifier(role.password.expose().as_bytes(), &rand::random());
             session.execute("make a role", &privileges::role(&role.name, &verifier, role.replication)).await?;
@@ -56,24 +82,19 @@ impl Provisioning {
             let mut session = Session::open(&self.socket, superuser, proof, database).await?;
             self.grant(&mut session).await?;
         }
-        for role in &self.roles {
-            let proof = Proof::Password(role.password.clone());
-            for database in &self.databases {
-                Session::open(&self.socket, &role.name, &proof, database).await?;
-            }
-        }
         Ok(())
     }
 
-    /// Whether Postgres is there and lets the superuser in, and nobody without proof.
+    /// Whether Postgres is there and lets the superuser in, and nobody without proof; and which part it has.
     ///
     /// # Errors
     /// See [`AdminError`].
-    pub async fn probe(&self) -> Result<(), AdminError> {
+    pub async fn probe(&self) -> Result<Part, AdminError> {
         let (superuser, proof) = &self.superuser;
-        let Some(first) = self.databases.first() else { return Ok(()) };
+        let Some(first) = self.databases.first() else { return Ok(Part::Primary) };
         let mut session = Session::open(&self.socket, superuser, proof, first).await?;
-        session.execute("be served", privileges::NO_TRUST).await
+        session.execute("be served", privileges::NO_TRUST).await?;
+        part(&mut session).await
     }
 
     async fn grant(&self, session: &mut Session) -> Result<(), AdminError> {
@@ -86,6 +107,12 @@ impl Provisioning {
         }
         Ok(())
     }
+}
+
+/// A server that does not say is taken for a primary: it refuses to make roles if it is none.
+async fn part(session: &mut Session) -> Result<Part, AdminError> {
+    let row = session.last_row("say whether it is a standby", privileges::IN_RECOVERY).await?;
+    Ok(if row.is_some_and(|row| row.body() == b"\0\x01\0\0\0\x01t") { Part::Standby } else { Part::Primary })
 }
 
 /// Whether the server's authentication is set up in a way that the sidecar must not stand in front of.

@@ -9,7 +9,7 @@ use postern_plumbing::backoff::Backoff;
 use tokio::sync::{Notify, watch};
 
 use super::admin::AdminError;
-use super::provision::{Provisioning, is_misconfigured};
+use super::provision::{Part, Provisioning, is_misconfigured};
 
 /// How often Postgres is looked after while all is well.
 const PROBE: Duration = Duration::from_secs(5);
@@ -82,12 +82,15 @@ impl Supervisor {
         let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(2));
         loop {
             match tokio::time::timeout(ATTEMPT, self.provisioning.apply()).await {
-                Ok(Ok(())) => {
+                Ok(Ok(part)) => {
                     backoff.reset();
-                    tracing::info!("Postgres is ready and its roles are provisioned");
+                    match part {
+                        Part::Primary => tracing::info!("Postgres is ready and its roles are provisioned"),
+                        Part::Standby => tracing::info!("Postgres is ready, a standby that knows its roles"),
+                    }
                     self.readiness.ready();
                     self.condition.send_replace(Condition::Ready);
-                    self.watch().await;
+                    self.watch(part).await;
                 }
                 Ok(Err(error)) => self.failed(&error),
                 Err(_) => self.readiness.not_ready("Postgres did not finish in time"),
@@ -96,15 +99,16 @@ impl Supervisor {
         }
     }
 
-    /// Returns when there is something to provision.
-    async fn watch(&self) {
+    /// Returns when there is something to provision: what was lost, or a standby that has become a primary.
+    async fn watch(&self, part: Part) {
         loop {
             tokio::select! {
                 () = self.doubt.notified() => return,
                 () = tokio::time::sleep(PROBE) => {}
             }
             match tokio::time::timeout(ATTEMPT, self.provisioning.probe()).await {
-                Ok(Ok(())) => {}
+                Ok(Ok(now)) if now == part => {}
+                Ok(Ok(_)) => return,
                 Ok(Err(error)) => return self.failed(&error),
                 Err(_) => return self.readiness.not_ready("Postgres does not answer"),
             }

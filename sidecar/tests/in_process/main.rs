@@ -51,6 +51,8 @@ mod secrecy;
 #[cfg(test)]
 mod session;
 #[cfg(test)]
+mod standby;
+#[cfg(test)]
 mod targets;
 #[cfg(test)]
 mod tools;

@@ -54,18 +54,18 @@ impl Cluster {
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         fs::remove_file(&password).unwrap();
 
-        let mut postgres = command(&programs, "postgres", owner);
-        postgres.arg("-D").arg(&data).args(["-c", "listen_addresses=", "-c", "fsync=off"]);
-        postgres.arg("-c").arg(format!("unix_socket_directories={}", path.display()));
-        let statistics = has_statistics(&programs).then_some("shared_preload_libraries=pg_stat_statements");
-        for setting in TALKATIVE.into_iter().chain(statistics) {
-            postgres.args(["-c", setting]);
-        }
-        let log = File::create(path.join("log")).unwrap();
-        let process = postgres.stdout(Stdio::null()).stderr(log).kill_on_drop(true).spawn().unwrap();
+        let process = run(path, &programs, owner);
         let cluster = Self { folder, programs, owner, process };
         cluster.wait().await;
         cluster
+    }
+
+    /// Starts it anew as a standby that hears from no primary.
+    pub(crate) async fn stand_by(&mut self) {
+        self.end().await;
+        fs::write(self.folder().join("data/standby.signal"), "").unwrap();
+        self.process = run(self.folder.path(), &self.programs, self.owner);
+        self.wait().await;
     }
 
     async fn wait(&self) {
@@ -121,9 +121,14 @@ impl Cluster {
     }
 
     /// Ends it in order, as a killed one would leave its shared memory behind.
-    pub(crate) async fn stop(mut self) {
+    async fn end(&mut self) {
         self.signal("INT").await;
         assert!(tokio::time::timeout(READY, self.process.wait()).await.is_ok(), "{}", self.log());
+    }
+
+    /// Ends it for good.
+    pub(crate) async fn stop(mut self) {
+        self.end().await;
         assert!(self.owner.is_none() || self.folder().exists());
     }
 }
@@ -145,6 +150,19 @@ pub(crate) async fn psql(connection: &str, password: &str, sql: &str) -> Result<
     let output = command.kill_on_drop(true).output().await.expect("psql is missing: install postgresql-client");
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
     if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
+}
+
+/// The server of the data in this folder.
+fn run(folder: &Path, programs: &Path, owner: Option<(u32, u32)>) -> Child {
+    let mut postgres = command(programs, "postgres", owner);
+    postgres.arg("-D").arg(folder.join("data")).args(["-c", "listen_addresses=", "-c", "fsync=off"]);
+    postgres.arg("-c").arg(format!("unix_socket_directories={}", folder.display()));
+    let statistics = has_statistics(programs).then_some("shared_preload_libraries=pg_stat_statements");
+    for setting in TALKATIVE.into_iter().chain(statistics) {
+        postgres.args(["-c", setting]);
+    }
+    let log = File::create(folder.join("log")).unwrap();
+    postgres.stdout(Stdio::null()).stderr(log).kill_on_drop(true).spawn().unwrap()
 }
 
 fn command(programs: &Path, name: &str, owner: Option<(u32, u32)>) -> Command {
