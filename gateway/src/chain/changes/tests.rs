@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::pin::pin;
 
 use postern_allowlist::{Block, Decision, Freshness};
 use postern_gateway_core::pool::AddressPool;
@@ -8,6 +9,7 @@ use postern_identity::{AppId, ComposeHash, DeviceId, InstanceId, OsImageHash};
 use postern_plumbing::tasks::Tasks;
 use postern_wireguard::{DEFAULT_MTU, Datapath, PrivateKey, Tunnel, TunnelConfig};
 use tokio::sync::broadcast;
+use tokio::time::timeout;
 
 use super::*;
 use crate::chain::Answer;
@@ -15,11 +17,28 @@ use crate::sessions::Sessions;
 
 /// A chain that has forgotten everybody, and what it says when it is asked to follow somebody again.
 #[derive(Debug)]
-struct Forgetful(BTreeMap<InstanceId, Result<Admission, NotAdmitted>>);
+struct Forgetful {
+    verdicts: BTreeMap<InstanceId, Result<Admission, NotAdmitted>>,
+    changes: broadcast::Sender<Change>,
+}
+
+impl Forgetful {
+    /// The first is admitted, the second refused, and nothing is known about the third.
+    fn new() -> Self {
+        let Decision::Refused(refusal) = Decision::refused("Compose hash not allowed") else { panic!("it refuses") };
+        let block = Block { number: 9, hash: [9; 32], timestamp: 9 };
+        let verdicts = BTreeMap::from([
+            (boot(1).instance_id, Ok(Admission { block, expires: u64::MAX })),
+            (boot(2).instance_id, Err(NotAdmitted::Refused { refusal, block })),
+            (boot(3).instance_id, Err(NotAdmitted::NotEvaluated)),
+        ]);
+        Self { verdicts, changes: broadcast::Sender::new(1) }
+    }
+}
 
 impl Chain for Forgetful {
     fn evaluate(&self, boot: BootInfo, _deadline: Duration) -> Answer<'_> {
-        let verdict = self.0[&boot.instance_id].clone();
+        let verdict = self.verdicts[&boot.instance_id].clone();
         Box::pin(async move { verdict })
     }
 
@@ -28,7 +47,7 @@ impl Chain for Forgetful {
     }
 
     fn changes(&self) -> Receiver<Change> {
-        broadcast::Sender::new(1).subscribe()
+        self.changes.subscribe()
     }
 
     fn forget(&self, _boot: &BootInfo) {}
@@ -78,20 +97,27 @@ async fn members(numbers: [u8; 3]) -> Members {
     members
 }
 
+fn refused(members: &Members) -> Vec<InstanceId> {
+    let snapshot = members.snapshot();
+    snapshot.table.instances().filter(|at| at.standing == Standing::Refused).map(|at| at.id).collect()
+}
+
 #[tokio::test]
 async fn everybody_is_asked_about_and_who_was_forgotten_is_followed_again() {
-    let Decision::Refused(refusal) = Decision::refused("Compose hash not allowed") else { panic!("it refuses") };
-    let block = Block { number: 9, hash: [9; 32], timestamp: 9 };
-    let chain = Forgetful(BTreeMap::from([
-        (boot(1).instance_id, Ok(Admission { block, expires: u64::MAX })),
-        (boot(2).instance_id, Err(NotAdmitted::Refused { refusal, block })),
-        (boot(3).instance_id, Err(NotAdmitted::NotEvaluated)),
-    ]));
     let members = members([1, 2, 3]).await;
-    Follower { chain: Arc::new(chain), members: members.clone(), audit: Audit::log_only() }.look_after().await;
-    let refused = members.snapshot().table.instances().filter(|at| at.standing == Standing::Refused).count();
-    assert_eq!(refused, 1, "only the chain's own word shuts anybody out");
-    let snapshot = members.snapshot();
-    let second = snapshot.table.instances().find(|at| at.id == boot(2).instance_id).unwrap();
-    assert_eq!(second.standing, Standing::Refused);
+    let (chain, audit) = (Arc::new(Forgetful::new()), Audit::log_only());
+    Follower { chain, members: members.clone(), audit }.look_after().await;
+    assert_eq!(refused(&members), [boot(2).instance_id], "only the chain's own word shuts anybody out");
+}
+
+#[tokio::test]
+async fn everybody_is_asked_about_once_a_round_and_not_before() {
+    const SECOND: Duration = Duration::from_secs(1);
+    let members = members([1, 2, 3]).await;
+    tokio::time::pause();
+    let mut following = pin!(follow(Arc::new(Forgetful::new()), members.clone(), Audit::log_only()));
+    assert!(timeout(ROUND - SECOND, &mut following).await.is_err(), "it goes on for ever");
+    assert_eq!(refused(&members), [], "what changes do not tell is asked about in its turn");
+    assert!(timeout(SECOND * 2, &mut following).await.is_err(), "it goes on for ever");
+    assert_eq!(refused(&members), [boot(2).instance_id]);
 }
