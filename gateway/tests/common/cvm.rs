@@ -138,6 +138,7 @@ fn config(folder: &Path, admin: &str) -> String {
         root = "{root}"
         collateral = "{collateral}"
         [wireguard]
+        datapath = "netstack"
         listen = "127.0.0.1:0"
         endpoint = "198.51.100.7:51820"
         [chain]

@@ -128,6 +128,7 @@ fn text(folder: &Path, chain: &Governance, guest: &Guest, addresses: [SocketAddr
         root = "{folder}/root.pem"
         collateral = "{folder}/collateral.json"
         [wireguard]
+        datapath = "netstack"
         listen = "{tunnel}"
         endpoint = "{tunnel}"
         [chain]

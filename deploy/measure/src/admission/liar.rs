@@ -1,4 +1,5 @@
-//! A node that says yes to every question, and is honest about everything else.
+//! Nodes in front of an honest one: a liar, which says yes to every question and is honest about everything else, and others
+//! that are honest about everything and a little slower, so that the liar is always heard.
 
 use std::net::Ipv4Addr;
 
@@ -21,20 +22,30 @@ const LONGEST: usize = 16 * 1024 * 1024;
 /// How long the honest node may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A running liar.
-pub(super) struct Liar {
+/// How much later an honest node answers.
+const LATER: Duration = Duration::from_millis(5);
+
+/// Whether a node lies.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Manner {
+    Honest,
+    Lying,
+}
+
+/// A running node.
+pub(super) struct Node {
     url: Url,
     _serving: Task<()>,
 }
 
-impl Liar {
-    /// Lies about what an honest node says.
-    pub(super) async fn start(honest: &Url) -> anyhow::Result<Self> {
+impl Node {
+    /// Answers as `manner` says, with what an honest node knows.
+    pub(super) async fn start(honest: &Url, manner: Manner) -> anyhow::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let url = format!("http://{}/", listener.local_addr()?).parse()?;
-        let router = Router::new().route("/", post(answer)).with_state(honest.clone());
+        let router = Router::new().route("/", post(answer)).with_state((honest.clone(), manner));
         // If it ends early, it is no liar but a node that is away, and is not counted as one: see the contradictions.
-        let serving = Task::spawn("liar", async move { drop(axum::serve(listener, router).await) });
+        let serving = Task::spawn("node", async move { drop(axum::serve(listener, router).await) });
         Ok(Self { url, _serving: serving })
     }
 
@@ -43,18 +54,22 @@ impl Liar {
     }
 }
 
-async fn answer(State(honest): State<Url>, body: Bytes) -> (StatusCode, String) {
-    match lie(&honest, body).await {
+async fn answer(State((honest, manner)): State<(Url, Manner)>, body: Bytes) -> (StatusCode, String) {
+    match respond(&honest, manner, body).await {
         Ok(answer) => (StatusCode::OK, answer),
         Err(error) => (StatusCode::BAD_GATEWAY, error.to_string()),
     }
 }
 
-async fn lie(honest: &Url, body: Bytes) -> anyhow::Result<String> {
+async fn respond(honest: &Url, manner: Manner, body: Bytes) -> anyhow::Result<String> {
     let request: Value = serde_json::from_slice(&body)?;
     let address = (honest.host_str().unwrap_or_default(), honest.port().unwrap_or_default());
     let stream = TcpStream::connect(address).await?;
     let response = send(stream, Request::post("node", "/", body), LONGEST, PATIENCE).await?;
+    if manner == Manner::Honest {
+        tokio::time::sleep(LATER).await;
+        return Ok(String::from_utf8(response.body.to_vec())?);
+    }
     let mut response: Value = serde_json::from_slice(&response.body)?;
     let yes = alloy::hex::encode_prefixed((true, String::new()).abi_encode_params());
     let alter = |request: &Value, response: &mut Value| {
