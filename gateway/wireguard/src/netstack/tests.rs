@@ -1,12 +1,13 @@
 use std::io::ErrorKind;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use smoltcp::wire::TcpControl;
+use smoltcp::wire::{TcpControl, TcpSeqNumber};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::*;
 use crate::key::PrivateKey;
 use crate::link::{self, Inbound};
+use crate::segment::tests::acknowledging;
 
 fn stack(host: u8) -> Arc<Netstack> {
     let link = Link::bind(PrivateKey::generate(), "127.0.0.1:0".parse().unwrap()).unwrap();
@@ -112,9 +113,12 @@ async fn a_packet_of_another_peer_does_not_reach_a_connection() {
     let sent = || client.link.peer(&server.link.key, clock::now()).unwrap().tx;
     let challenged = |peer: &Arc<link::Peer>| {
         let before = sent();
-        let mut inbound = Inbound::default();
-        inbound.push(peer, &crate::segment::tests::packet(to, near.local_addr(), TcpControl::Syn, true));
-        client.deliver(&inbound, clock::now());
+        // Sequence numbers begin anywhere: one of the two acknowledges what was never sent, which is answered.
+        for number in [2, i32::MIN + 2].map(TcpSeqNumber) {
+            let mut inbound = Inbound::default();
+            inbound.push(peer, &acknowledging(to, near.local_addr(), TcpControl::Syn, Some(number)));
+            client.deliver(&inbound, clock::now());
+        }
         sent() > before
     };
     assert!(!challenged(&client.link.route(other.address).unwrap()));

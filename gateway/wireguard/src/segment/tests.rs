@@ -6,12 +6,22 @@ use super::*;
 
 /// A segment with right checksums.
 pub(crate) fn packet(source: SocketAddr, destination: SocketAddr, control: TcpControl, ack: bool) -> Vec<u8> {
+    acknowledging(source, destination, control, ack.then_some(TcpSeqNumber(2)))
+}
+
+/// The same, with an acknowledgement of one's own.
+pub(crate) fn acknowledging(
+    source: SocketAddr,
+    destination: SocketAddr,
+    control: TcpControl,
+    ack_number: Option<TcpSeqNumber>,
+) -> Vec<u8> {
     let tcp = TcpRepr {
         src_port: source.port(),
         dst_port: destination.port(),
         control,
         seq_number: TcpSeqNumber(1),
-        ack_number: ack.then_some(TcpSeqNumber(2)),
+        ack_number,
         window_len: 100,
         window_scale: None,
         max_seg_size: None,
