@@ -1,23 +1,43 @@
 //! What is fuzzed, for the fuzzer and for the replay of its corpora alike. Nothing here may panic but an assertion that says
 //! what went wrong.
 
+use std::sync::LazyLock;
+
 use bytes::{Bytes, BytesMut};
 use postern_pgwire::authentication::password;
+use postern_pgwire::authentication::scram::Offer;
+use postern_pgwire::boundary::Boundary;
 use postern_pgwire::cancel::CancelKey;
 use postern_pgwire::error_response::ServerError;
 use postern_pgwire::frame::{self, Message};
 use postern_pgwire::login::{Login, Step};
 use postern_pgwire::negotiation::{Version, agree, named_version};
 use postern_pgwire::opening::{self, Opening};
-use postern_pgwire::scram::NONCE;
+use postern_pgwire::roles::{Role, RoleMap, Verifiers};
+use postern_pgwire::scram::{KEY, NONCE, SALT};
 use postern_pgwire::startup::Startup;
 
 /// A target, under its name.
 pub(crate) type Target = fn(&[u8]);
 
 /// Every target. Each has a folder of its name in `corpus`.
-pub(crate) const ALL: [(&str, Target); 5] =
-    [("opening", opening), ("startup", startup), ("login", login), ("cancel_key", cancel_key), ("frames", frames)];
+pub(crate) const ALL: [(&str, Target); 7] = [
+    ("opening", opening),
+    ("startup", startup),
+    ("login", login),
+    ("scram", scram),
+    ("cancel_key", cancel_key),
+    ("frames", frames),
+    ("boundary", boundary),
+];
+
+/// What opens the role `reader`. No fuzzer finds it.
+static VERIFIERS: LazyLock<Verifiers> = LazyLock::new(|| {
+    let secrets = "1f8b6ab9f0f9d7d3c1be4efdfb3a2c55d1b7a4470d8a7b0bb1d6f3a1e6b5c301".parse().into_iter().collect();
+    let reader = Role { name: "reader".to_owned(), secrets, opens: Vec::new() };
+    let Ok(map) = RoleMap::new(vec![reader]) else { panic!("a map of one role") };
+    Verifiers::new(&map, &[6; KEY])
+});
 
 /// The largest message that the targets read.
 const CAP: usize = 4_096;
@@ -81,6 +101,30 @@ pub(crate) fn login(data: &[u8]) {
     }
 }
 
+/// What a client says that is asked for SCRAM-SHA-256, on a channel that can be bound and on one that cannot.
+pub(crate) fn scram(data: &[u8]) {
+    for end_points in [Vec::new(), vec![[7; KEY]]] {
+        let mut buf = BytesMut::from(data);
+        let Ok(Some(first)) = frame::split(&mut buf, CAP) else { return };
+        let Ok((challenged, challenge)) = Offer::new(end_points).first(&first, &[8; SALT], &[9; NONCE]) else {
+            continue;
+        };
+        let Some(challenge) = whole(&challenge) else { panic!("the challenge is no message") };
+        let nonce =
+            challenge.body().strip_prefix(b"\0\0\0\x0br=").and_then(|said| said.split(|byte| *byte == b',').next());
+        let Some(nonce) = nonce else { panic!("it is no challenge") };
+        assert!(
+            nonce.ends_with(&[b"CQkJ".as_slice(); 6].concat()) && nonce.len() > 24,
+            "a nonce without one of its halves"
+        );
+        let Ok(Some(last)) = frame::split(&mut buf, CAP) else { continue };
+        let Ok(proof) = challenged.proof(&last) else { continue };
+        let repeated = last.body().windows(nonce.len()).any(|part| part == nonce);
+        assert!(repeated, "a proof for another exchange");
+        assert!(VERIFIERS.prove(b"reader", &proof).is_none(), "nobody gets in without the secret");
+    }
+}
+
 /// A process id and a secret, in both messages that carry them.
 pub(crate) fn cancel_key(data: &[u8]) {
     let Some((process_id, secret)) = data.split_first_chunk::<4>() else { return };
@@ -116,6 +160,28 @@ pub(crate) fn frames(data: &[u8]) {
         drop(ServerError::parse(message.raw(), message.body()));
     }
     assert_eq!(data.get(taken..), Some(&buf[..]), "bytes are lost");
+}
+
+/// The same messages, of which only the ends are looked for, in parts whose sizes the first bytes say.
+pub(crate) fn boundary(data: &[u8]) {
+    let (sizes, said) = data.split_at_checked(8).unwrap_or_default();
+    let mut buf = BytesMut::from(said);
+    let lost = loop {
+        match frame::split(&mut buf, usize::MAX) {
+            Ok(Some(_)) => {}
+            Ok(None) => break false,
+            Err(_) => break true,
+        }
+    };
+    let (mut boundary, mut rest) = (Boundary::default(), said);
+    for size in sizes.iter().cycle().take(said.len()) {
+        let (part, behind) = rest.split_at_checked(usize::from(*size) + 1).unwrap_or((rest, &[]));
+        boundary.follow(part);
+        rest = behind;
+    }
+    assert_eq!(boundary.owed().is_none(), lost, "what is no message");
+    assert!(lost || (boundary.owed() == Some(0)) == buf.is_empty(), "where a message ends");
+    assert_eq!(boundary, Boundary::after(said), "it depends on the parts");
 }
 
 fn whole(bytes: &[u8]) -> Option<Message> {

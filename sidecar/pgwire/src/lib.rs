@@ -5,6 +5,7 @@
 //! Source: PostgreSQL documentation, chapter "Frontend/Backend Protocol".
 
 pub mod authentication;
+pub mod boundary;
 pub mod cancel;
 pub mod error_response;
 pub mod frame;

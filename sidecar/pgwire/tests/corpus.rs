@@ -72,6 +72,11 @@ mod tests {
     }
 
     #[test]
+    fn proofs() {
+        replay("scram");
+    }
+
+    #[test]
     fn cancel_keys() {
         replay("cancel_key");
     }
@@ -79,5 +84,10 @@ mod tests {
     #[test]
     fn frames() {
         replay("frames");
+    }
+
+    #[test]
+    fn boundaries() {
+        replay("boundary");
     }
 }
