@@ -40,6 +40,8 @@ pub(crate) struct Serve<'a> {
     pub(crate) roles: [(&'a str, PathBuf); 2],
     /// The application that may connect.
     pub(crate) client: AppId,
+    /// Further keys about clients.
+    pub(crate) clients: &'a str,
     pub(crate) chain: ChainClient,
     pub(crate) kms: &'a str,
     pub(crate) gateway: AppId,
@@ -59,7 +61,7 @@ port = {postgres_port}
 
 [clients]
 app_ids = ["{client}"]
-
+{clients}
 [chain]
 rpc_urls = ["{chain}"]
 kms_contract = "{kms}"
@@ -76,6 +78,7 @@ listen = "127.0.0.1:0"
             socket_folder = self.socket_folder.display(),
             postgres_port = self.postgres_port,
             client = self.client,
+            clients = self.clients,
             chain = self.chain.url(),
             kms = self.kms,
             port = self.registration.port(),
@@ -100,6 +103,8 @@ pub(crate) struct Connect<'a> {
     pub(crate) gateway: SocketAddr,
     /// The app that the far side must prove to be.
     pub(crate) expected: AppId,
+    /// Further keys about drivers.
+    pub(crate) drivers: &'a str,
 }
 
 impl Connect<'_> {
@@ -108,7 +113,7 @@ impl Connect<'_> {
             r#"
 [connect]
 listen = "{listen}"
-
+{drivers}
 [connect.target]
 host = "{host}"
 port = {port}
@@ -116,6 +121,7 @@ address = "{gateway}"
 app_ids = ["{expected}"]
 "#,
             listen = self.listen,
+            drivers = self.drivers,
             host = self.host,
             port = self.gateway.port(),
             gateway = self.gateway,

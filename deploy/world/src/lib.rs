@@ -47,4 +47,4 @@ pub use sidecar::Sidecar;
 pub use stage::Stage;
 pub use state::State;
 pub use tenant::{Application, Database, Secrets, Tenant};
-pub use world::{Taps, World, WorldBuilder, WorldSite};
+pub use world::{Keys, Taps, World, WorldBuilder, WorldSite};

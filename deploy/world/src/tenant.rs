@@ -209,6 +209,7 @@ impl Plot {
             postgres_port: self.postgres.port(),
             roles: [read?, read_write?],
             client: application.cvm().app_id(),
+            clients: ground.keys.clients,
             chain: ground.chain,
             kms: registrar.kms(),
             gateway: ground.gateway.guest.cvm().app_id(),
@@ -239,8 +240,13 @@ impl Plot {
         database: &Guest,
         host: &str,
     ) -> Result<Application, WorldError> {
-        let connect =
-            Connect { listen: self.application, host, gateway: ground.public, expected: database.cvm().app_id() };
+        let connect = Connect {
+            listen: self.application,
+            host,
+            gateway: ground.public,
+            expected: database.cvm().app_id(),
+            drivers: ground.keys.drivers,
+        };
         let name = format!("{}-application", self.name);
         let sidecar = connect_mode(ground.foundation, &guest, &name, &connect, self.application_admin).await?;
         Ok(Application { sidecar, guest, address: self.application })

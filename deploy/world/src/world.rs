@@ -30,6 +30,16 @@ pub struct WorldBuilder {
     postgres: PostgresSource,
     postgres_tcp: bool,
     taps: bool,
+    keys: Keys,
+}
+
+/// What tenants' sidecars are told beyond the usual, as lines of TOML.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Keys {
+    /// Beside databases, about their clients.
+    pub clients: &'static str,
+    /// Beside applications, about their drivers.
+    pub drivers: &'static str,
 }
 
 impl WorldBuilder {
@@ -58,6 +68,13 @@ impl WorldBuilder {
     #[must_use]
     pub fn postgres_tcp(mut self, tcp: bool) -> Self {
         self.postgres_tcp = tcp;
+        self
+    }
+
+    /// What the tenants' sidecars are told beyond the usual.
+    #[must_use]
+    pub fn keys(mut self, keys: Keys) -> Self {
+        self.keys = keys;
         self
     }
 
@@ -100,7 +117,7 @@ impl WorldSite {
     /// When a part does not start.
     pub async fn build(self, progress: impl Fn(&str)) -> Result<World, WorldError> {
         let Self { builder, state } = self;
-        let WorldBuilder { programs, tenants: names, postgres, postgres_tcp, taps, .. } = builder;
+        let WorldBuilder { programs, tenants: names, postgres, postgres_tcp, taps, keys, .. } = builder;
         let mut ports = Ports::default();
 
         progress("starting the chain and deploying the contracts");
@@ -142,6 +159,7 @@ impl WorldSite {
             public,
             chain: chain.client(),
             collateral: &collateral,
+            keys,
         };
         let tenants = try_join_all(plots.into_iter().map(|plot| plot.build(&ground))).await?;
         Ok(World { tenants, gateway, chain, collateral, taps, registrar, platform, ports, programs, state })
@@ -180,6 +198,7 @@ pub(crate) struct Ground<'a> {
     pub(crate) public: SocketAddr,
     pub(crate) chain: ChainClient,
     pub(crate) collateral: &'a CollateralService,
+    pub(crate) keys: Keys,
 }
 
 /// The eavesdroppers around the gateway.
@@ -234,7 +253,8 @@ impl World {
     pub fn builder(programs: Programs) -> WorldBuilder {
         let tenants = vec!["a".to_owned(), "b".to_owned()];
         let postgres = PostgresSource::default();
-        WorldBuilder { programs, state: None, tenants, postgres, postgres_tcp: false, taps: false }
+        let keys = Keys::default();
+        WorldBuilder { programs, state: None, tenants, postgres, postgres_tcp: false, taps: false, keys }
     }
 
     /// Where clients connect.
@@ -351,7 +371,7 @@ impl World {
     ) -> Result<(Sidecar, SocketAddr), WorldError> {
         let (listen, admin) = (self.ports.address()?, Admin(self.ports.address()?));
         let (tenant, foundation) = (self.existing(tenant)?, self.foundation());
-        let connect = Connect { listen, host, gateway: self.address(), expected };
+        let connect = Connect { listen, host, gateway: self.address(), expected, drivers: "" };
         let name = format!("{}-application-{}", tenant.name(), listen.port());
         let sidecar = tenant::connect_mode(foundation, &tenant.application().guest, &name, &connect, admin).await?;
         Ok((sidecar, listen))

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use futures_util::{StreamExt as _, stream};
 use postern_world::report::words;
-use postern_world::{Stage, Tenant, World};
+use postern_world::{Keys, Stage, Tenant, World};
 use serde_json::json;
 use tokio::process::Command;
 
@@ -30,6 +30,10 @@ pub(crate) struct Arguments {
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
     only: Vec<String>,
 
+    /// Have secrets proven by SCRAM-SHA-256 instead of sent, and libpq insist on channel_binding=require
+    #[arg(long)]
+    channel_binding: bool,
+
     /// A Python with the packages of deploy/clients/requirements.txt
     #[arg(long, value_name = "FILE", default_value = "python3")]
     python: PathBuf,
@@ -41,6 +45,14 @@ pub(crate) struct Arguments {
     /// nss_wrapper, which has all drivers find the names of this world at the loopback address
     #[arg(long, value_name = "FILE")]
     nss_wrapper: PathBuf,
+}
+
+impl Arguments {
+    /// What the tenant's sidecars are told for it.
+    pub(crate) fn keys(&self) -> Keys {
+        let clients = if self.channel_binding { "authentication = \"scram-sha-256\"" } else { "" };
+        Keys { clients, ..Keys::default() }
+    }
 }
 
 /// Whether no driver failed.
@@ -90,7 +102,8 @@ impl<'a> Ground<'a> {
             Err(reason) => return Outcome::NotApplicable(reason.to_owned()),
         };
         let secret = &self.tenant.secrets().read_write;
-        let connection = matrix::fill(template, way.port(self.world, self.tenant), self.tenant.host(), secret);
+        let template = if self.arguments.channel_binding { matrix::bound(template) } else { template.to_owned() };
+        let connection = matrix::fill(&template, way.port(self.world, self.tenant), self.tenant.host(), secret);
         let request = json!({"connection": connection, "secret": secret});
         match program::run(self.command(driver), &format!("{request}\n"), DEADLINE).await {
             Ok(output) => Outcome::of(driver, &output),

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use postern_world::report::words;
-use postern_world::{PostgresSource, Programs, Stage, World};
+use postern_world::{Keys, PostgresSource, Programs, Stage, World};
 
 /// Starts a cluster on this machine and puts it through one trial.
 ///
@@ -71,7 +71,12 @@ async fn main() -> ExitCode {
 async fn run(stage: Stage, arguments: &Arguments) -> Result<bool, String> {
     let programs = Programs::beside_this_one(&arguments.repository).map_err(words)?;
     let builder = World::builder(programs).state(arguments.state.clone()).postgres(arguments.postgres.clone());
-    let site = builder.tenants(["a"]).open().map_err(words)?;
+    let keys = match &arguments.trial {
+        Trial::Drivers(trial) => trial.keys(),
+        Trial::Regress(_) => Keys::default(),
+        Trial::Endurance(_) => endurance::KEYS,
+    };
+    let site = builder.tenants(["a"]).keys(keys).open().map_err(words)?;
     match &arguments.trial {
         Trial::Drivers(trial) => {
             stage.play(site, async |world| Ok((drivers::run(stage, trial, &world).await?, world))).await

@@ -117,6 +117,11 @@ pub(crate) fn drivers() -> Result<Vec<Driver>, String> {
     toml::from_str(DRIVERS).map(|drivers: Drivers| drivers.driver).map_err(postern_world::report::words)
 }
 
+/// Has libpq insist on channel binding, where it does TLS.
+pub(crate) fn bound(template: &str) -> String {
+    template.replace(" sslmode=require ssl", " sslmode=require channel_binding=require ssl")
+}
+
 /// Puts this world's values in place of production's.
 pub(crate) fn fill(template: &str, port: u16, host: &str, secret: &str) -> String {
     // The port goes first: the name and the secret are hex digits, and may hold its own.
@@ -144,6 +149,18 @@ mod tests {
     fn values_are_filled_in_even_where_they_look_like_one_another() {
         let filled = fill("host=<app-id>s.<domain> port=5432 password=<secret>", 1234, "5432s.test", "5432");
         assert_eq!(filled, "host=5432s.test port=1234 password=5432");
+    }
+
+    #[test]
+    fn libpq_insists_on_channel_binding_wherever_it_does_tls() {
+        for driver in drivers().unwrap() {
+            let libpq = driver.name.starts_with("psql") || driver.name.starts_with("psycopg");
+            for way in Way::ALL {
+                let Ok(template) = driver.connection(way) else { continue };
+                let insists = bound(template).contains(" channel_binding=require ");
+                assert_eq!(insists, libpq && way != Way::Connect, "{} {way:?}", driver.name);
+            }
+        }
     }
 
     /// So what the matrix has tried is what readers are told.

@@ -61,6 +61,17 @@ impl Bench {
         Ok(Self { program: program.to_owned(), home, address, secret })
     }
 
+    /// What it shows.
+    pub(crate) fn secret(&self) -> &str {
+        &self.secret
+    }
+
+    /// The same that shows another secret.
+    pub(crate) fn with_secret(&self, secret: &str) -> Self {
+        let secret = secret.to_owned();
+        Self { program: self.program.clone(), home: self.home.clone(), address: self.address, secret }
+    }
+
     /// Makes the tables.
     pub(crate) async fn initialize(&self) -> Outcome {
         let output = program::run(self.command(&["--initialize", "--quiet", "--scale=2"]), "", GRACE).await?;
@@ -73,7 +84,9 @@ impl Bench {
         let time_option = format!("--time={}", time.as_secs());
         let mut options = vec!["--no-vacuum", "--client=4", time_option.as_str()];
         if let Work::Connect = work {
-            options.push("--connect");
+            // A thread each: pgbench waits for connections in the foreground, and would leave the transactions of other clients
+            // open meanwhile. What drains would wait for them, and they for what comes after it.
+            options.extend(["--connect", "--jobs=4"]);
         }
         ended(&program::run(self.command(&options), "", time + GRACE).await?)
     }
