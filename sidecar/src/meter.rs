@@ -19,6 +19,12 @@ impl Meter {
     }
 }
 
+/// Counts a session that was cut, and whether its client was told why.
+pub fn cut(reason: &'static str, told: bool) {
+    let told = if told { "yes" } else { "no" };
+    metrics::counter!("postern_sidecar_sessions_cut_total", "reason" => reason, "told" => told).increment(1);
+}
+
 impl Drop for Meter {
     fn drop(&mut self) {
         metrics::gauge!("postern_sidecar_sessions").decrement(1);

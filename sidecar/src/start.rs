@@ -137,7 +137,8 @@ pub fn describe_metrics() {
     );
     describe_counter!(
         "postern_sidecar_sessions_cut_total",
-        "Sessions cut because the chain no longer allows the peer, or its evidence is no longer believed, by reason."
+        "Sessions cut because the chain no longer allows the peer, or its evidence is no longer believed, by reason and by \
+         whether the client was told."
     );
     describe_counter!(
         "postern_sidecar_gateways_disbelieved_total",

@@ -262,6 +262,7 @@ fn limits(section: &mut Section<'_>, require_alpn: bool) -> (Limits, Duration) {
     let limits = Limits {
         handshake: positive(section, "handshake", Duration::from_secs(15)),
         max_handshakes: at_least_one(section, "handshakes", 512),
+        max_handshakes_of_source: at_least_one(section, "handshakes_per_source", 128),
         max_sessions: at_least_one(section, "sessions", 1_000),
         require_alpn,
     };

@@ -248,7 +248,7 @@ pub(crate) fn in_words(refused: &ConnectRefused) -> String {
         Some(AlertDescription::UnrecognisedName) => "the gateway knows no app by this name (alert unrecognized_name)",
         Some(AlertDescription::AccessDenied) => "the chain does not admit the app (alert access_denied)",
         Some(AlertDescription::InternalError) => {
-            "the gateway cannot reach the app now, or what it knows of the chain is too old (alert internal_error)"
+            "the gateway cannot reach the app now, what it knows of the chain is too old, or there is no room (alert internal_error)"
         }
         Some(AlertDescription::MissingExtension) => "the gateway needs a host name (alert missing_extension)",
         Some(AlertDescription::NoApplicationProtocol) => {

@@ -5,9 +5,12 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use postern_attest_io::PeerRefused;
+use postern_pgwire::boundary::Boundary;
 use postern_pgwire::cancel::CancelKey;
+use postern_pgwire::error_response::ErrorResponse;
+use postern_pgwire::sqlstate::SqlState;
 use postern_plumbing::Io;
-use postern_plumbing::relay::{self, RelayEnd};
+use postern_plumbing::relay::RelayEnd;
 use postern_plumbing::tasks::Tasks;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
@@ -16,9 +19,10 @@ use super::failure::Failure;
 use super::keys::{Kept, Keys};
 use super::target::{Counted, Target, Verified};
 use crate::deadline::Deadline;
-use crate::meter::Meter;
+use crate::meter::{self, Meter};
 use crate::opening::{self, Request};
 use crate::packets;
+use crate::serve::upstream::{Severed, Upstream, carry};
 
 /// How many drivers may be on the way to a session.
 const HANDSHAKES: usize = 512;
@@ -54,13 +58,15 @@ pub enum Ended {
     /// It was a session.
     Session(RelayEnd),
     /// It was a session until the server was judged again.
-    Cut(PeerRefused),
+    Cut(Severed<PeerRefused>),
 }
 
 /// A session that is ready for the rest of what both sides have to say.
 #[derive(Debug)]
 pub(super) struct Session {
     pub(super) verified: Verified,
+    /// What the driver has heard of the server.
+    pub(super) heard: Boundary,
     pub(super) counted: Counted,
     pub(super) kept: Option<Kept>,
 }
@@ -82,12 +88,13 @@ impl Forwarder {
             Ok(Established::Cancelled(sessions)) => Ok(Ended::Cancel(sessions)),
             Ok(Established::Session(session)) => {
                 drop(room);
-                let Session { verified: Verified { mut server, evidence, .. }, counted, kept: _kept } = *session;
+                let Session { verified, heard, counted, kept: _kept } = *session;
+                let Verified { server, evidence, .. } = verified;
+                let (peer, mut server) = (server.peer, Upstream::new(server.stream, heard));
                 let meter = Meter::start(["to_server", "to_driver"]);
-                tokio::select! {
-                    end = relay::relay(&mut driver, &mut server.stream, &meter.progress) => Ok(Ended::Session(end)),
-                    refused = evidence.disbelieved(server.peer.as_deref(), counted.peer()) => Ok(Ended::Cut(refused)),
-                }
+                let cut = evidence.disbelieved(peer.as_deref(), counted.peer());
+                let end = carry(&mut driver, &mut server, &meter.progress, cut, last_words).await;
+                Ok(end.map_or_else(Ended::Cut, Ended::Session))
             }
             Err(failure) => {
                 packets::refuse(&mut driver, failure.response().as_deref()).await;
@@ -130,6 +137,12 @@ impl Forwarder {
     }
 }
 
+/// What a driver is told whose session is cut.
+fn last_words(refused: &PeerRefused) -> ErrorResponse {
+    let words = format!("terminating connection: the server's evidence is no longer good enough: {}", refused.public());
+    ErrorResponse::fatal(SqlState::ADMIN_SHUTDOWN, words)
+}
+
 /// What a driver's opening has come to.
 enum Established {
     Cancelled(usize),
@@ -155,10 +168,9 @@ async fn report<S: Io>(forwarder: &Forwarder, driver: S, room: OwnedSemaphorePer
             let outcome = if sessions > 0 { "forwarded" } else { "unknown_key" };
             metrics::counter!("postern_sidecar_cancels_total", "outcome" => outcome).increment(1);
         }
-        Ok(Ended::Cut(refused)) => {
-            let reason = refused.label();
-            metrics::counter!("postern_sidecar_sessions_cut_total", "reason" => reason).increment(1);
-            tracing::warn!(reason, "session cut: the server's evidence is no longer good enough: {refused}");
+        Ok(Ended::Cut(Severed { cause, told })) => {
+            meter::cut(cause.label(), told);
+            tracing::warn!(told, "session cut: the server's evidence is no longer good enough: {cause}");
         }
         Ok(Ended::Session(end)) => {
             let error = end.error.map(|error| error.to_string());

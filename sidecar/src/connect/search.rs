@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
+use postern_pgwire::boundary::Boundary;
 use postern_pgwire::startup::Startup;
 use postern_plumbing::Io;
 use tokio::io::AsyncReadExt as _;
@@ -85,7 +86,9 @@ impl Forwarder {
             let mut round = Round::default();
             for (_, target) in self.in_order() {
                 match self.first_answer(target, driver, startup, ahead, deadline).await {
-                    Ok(verified) => return Ok(Session { verified, counted: target.count(), kept: None }),
+                    Ok((verified, heard)) => {
+                        return Ok(Session { verified, heard, counted: target.count(), kept: None });
+                    }
                     Err(Unmade::Away(away)) => round.away(away.until, away.reason),
                     Err(Unmade::Failed(failure)) if failure.leaves_others() => round.failed(failure),
                     Err(Unmade::Failed(failure)) => return Err(failure),
@@ -123,7 +126,8 @@ impl Forwarder {
             let holder = Holder { target: index, instance };
             self.keys.keep(key, holder)
         });
-        Ok(Session { verified, counted: target.count(), kept })
+        let heard = Boundary::after(&greeting.messages);
+        Ok(Session { verified, heard, counted: target.count(), kept })
     }
 
     /// Tries every server once, until one will do.
@@ -197,8 +201,8 @@ impl Forwarder {
         order.into_iter().filter_map(|index| Some((index, self.targets.get(index)?)))
     }
 
-    /// A connection to which the startup packet has gone, and whatever the driver has sent behind it. One that was kept
-    /// ready counts when its server answers, and not with an error: it may have been given up while nobody looked.
+    /// A connection to which the startup packet has gone, and whatever the driver has sent behind it; and what the driver has
+    /// heard of its server. One that was kept ready counts when its server answers, and not with an error: it may have been given up while nobody looked.
     async fn first_answer<S: Io>(
         &self,
         target: &Target,
@@ -206,7 +210,7 @@ impl Forwarder {
         startup: &Startup,
         ahead: &[u8],
         deadline: Deadline,
-    ) -> Result<Verified, Unmade> {
+    ) -> Result<(Verified, Boundary), Unmade> {
         let opening = [startup.raw(), ahead].concat();
         let failed = |failure: Failure| Unmade::Failed(Arc::new(failure));
         let late = |_| failed(Failure::Deadline { place: target.name().to_owned() });
@@ -225,13 +229,13 @@ impl Forwarder {
                     let source = LoginFailed::Driver(error.into());
                     failed(Failure::Login { place: target.name().to_owned(), source })
                 })?;
-                return Ok(verified);
+                return Ok((verified, Boundary::after(&answer)));
             }
             verified = target.new_connection(deadline).await?;
         }
         let opened = deadline.limit(packets::write(&mut verified.server.stream, &opening)).await.map_err(late)?;
         opened.map_err(|source| failed(target.broken(source)))?;
-        Ok(verified)
+        Ok((verified, Boundary::default()))
     }
 
     /// A login at one server.

@@ -40,6 +40,12 @@ impl Arrival {
         }
     }
 
+    /// A connection through a tunnel that its gateway has not introduced.
+    #[must_use]
+    pub fn stranger(slot: Slot) -> Self {
+        Self::tunnel(ProxyHeader::default(), slot)
+    }
+
     /// The client's address without its port.
     #[must_use]
     pub fn source(&self) -> Option<IpAddr> {

@@ -22,6 +22,7 @@ use super::cancels::Cancels;
 use super::clients::{Chain, Clients};
 use super::dialect::Dialect;
 use super::drain::Terminator;
+use super::handshakes::Handshakes;
 use super::identities::Identities;
 use super::places::{Places, Share};
 use super::server::Server;
@@ -174,7 +175,7 @@ pub(super) fn server(
         cancels: Cancels::default(),
         cancel_room: CancelRoom::default(),
         throttle: Throttle::default(),
-        handshakes: config.limits.handshake_room(),
+        handshakes: Handshakes::new(&config.limits),
         places: Places::new(config.limits.max_sessions, shares(&config.roles)),
         replicators: replicators(&config.roles),
     })

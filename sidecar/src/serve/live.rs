@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use postern_attest::Appraisal;
 use postern_attest_io::PeerRefused;
+use postern_pgwire::error_response::ErrorResponse;
+use postern_pgwire::sqlstate::SqlState;
 use postern_plumbing::Io;
-use postern_plumbing::relay::{self, RelayEnd};
 use thiserror::Error;
 use tokio::net::UnixStream;
 
@@ -14,9 +15,8 @@ use super::places::Place;
 use super::reappraisal::Evidence;
 use super::server::Server;
 use super::session::Ended;
-use super::upstream::Upstream;
+use super::upstream::{Upstream, carry};
 use crate::meter::Meter;
-use crate::packets;
 
 /// Why a session was cut that was allowed to begin.
 #[derive(Debug, Error)]
@@ -37,6 +37,16 @@ impl Cut {
             Self::Chain => "chain",
             Self::Evidence(refused) => refused.label(),
         }
+    }
+
+    /// What the client is told.
+    #[must_use]
+    pub fn response(&self) -> ErrorResponse {
+        let why = match self {
+            Self::Chain => "the chain no longer allows this client".to_owned(),
+            Self::Evidence(refused) => format!("the client's evidence is no longer good enough: {}", refused.public()),
+        };
+        ErrorResponse::fatal(SqlState::ADMIN_SHUTDOWN, format!("terminating connection: {why}"))
     }
 }
 
@@ -67,11 +77,11 @@ impl Session {
     pub fn new(
         role: String,
         peer: Option<Arc<Appraisal>>,
-        upstream: UnixStream,
+        upstream: Upstream<UnixStream>,
         key: Option<Registered>,
         place: Place,
     ) -> Self {
-        Self { role, peer, upstream: Upstream::new(upstream), _key: key, _place: place }
+        Self { role, peer, upstream, _key: key, _place: place }
     }
 }
 
@@ -82,22 +92,14 @@ impl<S: Io> Live<S> {
         let Self { mut client, mut session, evidence } = *self;
         let meter = Meter::start(["to_postgres", "to_client"]);
         tracing::debug!(role = session.role, "session established");
-        let (over, peer) = (session.upstream.over(), session.peer.as_deref());
-        let end = tokio::select! {
-            end = relay::relay(&mut client, &mut session.upstream, &meter.progress) => Ok(end),
-            () = over => Ok(RelayEnd {
-                to_upstream: meter.progress.to_upstream(),
-                to_client: meter.progress.to_client(),
-                error: None,
-            }),
-            () = server.clients.revoked(peer) => Err(Cut::Chain),
-            refused = evidence.disbelieved(peer, server.clients.policy()) => Err(Cut::Evidence(refused)),
+        let peer = session.peer.as_deref();
+        let cut = async {
+            tokio::select! {
+                () = server.clients.revoked(peer) => Cut::Chain,
+                refused = evidence.disbelieved(peer, server.clients.policy()) => Cut::Evidence(refused),
+            }
         };
-        if end.is_err() {
-            // Postgres sees its connection close; the client gets TLS' own farewell, as the state of the protocol between
-            // them is not known here.
-            packets::close(&mut client).await;
-        }
+        let end = carry(&mut client, &mut session.upstream, &meter.progress, cut, Cut::response).await;
         Ended::Session { role: session.role, end }
     }
 }

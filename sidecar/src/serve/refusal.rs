@@ -14,6 +14,7 @@ use postern_pgwire::startup::StartupError;
 use thiserror::Error;
 
 use super::clients::ClientRefused;
+use super::handshakes::Crowd;
 use super::places::Full;
 use super::proxy_header::ProxyHeaderError;
 use crate::opening::RequestError;
@@ -74,6 +75,9 @@ pub enum Refusal {
     /// As many connections on the way to a session as the limits allow.
     #[error("too many connections are not sessions yet")]
     TooManyHandshakes,
+    /// As many connections on the way to a session as one source may have.
+    #[error("too many connections from there are not sessions yet")]
+    TooManyOfSource,
     /// As many sessions as the limits allow, beside those that are kept free for other roles.
     #[error("too many sessions")]
     TooManySessions,
@@ -98,6 +102,15 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// There is no room for a connection that is no session yet.
+    #[must_use]
+    pub fn crowded(crowd: Crowd) -> Self {
+        match crowd {
+            Crowd::Everybody => Self::TooManyHandshakes,
+            Crowd::Source => Self::TooManyOfSource,
+        }
+    }
+
     /// There is no room for a session of `role`.
     #[must_use]
     pub fn full(full: Full, role: &str) -> Self {
@@ -129,6 +142,7 @@ impl Refusal {
             Self::NoRule { .. } => "no_rule",
             Self::Credentials { .. } => "credentials",
             Self::TooManyHandshakes => "too_many_handshakes",
+            Self::TooManyOfSource => "too_many_of_source",
             Self::TooManySessions => "too_many_sessions",
             Self::TooManyOfRole(_) => "too_many_of_role",
             Self::Draining => "draining",
@@ -156,7 +170,7 @@ impl Refusal {
         let unattested = |public: &str| fatal(SqlState::INVALID_AUTHORIZATION, &format!("client refused: {public}"));
         match self {
             Self::Request(RequestError::Read(ReadError::Opening(error))) => malformed_opening(error),
-            Self::ProxyHeader(_) | Self::Request(_) | Self::Tls(_) | Self::TooManyHandshakes | Self::Client(_) => None,
+            Self::ProxyHeader(_) | Self::Request(_) | Self::Tls(_) | Self::Client(_) => None,
             Self::Deadline => fatal(SqlState::QUERY_CANCELED, "canceling authentication due to timeout"),
             Self::Plaintext => fatal(SqlState::INVALID_AUTHORIZATION, "this server requires TLS")
                 .map(|response| response.hint("Connect with sslmode=require and a client certificate with a quote.")),
@@ -181,6 +195,13 @@ impl Refusal {
             Self::Credentials { user } => {
                 fatal(SqlState::INVALID_PASSWORD, &format!("password authentication failed for user \"{user}\""))
             }
+            Self::TooManyHandshakes => {
+                fatal(SqlState::TOO_MANY_CONNECTIONS, "too many connections are being established; try again")
+            }
+            Self::TooManyOfSource => fatal(
+                SqlState::TOO_MANY_CONNECTIONS,
+                "too many connections from this address are being established; try again",
+            ),
             Self::TooManySessions => fatal(SqlState::TOO_MANY_CONNECTIONS, "sorry, too many clients already"),
             Self::TooManyOfRole(role) => {
                 fatal(SqlState::TOO_MANY_CONNECTIONS, &format!("too many connections for role \"{role}\""))

@@ -86,6 +86,7 @@ impl Serving {
         background.extend([supervising, secrets]);
         let addresses = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
         let broken = accept_from(listeners, &server, ground);
+        ground.background.spawn("left out of the log", async { match accept::tell_left_out().await {} });
         let terminator = assemble::terminator(config, &credentials);
         starting.ready();
         Ok(Some(Self { addresses, http: public, server, terminator, postgres, broken, _background: background }))

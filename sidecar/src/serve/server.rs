@@ -9,13 +9,13 @@ use postern_attest_io::{Acceptor, Attestor, IdentityKeeper};
 use postern_pgwire::cancel::CancelKey;
 use postern_plumbing::secret::Secret;
 use postern_plumbing::shutdown::Shutdown;
-use tokio::sync::Semaphore;
 
 use super::authenticate::Authentication;
 use super::cancel_room::CancelRoom;
 use super::cancels::Cancels;
 use super::clients::Clients;
 use super::dialect::Dialect;
+use super::handshakes::Handshakes;
 use super::identities::Identities;
 use super::places::Places;
 use super::throttle::Throttle;
@@ -62,7 +62,7 @@ pub struct Server {
     /// Delays for wrong secrets.
     pub throttle: Throttle,
     /// Room for connections that are not sessions yet.
-    pub handshakes: Arc<Semaphore>,
+    pub handshakes: Handshakes,
     /// Room for sessions.
     pub places: Places,
     /// The roles that may open replication connections.
@@ -76,18 +76,12 @@ pub struct Limits {
     pub handshake: Duration,
     /// How many connections may be on the way to a session.
     pub max_handshakes: usize,
+    /// How many of them may come from one address, or from one IPv6 network of 64 bits.
+    pub max_handshakes_of_source: usize,
     /// How many sessions there may be.
     pub max_sessions: usize,
     /// Whether direct TLS needs ALPN, as PostgreSQL 17 demands.
     pub require_alpn: bool,
-}
-
-impl Limits {
-    /// Room for connections that are not sessions yet.
-    #[must_use]
-    pub fn handshake_room(&self) -> Arc<Semaphore> {
-        Arc::new(Semaphore::new(self.max_handshakes.min(Semaphore::MAX_PERMITS)))
-    }
 }
 
 impl Server {

@@ -8,6 +8,7 @@ use bytes::BytesMut;
 use postern_attest::Appraisal;
 use postern_attest_io::{Accepted, Identity, PeerRefused, TlsRefused};
 use postern_pgwire::authentication::scram::EndPoint;
+use postern_pgwire::boundary::Boundary;
 use postern_pgwire::login::LoginError;
 use postern_pgwire::negotiation::{Agreement, Version, agree};
 use postern_pgwire::startup::Startup;
@@ -16,17 +17,18 @@ use postern_plumbing::prefixed::Prefixed;
 use postern_plumbing::relay::RelayEnd;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::UnixStream;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio_rustls::TlsStream;
 
 use super::arrival::Arrival;
 use super::assemble::{FORWARDED, POSTGRES as POSTGRES_ALPN};
 use super::cancels::Registered;
+use super::handshakes::Room;
 use super::live::{Cut, Live, Session};
 use super::preamble::{Preamble, preamble};
 use super::reappraisal::Evidence;
 use super::refusal::Refusal;
 use super::server::Server;
+use super::upstream::{Severed, Upstream};
 use crate::deadline::Deadline;
 use crate::opening::{self, Request};
 use crate::packets;
@@ -60,7 +62,7 @@ pub enum Ended {
         /// The role it logged in as.
         role: String,
         /// What was relayed, or why the session was cut.
-        end: Result<RelayEnd, Cut>,
+        end: Result<RelayEnd, Severed<Cut>>,
     },
 }
 
@@ -69,12 +71,7 @@ impl Server {
     ///
     /// # Errors
     /// The reason for which it came to no session. The client has been told.
-    pub async fn connection<S: Io>(
-        &self,
-        stream: S,
-        arrival: &Arrival,
-        room: OwnedSemaphorePermit,
-    ) -> Result<Ended, Refusal> {
+    pub async fn connection<S: Io>(&self, stream: S, arrival: &Arrival, room: Room) -> Result<Ended, Refusal> {
         // Each phase is on the heap by itself: an idle session does not hold the space that its beginning needed.
         let opened = Box::pin(self.open(stream, arrival)).await?;
         drop(room);
@@ -216,7 +213,7 @@ impl Server {
         agreement: &Agreement,
         role: &str,
         arrival: &Arrival,
-    ) -> Result<(UnixStream, Option<Registered>), Refusal> {
+    ) -> Result<(Upstream<UnixStream>, Option<Registered>), Refusal> {
         match self.postgres.condition() {
             Condition::Starting => return Err(Refusal::PostgresNotReady("Its roles are not provisioned yet.")),
             Condition::Misconfigured => return Err(Refusal::PostgresNotReady("It is not set up to be served.")),
@@ -241,7 +238,7 @@ impl Server {
         if !sent_ahead.is_empty() {
             upstream.write_all(&sent_ahead.split()).await.map_err(Refusal::PostgresAway)?;
         }
-        Ok((upstream, key))
+        Ok((Upstream::new(upstream, Boundary::after(&buf)), key))
     }
 
     /// A login that is refused for our password means that Postgres has lost our roles, or is another one.

@@ -78,7 +78,7 @@ impl Remembered {
 }
 
 /// What one subscriber has at least: an IPv4 address, or an IPv6 network of 64 bits.
-fn network(source: IpAddr) -> IpAddr {
+pub(super) fn network(source: IpAddr) -> IpAddr {
     match source.to_canonical() {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
         address @ IpAddr::V4(_) => address,

@@ -1,97 +1,191 @@
-//! The connection to Postgres, which says when Postgres has closed it.
+//! The other end of a session, which says when it has closed, and in whose place something can be said at the end.
 
 use std::io;
-use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::Bytes;
+use postern_pgwire::boundary::Boundary;
+use postern_pgwire::error_response::ErrorResponse;
+use postern_plumbing::relay::{Progress, RelayEnd, relay};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
-/// How long a client may keep its side open after Postgres has closed. It cannot be answered any more, and idle clients of a
-/// pool may not look for hours; until then they would take the place of others.
+use crate::packets;
+
+/// How long a client may keep its side open after the other end has closed. It cannot be answered any more, and idle clients of
+/// a pool may not look for hours; until then they would take the place of others.
 const AFTER_THE_END: Duration = Duration::from_secs(2);
+/// How long a session may last once it is cut, for its client to hear why.
+const PARTING: Duration = Duration::from_millis(500);
+/// How much of a message that has begun is still passed on by then. Inside a longer one nothing can be said.
+const REST: usize = 64 << 10;
 
-/// A stream whose end is noticed.
+/// A stream of messages whose end is noticed.
 #[derive(Debug)]
 pub struct Upstream<S> {
-    stream: S,
-    ended: Arc<Notify>,
+    /// `None` once it is cut.
+    stream: Option<S>,
+    heard: Boundary,
+    shared: Arc<Shared>,
+    /// How much of the last words has been read.
+    said: usize,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    ended: Notify,
+    last_words: OnceLock<Bytes>,
+    told: AtomicBool,
+}
+
+/// A session that was cut.
+#[derive(Debug)]
+pub struct Severed<T> {
+    /// Why.
+    pub cause: T,
+    /// Whether the client was told.
+    pub told: bool,
+}
+
+/// Moves bytes both ways until both sides have closed, `upstream` has been gone for a moment, or `cut` gives a cause to go no
+/// further. The client then reads `words` where the next message would begin; whatever it sends from there on reaches nobody.
+///
+/// # Errors
+/// The cause.
+pub async fn carry<A, B, T>(
+    client: &mut A,
+    upstream: &mut Upstream<B>,
+    progress: &Progress,
+    cut: impl Future<Output = T>,
+    words: impl FnOnce(&T) -> ErrorResponse,
+) -> Result<RelayEnd, Severed<T>>
+where
+    A: AsyncRead + AsyncWrite + Unpin,
+    B: AsyncRead + AsyncWrite + Unpin,
+{
+    let shared = Arc::clone(&upstream.shared);
+    let cause = {
+        let mut relaying = pin!(relay(client, upstream, progress));
+        let cause = tokio::select! {
+            end = &mut relaying => return Ok(end),
+            () = over(&shared) => {
+                let (to_upstream, to_client) = (progress.to_upstream(), progress.to_client());
+                return Ok(RelayEnd { to_upstream, to_client, error: None });
+            }
+            cause = cut => cause,
+        };
+        // From here on the relay finds them in the stream's place.
+        shared.last_words.get_or_init(|| words(&cause).encode());
+        if let Ok(RelayEnd { error: Some(error), .. }) = timeout(PARTING, relaying).await {
+            tracing::trace!(%error, "a session was cut, and broke");
+        }
+        cause
+    };
+    let told = shared.told.load(Ordering::Relaxed);
+    if !told {
+        // TLS' own farewell at least.
+        packets::close(client).await;
+    }
+    Err(Severed { cause, told })
+}
+
+/// Waits until the stream has ended and its reader has had time to draw the consequences.
+async fn over(shared: &Shared) {
+    shared.ended.notified().await;
+    sleep(AFTER_THE_END).await;
 }
 
 impl<S> Upstream<S> {
-    /// A stream that has not ended.
-    pub fn new(stream: S) -> Self {
-        Self { stream, ended: Arc::default() }
+    /// A stream of which the client has `heard` so much.
+    pub fn new(stream: S, heard: Boundary) -> Self {
+        Self { stream: Some(stream), heard, shared: Arc::default(), said: 0 }
     }
 
-    /// Waits until the stream has ended and its reader has had time to draw the consequences.
-    pub fn over(&self) -> impl Future<Output = ()> + Send + 'static {
-        let ended = Arc::clone(&self.ended);
-        async move {
-            ended.notified().await;
-            sleep(AFTER_THE_END).await;
+    fn is_cut(&self) -> bool {
+        self.shared.last_words.get().is_some()
+    }
+}
+
+impl<S: AsyncRead + Unpin> Upstream<S> {
+    fn poll_stream(&mut self, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = into.filled().len();
+        if let Some(stream) = &mut self.stream {
+            ready!(Pin::new(stream).poll_read(cx, into))?;
         }
+        let heard = into.filled().get(before..).unwrap_or_default();
+        if heard.is_empty() {
+            self.shared.ended.notify_one();
+        }
+        self.heard.follow(heard);
+        Poll::Ready(Ok(()))
+    }
+
+    /// The rest of the message that has begun, then the last words, then the end.
+    fn poll_parting(&mut self, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match (self.heard.owed(), &mut self.stream) {
+            (Some(0), _) => {
+                self.stream = None;
+                let words = self.shared.last_words.get().and_then(|words| words.get(self.said..)).unwrap_or_default();
+                let (now, _) = words.split_at_checked(into.remaining()).unwrap_or((words, &[]));
+                into.put_slice(now);
+                self.said += now.len();
+                if now.is_empty() {
+                    // Who asks for more has given all of them to the client.
+                    self.shared.told.store(true, Ordering::Relaxed);
+                }
+            }
+            (Some(owed), Some(stream)) if owed <= REST => {
+                let room = owed.min(into.remaining());
+                let mut rest = ReadBuf::new(into.initialize_unfilled_to(room));
+                ready!(Pin::new(stream).poll_read(cx, &mut rest))?;
+                let read = rest.filled().len();
+                self.heard.follow(rest.filled());
+                into.advance(read);
+            }
+            _ => self.stream = None,
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Upstream<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = into.filled().len();
-        let read = Pin::new(&mut self.stream).poll_read(cx, into);
-        if matches!(read, Poll::Ready(Ok(()))) && into.filled().len() == before {
-            self.ended.notify_one();
-        }
-        read
+        if self.is_cut() { self.poll_parting(cx, into) } else { self.poll_stream(cx, into) }
     }
 }
 
+/// What is sent to a stream that is cut is forgotten. It is taken all the same: a connection that closes with unread bytes is
+/// reset, and the reset may overtake the last words.
 impl<S: AsyncWrite + Unpin> AsyncWrite for Upstream<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        let cut = self.is_cut();
+        match &mut self.stream {
+            Some(stream) if !cut => Pin::new(stream).poll_write(cx, bytes),
+            _ => Poll::Ready(Ok(bytes.len())),
+        }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        let cut = self.is_cut();
+        match &mut self.stream {
+            Some(stream) if !cut => Pin::new(stream).poll_flush(cx),
+            _ => Poll::Ready(Ok(())),
+        }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        let cut = self.is_cut();
+        match &mut self.stream {
+            Some(stream) if !cut => Pin::new(stream).poll_shutdown(cx),
+            _ => Poll::Ready(Ok(())),
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use postern_plumbing::relay::{Progress, relay};
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::time::timeout;
-
-    use super::{AFTER_THE_END, Upstream};
-
-    #[tokio::test(start_paused = true)]
-    async fn a_client_that_does_not_notice_the_end_of_postgres_is_not_waited_for() {
-        let ((client, mut near), (upstream, mut postgres)) = (tokio::io::duplex(100), tokio::io::duplex(100));
-        let (mut client, mut upstream) = (client, Upstream::new(upstream));
-        let progress = Progress::default();
-        let over = upstream.over();
-        let relayed = async {
-            tokio::select! {
-                _ = relay(&mut client, &mut upstream, &progress) => panic!("the client has not closed"),
-                () = over => {}
-            }
-        };
-        let served = async {
-            near.write_all(b"question").await.unwrap();
-            postgres.read_exact(&mut [0; 8]).await.unwrap();
-            tokio::time::sleep(AFTER_THE_END * 100).await;
-            postgres.write_all(b"the end").await.unwrap();
-            drop(postgres);
-            let mut said = Vec::new();
-            near.read_to_end(&mut said).await.unwrap();
-            assert_eq!(said, b"the end");
-        };
-        timeout(AFTER_THE_END * 102, async { tokio::join!(relayed, served) }).await.expect("the session lasts");
-    }
-}
+mod tests;

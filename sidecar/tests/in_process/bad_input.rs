@@ -9,8 +9,7 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use crate::driver::{Driver, SSL_REQUEST, startup, words};
-use crate::memory::resident_kib;
-use crate::world::{READ_SECRET, World, assert_tasks_return_to, counted, metrics, tasks};
+use crate::world::{READ_SECRET, World, assert_tasks_return_to, tasks};
 
 /// A short deadline, so that the tests wait for it and not for ever.
 const SHORT: &str = "[limits]\nhandshake = \"1500ms\"\n";
@@ -125,37 +124,6 @@ async fn an_authentication_that_never_ends_is_ended_at_the_deadline() {
 }
 
 #[tokio::test]
-async fn ten_thousand_half_open_connections_cost_no_more_than_the_limit() {
-    const LIMIT: usize = 64;
-    let (world, sidecar) = World::serving(&format!("[limits]\nhandshakes = {LIMIT}\nhandshake = \"60s\"\n")).await;
-    let metrics = metrics();
-    let refused = || counted(&metrics, &["postern_sidecar_refusals_total", "too_many_handshakes"]);
-    let (tasks_before, refused_before) = (tasks(), refused());
-    let mut open = Vec::new();
-    while open.len() < LIMIT {
-        let mut stream = TcpStream::connect(sidecar.address).await.unwrap();
-        stream.write_all(&SSL_REQUEST[..4]).await.unwrap();
-        open.push(stream);
-    }
-    while sidecar.ground.sessions.count() < LIMIT {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
-    let memory = resident_kib();
-    for _ in LIMIT..10_000 {
-        let mut stream = TcpStream::connect(sidecar.address).await.unwrap();
-        // The end, or a reset: it is closed at once, and nothing waits for it.
-        let end = tokio::time::timeout(PATIENCE, stream.read(&mut [0; 1])).await.expect("it is closed at once");
-        assert!(end.is_err() || end.is_ok_and(|count| count == 0));
-    }
-    assert_eq!(sidecar.ground.sessions.count(), LIMIT, "refused connections cost no task");
-    assert!(refused() - refused_before >= 9_900);
-    assert!(resident_kib() < memory + 4_096, "{} KiB more", resident_kib() - memory);
-    drop(open);
-    assert_tasks_return_to(tasks_before).await;
-    Driver::reader(world.attested(&sidecar).await).await.unwrap();
-}
-
-#[tokio::test]
 async fn a_password_of_a_megabyte_is_refused_when_its_length_is_known() {
     let (world, sidecar) = World::serving("").await;
     for length in [1_024_u32, 1 << 20, i32::MAX as u32] {
@@ -217,28 +185,4 @@ async fn malformed_startups_and_passwords_inside_tls_are_protocol_violations() {
     }
     assert!(world.postgres.startups().is_empty());
     sidecar.assert_no_connection_is_left().await;
-}
-
-#[tokio::test]
-async fn connections_that_are_not_sessions_yet_have_a_limit() {
-    let (world, sidecar) = World::serving("[limits]\nhandshakes = 2\nhandshake = \"30s\"\n").await;
-    // Sessions do not count.
-    let mut sessions = Vec::new();
-    for _ in 0..3 {
-        sessions.push(Driver::reader(world.attested(&sidecar).await).await.unwrap());
-    }
-    // One waits for its password, one has not said a word.
-    let mut waiting = Driver::new(world.attested(&sidecar).await);
-    waiting.send(&startup(&[("user", "teesql_read")])).await;
-    assert_eq!(waiting.next().await.unwrap().tag(), b'R');
-    let silent = TcpStream::connect(sidecar.address).await.unwrap();
-    for _ in 0..20 {
-        let mut one_more = TcpStream::connect(sidecar.address).await.unwrap();
-        let end = tokio::time::timeout(PATIENCE, one_more.read(&mut [0; 1])).await.expect("it is closed at once");
-        assert!(end.is_err() || end.is_ok_and(|count| count == 0));
-    }
-    assert_eq!(sidecar.ground.sessions.count(), 5, "refused connections cost no task");
-    drop((waiting, silent, sessions));
-    sidecar.assert_no_connection_is_left().await;
-    Driver::reader(world.attested(&sidecar).await).await.unwrap();
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use postern_plumbing::clock::unix_now;
 use postern_simulator::certificate::{Attestation, CertificateRequest};
-use postern_simulator::{Cvm, Faults, Measurements, Tee};
+use postern_simulator::{Cvm, Measurements, Tee};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::pki_types::pem::PemObject;
@@ -16,6 +16,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::{TlsConnector, TlsStream};
 
+use crate::cut;
 use crate::driver::{Driver, startup, words};
 use crate::world::{CLIENT_APP, CLIENT_COMPOSE, READ_SECRET, Sidecar, World, agent, identity, tee, tls};
 
@@ -111,11 +112,9 @@ async fn a_client_without_evidence_is_let_in_only_where_the_configuration_is_ins
 async fn a_session_is_cut_when_the_clients_platform_is_revoked() {
     let (world, sidecar) = World::serving("").await;
     let mut driver = Driver::reader(world.attested(&sidecar).await).await.unwrap();
-    let revoked = Tee::with_faults([7; 32], Faults { revoked_pck: true, ..Faults::default() }).unwrap();
-    let collateral = revoked.collateral_bundle_json(unix_now()).unwrap();
-    std::fs::write(world.folder.path().join("collateral.json"), collateral).unwrap();
-    let cut = tokio::time::timeout(Duration::from_secs(30), driver.next()).await;
-    assert!(cut.expect("the session goes on").is_err());
+    cut::revoke_platform(&world);
+    let cut = tokio::time::timeout(Duration::from_secs(30), driver.refusal()).await;
+    assert_eq!(cut.expect("the session goes on").sqlstate, "57P01");
     sidecar.assert_no_connection_is_left().await;
 }
 

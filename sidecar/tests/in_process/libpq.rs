@@ -19,7 +19,7 @@ const SCRAM: &str = "[clients]\nauthentication = \"scram-sha-256\"\n";
 const WHO: &str = "select current_user";
 
 /// A sidecar before a real PostgreSQL.
-async fn serving(more: &str) -> (World, Cluster, Sidecar) {
+pub(crate) async fn serving(more: &str) -> (World, Cluster, Sidecar) {
     let world = World::new().await;
     let superuser = keys::superuser_password(&agent_client(&world.server_agent)).await.unwrap();
     let cluster = Cluster::start(&superuser).await;
@@ -29,7 +29,7 @@ async fn serving(more: &str) -> (World, Cluster, Sidecar) {
 }
 
 /// A connection string straight to the sidecar, with the client CVM's certificate.
-async fn straight(world: &World, sidecar: &Sidecar) -> String {
+pub(crate) async fn straight(world: &World, sidecar: &Sidecar) -> String {
     let identity = world.client_identity().await.current();
     let (certificate, key) = (world.folder.path().join("client.crt"), world.folder.path().join("client.key"));
     fs::write(&certificate, identity.certificate_pem()).unwrap();
@@ -50,10 +50,10 @@ fn beside(endpoint: &Endpoint) -> String {
 }
 
 /// A Python with psycopg, whose wheel brings a libpq of its own.
-struct Psycopg(PathBuf);
+pub(crate) struct Psycopg(PathBuf);
 
 impl Psycopg {
-    async fn installed() -> Self {
+    pub(crate) async fn installed() -> Self {
         let folder = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../target/libpq"));
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/in_process/libpq/prepare");
         let done = Command::new(script).arg(&folder).output().await.unwrap();
@@ -61,7 +61,7 @@ impl Psycopg {
         Self(folder.join("python/bin/python"))
     }
 
-    async fn query(&self, connection: &str, password: &str, sql: &str) -> Result<String, String> {
+    pub(crate) async fn query(&self, connection: &str, password: &str, sql: &str) -> Result<String, String> {
         const PROGRAM: &str = "import sys, psycopg\n\
             connection, password, sql = sys.stdin.read().split('\\0')\n\
             with psycopg.connect(connection, password=password) as session:\n    \

@@ -33,6 +33,10 @@ mod connect;
 #[cfg(test)]
 mod copy;
 #[cfg(test)]
+mod crowd;
+#[cfg(test)]
+mod cut;
+#[cfg(test)]
 mod drain;
 #[cfg(test)]
 mod evidence;

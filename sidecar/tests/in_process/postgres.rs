@@ -60,6 +60,8 @@ pub(crate) enum Manner {
     Talkative,
     /// Is ready, answers the first query with half a message and closes.
     BreakOff,
+    /// The same, but goes no further instead.
+    Halt,
 }
 
 /// A row with the state that it says it has.
@@ -213,9 +215,13 @@ impl State {
         }
         stream.write_all(&key.backend_key_data()).await?;
         stream.write_all(&message(b'Z', b"I")).await?;
-        if manner == Manner::BreakOff && user != "postgres" {
+        if matches!(manner, Manner::BreakOff | Manner::Halt) && user != "postgres" {
             packets::message(&mut stream, &mut buf, 10_000).await?;
-            return Ok(stream.write_all(b"D\0\0\x01\0half").await?);
+            stream.write_all(b"D\0\0\x01\0half").await?;
+            if manner == Manner::Halt {
+                std::future::pending::<()>().await;
+            }
+            return Ok(());
         }
         self.backend(stream, buf, key).await
     }
@@ -361,7 +367,8 @@ fn early(manner: Manner) -> Option<Bytes> {
         | Manner::NoDatabase
         | Manner::StallInGreeting
         | Manner::Talkative
-        | Manner::BreakOff => None,
+        | Manner::BreakOff
+        | Manner::Halt => None,
         Manner::Trust => Some(message(b'R', &[0; 4])),
         Manner::Cleartext => Some(message(b'R', &[0, 0, 0, 3])),
         Manner::Forgetful => Some(refusal(SqlState::INVALID_PASSWORD, "password authentication failed")),

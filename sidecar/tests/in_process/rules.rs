@@ -161,7 +161,7 @@ async fn a_newer_policy_cuts_whom_it_forbids_and_an_older_one_never_comes_back()
     let mut live = Driver::reader(world.attested(&sidecar).await).await.unwrap();
 
     put(folder, &policy(2, &forbidding, &[&image]));
-    assert!(timeout(PATIENCE, live.next()).await.expect("the session goes on").is_err());
+    assert_eq!(timeout(PATIENCE, live.refusal()).await.expect("the session goes on").sqlstate, "57P01");
     becomes(&world, &sidecar, Some("another composition")).await;
     // Half an update, and then the whole.
     std::fs::write(folder.join("policy.toml"), policy(3, "", &[&image])).unwrap();
@@ -204,7 +204,7 @@ async fn a_policy_that_ends_ends_sessions_and_readiness() {
     put(world.folder.path(), &policy(1, "", &[&Measurements::default()]).replace("2100-01-01T00:00:00Z", &date));
     let sidecar = started(&governed(&world)).await;
     let mut live = Driver::reader(world.attested(&sidecar).await).await.unwrap();
-    assert!(timeout(PATIENCE, live.next()).await.expect("the session goes on").is_err());
+    assert_eq!(timeout(PATIENCE, live.refusal()).await.expect("the session goes on").sqlstate, "57P01");
     becomes(&world, &sidecar, Some("has expired")).await;
     assert!(!sidecar.ground.readiness.is_ready());
 }

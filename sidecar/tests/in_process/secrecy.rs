@@ -3,7 +3,7 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use postern_plumbing::secret::Secret;
@@ -21,23 +21,22 @@ const NEW_SECRET: &str = "77c5e9017b2d4f6880912a3b4c5d6e7f8091a2b3c4d5e6f7081920
 const WRONG_SECRET: &str = "5f8b6ab9f0f9d7d3c1be4efdfb3a2c55d1b7a4470d8a7b0bb1d6f3a1e6b5c355";
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The binary in serve mode, logging all it can.
-struct Program {
+/// The binary in serve mode.
+pub(crate) struct Program {
     child: Child,
     log: PathBuf,
-    address: SocketAddr,
+    pub(crate) address: SocketAddr,
 }
 
 impl Program {
-    async fn start(world: &World, cluster: &Cluster, clients: &str) -> Self {
+    /// Before a Postgres that listens in `socket_dir`, with this log filter.
+    pub(crate) async fn start(world: &World, socket_dir: &Path, filter: &str) -> Self {
         let (config, log) = (world.folder.path().join("sidecar.toml"), world.folder.path().join("log"));
-        let socket_dir = format!("socket_dir = \"{}\"", world.folder.path().display());
-        let text = world
-            .serve_config(clients)
-            .replace(&socket_dir, &format!("socket_dir = \"{}\"", cluster.folder().display()));
-        let more = "[listen]\naddresses = [\"127.0.0.1:0\"]\n[admin]\nlisten = \"127.0.0.1:0\"\n\
-                    [log]\nformat = \"json\"\nfilter = \"trace\"\n";
-        fs::write(&config, text + more).unwrap();
+        let place = |folder: &Path| format!("socket_dir = \"{}\"", folder.display());
+        let text = world.serve_config("").replace(&place(world.folder.path()), &place(socket_dir));
+        let more = "[listen]\naddresses = [\"127.0.0.1:0\"]\n[admin]\nlisten = \"127.0.0.1:0\"\n";
+        let log_section = format!("[log]\nformat = \"json\"\nfilter = \"{filter}\"\n");
+        fs::write(&config, text + more + &log_section).unwrap();
         // Where core dumps are allowed at all, they are allowed to it.
         let mut shell = Command::new("sh");
         shell.args([
@@ -60,12 +59,12 @@ impl Program {
         program
     }
 
-    fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap()
     }
 
     /// Waits until it has said something so many times.
-    async fn said(&self, words: &str, times: usize) {
+    pub(crate) async fn said(&self, words: &str, times: usize) {
         let said = async {
             while self.log().matches(words).count() < times {
                 tokio::time::sleep(Duration::from_millis(20)).await;
@@ -126,7 +125,7 @@ async fn secrets(world: &World, cluster: &Cluster, superuser: &Secret) -> Vec<St
 #[tokio::test]
 async fn secrets_and_passwords_are_found_nowhere() {
     let (world, cluster, superuser) = setting().await;
-    let program = Program::start(&world, &cluster, "").await;
+    let program = Program::start(&world, cluster.folder(), "trace").await;
     let mut session = program.log_in(&world, "teesql_readwrite", WRITE_SECRET).await.unwrap();
     session.ask("select 1 as control_statement").await;
     session.until_ready().await.unwrap();
@@ -170,7 +169,7 @@ async fn secrets_and_passwords_are_found_nowhere() {
 #[tokio::test]
 async fn a_secret_is_replaced_while_sessions_live() {
     let (world, cluster, _superuser) = setting().await;
-    let program = Program::start(&world, &cluster, "").await;
+    let program = Program::start(&world, cluster.folder(), "trace").await;
     let mut live = program.log_in(&world, "teesql_readwrite", WRITE_SECRET).await.unwrap();
     for (times, content, old, new) in [
         (1, format!("{WRITE_SECRET}\n{NEW_SECRET}\n"), true, true),

@@ -173,6 +173,17 @@ async fn large_answers_and_questions_pass() {
 }
 
 #[tokio::test]
+async fn an_idle_session_lasts_for_hours() {
+    let (world, sidecar) = World::serving("").await;
+    let stream = tls(sidecar.serve_pipe("192.0.2.1:4711"), Some(world.client_identity().await), &[]).await;
+    let mut driver = Driver::reader(stream).await.unwrap();
+    // From here on all is in memory, and time passes when there is nothing else to do.
+    tokio::time::pause();
+    tokio::time::sleep(Duration::from_secs(2 * 3_600)).await;
+    assert_eq!(driver.query("still there").await.unwrap(), b"still there");
+}
+
+#[tokio::test]
 async fn sessions_have_a_limit() {
     let (world, sidecar) = World::serving("[limits]\nsessions = 1\n").await;
     let first = Driver::reader(world.attested(&sidecar).await).await.unwrap();

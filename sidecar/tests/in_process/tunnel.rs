@@ -16,11 +16,11 @@ use crate::world::{READ_SECRET, World};
 
 const ANYWHERE: &str = "127.0.0.1:0";
 
-fn config(address: SocketAddr, app: AppId) -> String {
+pub(crate) fn config(address: SocketAddr, app: AppId) -> String {
     format!("[[gateways]]\nurl = \"https://gateway.example:8432\"\naddress = \"{address}\"\napp_id = \"{app}\"\n")
 }
 
-async fn gateway(world: &World, listen: &str) -> Gateway {
+pub(crate) async fn gateway(world: &World, listen: &str) -> Gateway {
     Gateway::start(world.folder.path(), listen.parse().unwrap(), "10.9.0.2".parse().unwrap()).await
 }
 

@@ -224,7 +224,7 @@ impl Sidecar {
     pub(crate) fn serve_pipe(&self, client: &str) -> DuplexStream {
         let (near, far) = tokio::io::duplex(16_384);
         let server = Arc::clone(self.serving.server());
-        let room = Arc::clone(&server.handshakes).try_acquire_owned().unwrap();
+        let room = server.handshakes.enter(None).unwrap();
         let client = Some(client.parse().unwrap());
         self.ground.sessions.spawn("piped connection", async move {
             accept::connection(&server, near, Arrival::direct(client), room).await;

@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use postern_world::tap::TcpTap;
-use postern_world::{Disguise, World};
+use postern_world::{Disguise, Tenant, World};
 
 use crate::client::psql::Psql;
 use crate::client::python::Python;
@@ -211,9 +211,9 @@ impl Scene {
             return;
         };
         // The gateway watches the databases it leads to, and a database's sidecar watches its clients.
-        let gateway = Cutter { admin: self.world.gateway().admin(), counter: "postern_gateway_sessions_cut_total" };
-        let sidecar =
-            Cutter { admin: tenant.database().sidecar.admin(), counter: "postern_sidecar_sessions_cut_total" };
+        let admin = self.world.gateway().admin();
+        let gateway = Cutter { admin, counter: "postern_gateway_sessions_cut_total", words: "" };
+        let sidecar = cutter(tenant, "terminating connection: the chain no longer allows this client");
         for (whose, guest, cutter, reason) in [
             ("database", &tenant.database().guest, gateway, "access denied"),
             ("application", &tenant.application().guest, sidecar, "the compose hash is not allowed on chain"),
@@ -236,7 +236,8 @@ impl Scene {
             return;
         };
         let (world, signed) = (&self.world, &tenant.database().policy);
-        let cutter = Cutter { admin: tenant.database().sidecar.admin(), counter: "postern_sidecar_sessions_cut_total" };
+        let reason = "terminating connection: the client's evidence is no longer good enough: ";
+        let cutter = cutter(tenant, reason);
         let check = policy::cuts(world, signed, cutter, &self.python, &connected);
         report.check("newer policy forbids the application: the live session is cut", DEADLINE, check).await;
         let check = policy::refuses_newcomers(&self.psql, &straight);
@@ -266,6 +267,11 @@ impl Scene {
         .map_err(words)?;
         recovery::works_again(&self.psql, login, killed).await
     }
+}
+
+/// A database's sidecar, which tells the clients that it cuts why.
+fn cutter(tenant: &Tenant, words: &'static str) -> Cutter {
+    Cutter { admin: tenant.database().sidecar.admin(), counter: "postern_sidecar_sessions_cut_total", words }
 }
 
 /// What is killed.

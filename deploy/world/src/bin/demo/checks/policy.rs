@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use postern_world::{SignedPolicy, World};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::refusals;
 use super::revocation::Cutter;
@@ -31,11 +31,9 @@ pub(super) async fn cuts(
     policy.sign(2, Some(&[gateway])).map_err(words)?;
     session.next().await?;
     let answer = session.next().await?;
-    if answer.get("cut") != Some(&Value::Bool(true)) {
-        return Err(format!("the session went on: {answer}"));
-    }
+    let error = cutter.told(&answer)?;
     cutter.cut_one(before).await?;
-    Ok("the sidecar took it over while it ran, and cut the session".to_owned())
+    Ok(format!("the sidecar took it over while it ran, and cut the session; the driver saw `{error}`"))
 }
 
 /// Signs a policy that welcomes everybody again, and connects until it works.

@@ -27,13 +27,25 @@ pub(super) struct Revocation<'a> {
     pub(super) cutter: Cutter,
 }
 
-/// The program that has to cut the session, and the counter with which it says that it did.
+/// The program that has to cut the session, the counter with which it says that it did, and the words with which it tells the
+/// driver; a gateway has none, as it is not in the session.
 pub(super) struct Cutter {
     pub(super) admin: Admin,
     pub(super) counter: &'static str,
+    pub(super) words: &'static str,
 }
 
 impl Cutter {
+    /// The first line of what the driver says about the end of its session, which has to be what it was told.
+    pub(super) fn told(&self, answer: &Value) -> Outcome {
+        if answer.get("cut") != Some(&Value::Bool(true)) {
+            return Err(format!("the session went on: {answer}"));
+        }
+        let error = answer.get("error").and_then(Value::as_str).unwrap_or_default();
+        let error = error.lines().next().unwrap_or_default();
+        if error.contains(self.words) { Ok(error.to_owned()) } else { Err(format!("the driver was told: {answer}")) }
+    }
+
     pub(super) async fn cuts(&self) -> Result<f64, String> {
         self.admin.metric(self.counter, "").await
     }
@@ -66,12 +78,8 @@ impl Revocation<'_> {
         session.next().await?;
         let cut = Instant::now();
         let answer = session.next().await?;
-        if answer.get("cut") != Some(&Value::Bool(true)) {
-            return Err(format!("the session went on: {answer}"));
-        }
+        let error = self.cutter.told(&answer)?;
         let seen = blocks.seen(block).ok_or_else(|| format!("block {block} was never seen"))?;
-        let error = answer.get("error").and_then(Value::as_str).unwrap_or_default();
-        let error = error.lines().next().unwrap_or_default();
         self.cutter.cut_one(before).await?;
         let figure = in_time(cut.saturating_duration_since(seen))?;
         Ok(format!("{figure}; {} grew by 1; the driver saw `{error}`", self.cutter.counter))
@@ -166,7 +174,19 @@ mod tests {
                 stream.write_all(answer.as_bytes()).await.unwrap();
             }
         });
-        (Cutter { admin, counter: "cut_total" }, serve)
+        (Cutter { admin, counter: "cut_total", words: "terminating connection: " }, serve)
+    }
+
+    #[tokio::test]
+    async fn a_driver_has_to_be_told_why() {
+        let (cutter, _serve) = cutter(3).await;
+        let error = "terminating connection: because\nserver closed the connection unexpectedly";
+        assert_eq!(
+            cutter.told(&json!({"cut": true, "error": error})).as_deref(),
+            Ok("terminating connection: because")
+        );
+        cutter.told(&json!({"cut": true, "error": "server closed the connection unexpectedly"})).unwrap_err();
+        cutter.told(&json!({"cut": false})).unwrap_err();
     }
 
     #[tokio::test]
