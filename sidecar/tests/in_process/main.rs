@@ -47,6 +47,8 @@ mod libpq;
 #[cfg(test)]
 mod protocol;
 #[cfg(test)]
+mod releases;
+#[cfg(test)]
 mod rules;
 #[cfg(test)]
 mod second_opinion;

@@ -35,10 +35,24 @@ impl Cluster {
     /// A server that listens in a folder of its own, asks everybody for SCRAM, whose superuser `postgres` has this password, and
     /// that logs all it can.
     pub(crate) async fn start(superuser: &Secret) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
-        let owner = unprivileged();
-        let (programs, path) = (programs(), folder.path());
+        Self::with(programs(), folder(), superuser).await
+    }
+
+    /// The same with one of the releases that `deploy/package.json` pins.
+    pub(crate) async fn of_release(release: &str, superuser: &Secret) -> Self {
+        let prepare = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/in_process/real/prepare");
+        let prepared = Command::new(prepare).output().await.unwrap();
+        assert!(prepared.status.success(), "{}", String::from_utf8_lossy(&prepared.stderr));
+        // A copy, as the server's user may not be able to read the repository.
+        let (package, folder) = (format!("../deploy/node_modules/postgres-{release}/native"), folder());
+        let package = Path::new(env!("CARGO_MANIFEST_DIR")).join(package);
+        let copied = Command::new("cp").arg("-r").arg(package).arg(folder.path().join("native")).status().await;
+        assert!(copied.unwrap().success());
+        Self::with(folder.path().join("native/bin"), folder, superuser).await
+    }
+
+    async fn with(programs: PathBuf, folder: tempfile::TempDir, superuser: &Secret) -> Self {
+        let (owner, path) = (unprivileged(), folder.path());
         let (data, password) = (path.join("data"), path.join("password"));
         fs::create_dir(&data).unwrap();
         fs::write(&password, superuser.expose()).unwrap();
@@ -131,6 +145,13 @@ impl Cluster {
         self.end().await;
         assert!(self.owner.is_none() || self.folder().exists());
     }
+}
+
+/// A folder that everybody can read.
+fn folder() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
+    folder
 }
 
 /// Sends a signal to a child that was not waited for.
