@@ -2,8 +2,11 @@
 //!
 //! The directions are independent: when one side says that it will send no more, the other side is told so, and may go on
 //! sending. A direction owns memory only while its destination is slower than its source; an idle relay owns none.
+//!
+//! Between two sockets of the kernel, bulk goes through pipes and is never copied here (splice(2)).
 
 mod direction;
+mod pipes;
 
 use std::future::poll_fn;
 use std::io;
@@ -13,8 +16,10 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 
-use self::direction::{Flow, Stopped};
+use self::direction::{Flow, Stopped, Way};
+pub use self::pipes::Pipes;
 
 /// How long a relay may go on after one side broke, to deliver what the other side still has to hear: a Postgres that gives
 /// up says why before it closes, and the client should read it even when its own next bytes could not be delivered any
@@ -112,6 +117,18 @@ impl Direction {
     }
 }
 
+/// A stream that may be nothing but a socket of the kernel.
+pub trait MaybeSocket {
+    /// The socket, if the stream's bytes are the socket's: then they may be taken from and given to either.
+    fn socket(&self) -> Option<&TcpStream>;
+}
+
+impl MaybeSocket for TcpStream {
+    fn socket(&self) -> Option<&TcpStream> {
+        Some(self)
+    }
+}
+
 /// Relays between `client` and `upstream` until both have closed, or one of them breaks. The caller drops both streams
 /// after that; a relay that is dropped early has moved what `progress` says.
 pub async fn relay<A, B>(client: &mut A, upstream: &mut B, progress: &Progress) -> RelayEnd
@@ -119,10 +136,18 @@ where
     A: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut both =
-        Both { client, upstream, up: Flow::new(&progress.to_upstream), down: Flow::new(&progress.to_client) };
-    let error = both.run().await.err();
-    RelayEnd { to_upstream: both.up.moved(), to_client: both.down.moved(), error }
+    Both::new(client, upstream, progress, Kernel { client: |_| None, upstream: |_| None, pipes: None }).relay().await
+}
+
+/// The same, where both may be sockets: then bulk goes from one to the other through one of `pipes`, while there are any.
+pub async fn relay_sockets<A, B>(client: &mut A, upstream: &mut B, progress: &Progress, pipes: &Pipes) -> RelayEnd
+where
+    A: AsyncRead + AsyncWrite + MaybeSocket + Unpin,
+    B: AsyncRead + AsyncWrite + MaybeSocket + Unpin,
+{
+    Both::new(client, upstream, progress, Kernel { client: A::socket, upstream: B::socket, pipes: Some(pipes) })
+        .relay()
+        .await
 }
 
 struct Both<'a, A, B> {
@@ -132,13 +157,31 @@ struct Both<'a, A, B> {
     up: Flow<'a>,
     /// From the upstream to the client.
     down: Flow<'a>,
+    kernel: Kernel<'a, A, B>,
 }
 
-impl<A, B> Both<'_, A, B>
+/// What the kernel can do without us.
+struct Kernel<'a, A, B> {
+    client: fn(&A) -> Option<&TcpStream>,
+    upstream: fn(&B) -> Option<&TcpStream>,
+    pipes: Option<&'a Pipes>,
+}
+
+impl<'a, A, B> Both<'a, A, B>
 where
     A: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,
 {
+    fn new(client: &'a mut A, upstream: &'a mut B, progress: &'a Progress, kernel: Kernel<'a, A, B>) -> Self {
+        let (up, down) = (Flow::new(&progress.to_upstream), Flow::new(&progress.to_client));
+        Self { client, upstream, up, down, kernel }
+    }
+
+    async fn relay(mut self) -> RelayEnd {
+        let error = self.run().await.err();
+        RelayEnd { to_upstream: self.up.moved(), to_client: self.down.moved(), error }
+    }
+
     async fn run(&mut self) -> Result<(), RelayError> {
         let error = match poll_fn(|cx| self.poll(cx)).await {
             Ok(()) => return Ok(()),
@@ -157,16 +200,6 @@ where
         Err(error)
     }
 
-    fn poll_delivery_up(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), RelayError>> {
-        let step = self.up.poll_deliver(cx, Pin::new(self.upstream));
-        step.map_err(|stopped| stopped.between(Side::Client, Side::Upstream))
-    }
-
-    fn poll_delivery_down(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), RelayError>> {
-        let step = self.down.poll_deliver(cx, Pin::new(self.client));
-        step.map_err(|stopped| stopped.between(Side::Upstream, Side::Client))
-    }
-
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), RelayError>> {
         let up = self.poll_up(cx)?;
         let down = self.poll_down(cx)?;
@@ -174,13 +207,35 @@ where
     }
 
     fn poll_up(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), RelayError>> {
-        let step = self.up.poll(cx, Pin::new(self.client), Pin::new(self.upstream));
-        step.map_err(|stopped| stopped.between(Side::Client, Side::Upstream))
+        let (flow, way) = self.up();
+        flow.poll(cx, way).map_err(|stopped| stopped.between(Side::Client, Side::Upstream))
     }
 
     fn poll_down(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), RelayError>> {
-        let step = self.down.poll(cx, Pin::new(self.upstream), Pin::new(self.client));
-        step.map_err(|stopped| stopped.between(Side::Upstream, Side::Client))
+        let (flow, way) = self.down();
+        flow.poll(cx, way).map_err(|stopped| stopped.between(Side::Upstream, Side::Client))
+    }
+
+    fn poll_delivery_up(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), RelayError>> {
+        let (flow, way) = self.up();
+        flow.poll_deliver(cx, way).map_err(|stopped| stopped.between(Side::Client, Side::Upstream))
+    }
+
+    fn poll_delivery_down(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), RelayError>> {
+        let (flow, way) = self.down();
+        flow.poll_deliver(cx, way).map_err(|stopped| stopped.between(Side::Upstream, Side::Client))
+    }
+
+    fn up(&mut self) -> (&mut Flow<'a>, Way<'_, A, B>) {
+        let Kernel { client, upstream, pipes } = self.kernel;
+        let (from, to) = (Pin::new(&mut *self.client), Pin::new(&mut *self.upstream));
+        (&mut self.up, Way { from, to, from_socket: client, to_socket: upstream, pipes })
+    }
+
+    fn down(&mut self) -> (&mut Flow<'a>, Way<'_, B, A>) {
+        let Kernel { client, upstream, pipes } = self.kernel;
+        let (from, to) = (Pin::new(&mut *self.upstream), Pin::new(&mut *self.client));
+        (&mut self.down, Way { from, to, from_socket: upstream, to_socket: client, pipes })
     }
 }
 

@@ -6,7 +6,9 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use postern_plumbing::relay::MaybeSocket;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
 
 use crate::key::PublicKey;
 use crate::netstack;
@@ -91,6 +93,16 @@ impl TunnelStream {
 impl fmt::Debug for TunnelStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TunnelStream").field("local", &self.local_addr()).field("peer", &self.peer_addr()).finish()
+    }
+}
+
+impl MaybeSocket for TunnelStream {
+    fn socket(&self) -> Option<&TcpStream> {
+        match &self.0 {
+            Stream::Netstack(_) => None,
+            #[cfg(target_os = "linux")]
+            Stream::Tun(stream) => Some(stream.socket()),
+        }
     }
 }
 

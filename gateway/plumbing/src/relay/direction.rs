@@ -6,7 +6,10 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::net::TcpStream;
+
+use super::pipes::{Pipe, Pipes};
 
 /// How much is read at once.
 const CHUNK: usize = 16 * 1024;
@@ -14,17 +17,48 @@ const CHUNK: usize = 16 * 1024;
 /// After this many chunks in one turn, other tasks get theirs.
 const CHUNKS_PER_TURN: usize = 32;
 
+/// What a direction moves before it uses a pipe. Most sessions end before, and a pipe would only cost them time.
+const FIRST: u64 = 64 * 1024;
+
+/// What a turn has to have moved for the next bytes to go through a pipe: those who talk in small messages are better served
+/// by reading and writing, however long they talk.
+const BULK: usize = CHUNK;
+
 /// The state of one direction.
 pub(super) struct Flow<'a> {
     /// What was read and not yet taken by the destination; empty, and without memory, unless the destination is slow.
     held: Vec<u8>,
     /// How much of `held` the destination has taken.
     taken: usize,
+    /// There while bytes move from socket to socket; then `held` is empty.
+    pipe: Option<Pipe>,
     /// Whether the destination may hold bytes back until it is flushed.
     unflushed: bool,
     phase: Phase,
     moved: u64,
+    /// What this turn has moved, and what the last turn did that moved anything.
+    turn: usize,
+    last_turn: usize,
     progress: &'a AtomicU64,
+}
+
+/// The two ends of a direction, and the sockets that they may be.
+pub(super) struct Way<'a, R, W> {
+    pub(super) from: Pin<&'a mut R>,
+    pub(super) to: Pin<&'a mut W>,
+    pub(super) from_socket: fn(&R) -> Option<&TcpStream>,
+    pub(super) to_socket: fn(&W) -> Option<&TcpStream>,
+    pub(super) pipes: Option<&'a Pipes>,
+}
+
+impl<R, W> Way<'_, R, W> {
+    fn source(&self) -> Option<&TcpStream> {
+        (self.from_socket)(&self.from)
+    }
+
+    fn destination(&self) -> Option<&TcpStream> {
+        (self.to_socket)(&self.to)
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -43,7 +77,17 @@ pub(super) enum Stopped {
 
 impl<'a> Flow<'a> {
     pub(super) fn new(progress: &'a AtomicU64) -> Self {
-        Self { held: Vec::new(), taken: 0, unflushed: false, phase: Phase::Open, moved: 0, progress }
+        Self {
+            held: Vec::new(),
+            taken: 0,
+            pipe: None,
+            unflushed: false,
+            phase: Phase::Open,
+            moved: 0,
+            turn: 0,
+            last_turn: 0,
+            progress,
+        }
     }
 
     /// How many bytes the destination has taken.
@@ -52,45 +96,41 @@ impl<'a> Flow<'a> {
     }
 
     /// Moves what can be moved now. Ready when the source has ended and the destination knows; ready again if asked again.
-    pub(super) fn poll<R, W>(
-        &mut self,
-        cx: &mut Context<'_>,
-        mut from: Pin<&mut R>,
-        mut to: Pin<&mut W>,
-    ) -> Poll<Result<(), Stopped>>
+    pub(super) fn poll<R, W>(&mut self, cx: &mut Context<'_>, mut way: Way<'_, R, W>) -> Poll<Result<(), Stopped>>
     where
         R: AsyncRead,
         W: AsyncWrite,
     {
         if self.phase == Phase::Open {
-            ready!(self.poll_move(cx, from.as_mut(), to.as_mut()))?;
+            ready!(self.poll_move(cx, &mut way))?;
             self.phase = Phase::Closing;
         }
         if self.phase == Phase::Closing {
-            ready!(to.poll_shutdown(cx)).map_err(Stopped::Writing)?;
+            ready!(way.to.poll_shutdown(cx)).map_err(Stopped::Writing)?;
             self.phase = Phase::Done;
         }
         Poll::Ready(Ok(()))
     }
 
     /// Ready when the source has ended and the destination has taken everything.
-    fn poll_move<R, W>(
-        &mut self,
-        cx: &mut Context<'_>,
-        mut from: Pin<&mut R>,
-        mut to: Pin<&mut W>,
-    ) -> Poll<Result<(), Stopped>>
+    fn poll_move<R, W>(&mut self, cx: &mut Context<'_>, way: &mut Way<'_, R, W>) -> Poll<Result<(), Stopped>>
     where
         R: AsyncRead,
         W: AsyncWrite,
     {
+        if self.turn > 0 {
+            (self.last_turn, self.turn) = (self.turn, 0);
+        }
         for _ in 0..CHUNKS_PER_TURN {
-            ready!(self.poll_held(cx, to.as_mut())).map_err(Stopped::Writing)?;
+            ready!(self.poll_held(cx, way)).map_err(Stopped::Writing)?;
+            if ready!(self.poll_fill(cx, way)).map_err(Stopped::Reading)? {
+                continue;
+            }
             let mut space = [MaybeUninit::uninit(); CHUNK];
             let mut chunk = ReadBuf::uninit(&mut space);
-            if from.as_mut().poll_read(cx, &mut chunk).map_err(Stopped::Reading)?.is_pending() {
+            if way.from.as_mut().poll_read(cx, &mut chunk).map_err(Stopped::Reading)?.is_pending() {
                 if self.unflushed {
-                    ready!(to.as_mut().poll_flush(cx)).map_err(Stopped::Writing)?;
+                    ready!(way.to.as_mut().poll_flush(cx)).map_err(Stopped::Writing)?;
                     self.unflushed = false;
                 }
                 return Poll::Pending;
@@ -98,20 +138,50 @@ impl<'a> Flow<'a> {
             if chunk.filled().is_empty() {
                 return Poll::Ready(Ok(()));
             }
-            self.give(cx, to.as_mut(), chunk.filled()).map_err(Stopped::Writing)?;
+            self.give(cx, way.to.as_mut(), chunk.filled()).map_err(Stopped::Writing)?;
         }
         cx.waker().wake_by_ref();
         Poll::Pending
     }
 
     /// Ready when the destination has, and was told to send on, everything that was read.
-    pub(super) fn poll_deliver<W: AsyncWrite>(
+    pub(super) fn poll_deliver<R, W: AsyncWrite>(
         &mut self,
         cx: &mut Context<'_>,
-        mut to: Pin<&mut W>,
+        mut way: Way<'_, R, W>,
     ) -> Poll<Result<(), Stopped>> {
-        ready!(self.poll_held(cx, to.as_mut())).map_err(Stopped::Writing)?;
-        to.poll_flush(cx).map_err(Stopped::Writing)
+        ready!(self.poll_held(cx, &mut way)).map_err(Stopped::Writing)?;
+        way.to.poll_flush(cx).map_err(Stopped::Writing)
+    }
+
+    /// Fills a pipe from the source's socket. Ready with `false` when the source has to be read instead: because nothing
+    /// speaks for a pipe or there is none, or because the source has ended, which it has to say itself.
+    fn poll_fill<R, W>(&mut self, cx: &mut Context<'_>, way: &Way<'_, R, W>) -> Poll<io::Result<bool>> {
+        let (Some(source), Some(_), Some(pipes)) = (way.source(), way.destination(), way.pipes) else {
+            return Poll::Ready(Ok(false));
+        };
+        if self.moved < FIRST || self.turn.max(self.last_turn) < BULK {
+            self.pipe = None;
+            return Poll::Ready(Ok(false));
+        }
+        loop {
+            if source.poll_read_ready(cx)?.is_pending() {
+                // Empty, since the destination has taken everything: somebody else may need it.
+                self.pipe = None;
+                return Poll::Pending;
+            }
+            let Some(pipe) = self.pipe.take().or_else(|| pipes.take()) else { return Poll::Ready(Ok(false)) };
+            let pipe = self.pipe.insert(pipe);
+            match source.try_io(Interest::READABLE, || pipe.fill(source)) {
+                Ok(0) => {
+                    self.pipe = None;
+                    return Poll::Ready(Ok(false));
+                }
+                Ok(_) => return Poll::Ready(Ok(true)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
     }
 
     /// Gives the destination what it takes of a chunk without waiting, and holds the rest.
@@ -125,9 +195,12 @@ impl<'a> Flow<'a> {
     }
 
     /// Ready when nothing is held any more.
-    fn poll_held<W: AsyncWrite>(&mut self, cx: &mut Context<'_>, mut to: Pin<&mut W>) -> Poll<io::Result<()>> {
+    fn poll_held<R, W: AsyncWrite>(&mut self, cx: &mut Context<'_>, way: &mut Way<'_, R, W>) -> Poll<io::Result<()>> {
+        if let Some(socket) = way.destination() {
+            ready!(self.poll_drain(cx, socket))?;
+        }
         while let Some(rest) = self.held.get(self.taken..).filter(|rest| !rest.is_empty()) {
-            let taken = ready!(to.as_mut().poll_write(cx, rest))?;
+            let taken = ready!(way.to.as_mut().poll_write(cx, rest))?;
             self.taken += self.count(taken)?;
         }
         // A new vector, not a cleared one: the memory goes back.
@@ -136,11 +209,25 @@ impl<'a> Flow<'a> {
         Poll::Ready(Ok(()))
     }
 
+    /// Ready when the pipe, if there is one, is empty.
+    fn poll_drain(&mut self, cx: &mut Context<'_>, socket: &TcpStream) -> Poll<io::Result<()>> {
+        while let Some(pipe) = self.pipe.as_mut().filter(|pipe| !pipe.is_empty()) {
+            ready!(socket.poll_write_ready(cx))?;
+            match socket.try_io(Interest::WRITABLE, || pipe.drain(socket)) {
+                Ok(taken) => self.count(taken).map(drop)?,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
     fn count(&mut self, taken: usize) -> io::Result<usize> {
         if taken == 0 {
             return Err(io::ErrorKind::WriteZero.into());
         }
         self.unflushed = true;
+        self.turn += taken;
         self.moved += taken as u64;
         self.progress.fetch_add(taken as u64, Ordering::Relaxed);
         Ok(taken)

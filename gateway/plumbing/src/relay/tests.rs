@@ -1,3 +1,5 @@
+mod sockets;
+
 use std::sync::Arc;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, BufWriter, DuplexStream, ReadBuf, duplex};

@@ -58,6 +58,11 @@ impl Stream {
         self.connection.peer_key()
     }
 
+    /// The socket. One that was cut is reset, and says so to whoever uses it.
+    pub(crate) fn socket(&self) -> &TcpStream {
+        &self.connection.socket
+    }
+
     /// Tries until the socket is no longer in the way.
     fn poll<T>(
         &self,
