@@ -1,5 +1,8 @@
 use super::*;
-use crate::fixture::{handmade, hello, hellos, message, records, server_names, signature_algorithms};
+use crate::fixture::{
+    Hides, PUBLIC_NAME, grease, handmade, hello, hello_that_hides, hellos, message, records, server_names,
+    signature_algorithms,
+};
 use proptest::prelude::*;
 use rustls::server::Acceptor;
 
@@ -72,6 +75,33 @@ fn the_order_of_alpn_is_kept_and_ech_is_noticed() {
     assert_eq!(found.server_name.as_str(), NAME);
     assert_eq!(found.alpn, [b"postgresql".to_vec(), b"h2".to_vec()]);
     assert!(found.encrypted);
+    agrees_with_the_server(&wire).unwrap();
+}
+
+#[test]
+fn a_hidden_name_is_not_known_and_the_one_that_is_shown_counts() {
+    let hidden = hello_that_hides(NAME, Hides::ItsName);
+    assert!(!hidden.windows(NAME.len()).any(|window| window == NAME.as_bytes()));
+    let found = peeked(&hidden).unwrap().unwrap();
+    assert_eq!((found.server_name.as_str(), found.encrypted), (PUBLIC_NAME, true));
+    let pretended = hello_that_hides(NAME, Hides::NothingButPretends);
+    let found = peeked(&pretended).unwrap().unwrap();
+    assert_eq!((found.server_name.as_str(), found.encrypted), (NAME, true));
+    for wire in [hidden, pretended] {
+        assert!(wire.len() > 1_400, "it is post-quantum as well");
+        for size in [1, 100, 1 << 14] {
+            agrees_with_the_server(&records(&message(&wire), size)).unwrap();
+        }
+    }
+}
+
+#[test]
+fn values_that_mean_nothing_are_borne() {
+    let mut extensions = grease();
+    extensions.insert(1, server_names(&[(0, NAME.as_bytes())]));
+    extensions.push(signature_algorithms());
+    let wire = handmade(&extensions);
+    assert_eq!(peeked(&wire).unwrap().unwrap().server_name.as_str(), NAME);
     agrees_with_the_server(&wire).unwrap();
 }
 
