@@ -7,7 +7,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use postern_plumbing::accept;
 use postern_plumbing::admin::{Readiness, ReadinessCheck};
 use postern_plumbing::shutdown::Shutdown;
 use postern_plumbing::tasks::{Drained, Tasks};
@@ -19,9 +18,9 @@ use crate::audit::Audit;
 use crate::chain::Chain;
 use crate::config::Config;
 use crate::edge::Edge;
-use crate::listen;
 use crate::members::Members;
 use crate::register::{self, Door};
+use crate::shards::{self, Doors, Shards, Shared};
 
 /// How long registrations under way may take to end.
 const LAST_REGISTRATIONS: Duration = Duration::from_secs(2);
@@ -32,6 +31,7 @@ pub struct Gateway {
     clients: Vec<SocketAddr>,
     registration: SocketAddr,
     edge: Arc<Edge>,
+    shards: Shards,
     sessions: Tasks,
     registrations: Tasks,
     serving: ReadinessCheck,
@@ -55,17 +55,21 @@ impl Gateway {
         shutdown: Shutdown,
     ) -> Result<Self, StartError> {
         let serving = readiness.register("doors");
-        let listeners = bind_all(&config.listen).await?;
+        let doors = Doors::open(&config.listen, config.threads);
+        let doors = doors.map_err(|(address, source)| StartError::Bind { address, source })?;
         let registration = bind(config.registration.listen).await?;
-        let clients = addresses(&listeners)?;
-        let registration_address = address(&registration)?;
+        let clients = doors.addresses().to_vec();
+        let registration_address = registration.local_addr().map_err(StartError::Socket)?;
         let (edge, door) = start::build(config, &ground, Arc::clone(&chain), &clients)?;
         let background = background::Background::start(config, &ground, chain, &edge, readiness);
+        let (edge, sessions) = (Arc::new(edge), Tasks::new());
+        let shared = Shared { edge: Arc::clone(&edge), connections: sessions.clone(), shutdown: shutdown.clone() };
         let gateway = Self {
             clients,
             registration: registration_address,
-            edge: Arc::new(edge),
-            sessions: Tasks::new(),
+            edge,
+            shards: Shards::start(doors, &shared).map_err(StartError::Thread)?,
+            sessions,
             registrations: Tasks::new(),
             serving,
             shutdown,
@@ -73,7 +77,7 @@ impl Gateway {
             background,
             audit: ground.audit,
         };
-        gateway.serve(listeners, registration, door);
+        gateway.serve(registration, door);
         Ok(gateway)
     }
 
@@ -110,8 +114,7 @@ impl Gateway {
     /// How many client connections there are, in whatever phase.
     #[must_use]
     pub fn connections(&self) -> usize {
-        // The listeners are tasks of the same group.
-        self.sessions.count().saturating_sub(self.clients.len())
+        self.sessions.count()
     }
 
     /// Waits for the shutdown, then lets the sessions come to their end, to the deadline. The doors are shut first.
@@ -129,45 +132,19 @@ impl Gateway {
         self.registrations.close_and_wait(LAST_REGISTRATIONS).await;
         self.background.stop();
         self.edge.tunnel.stop();
+        drop(self.shards);
         drained
     }
 
-    fn serve(&self, listeners: Vec<TcpListener>, registration: TcpListener, door: Door) {
-        for listener in listeners {
-            let serving = listen::serve(listener, Arc::clone(&self.edge), self.sessions.clone(), self.shutdown.clone());
-            self.sessions.spawn("client listener", guard("clients", serving, self.shutdown.clone()));
-        }
+    fn serve(&self, registration: TcpListener, door: Door) {
         let serving = register::serve(registration, Arc::new(door), self.registrations.clone(), self.shutdown.clone());
-        self.registrations.spawn("registration listener", guard("registration", serving, self.shutdown.clone()));
+        self.registrations
+            .spawn("registration listener", shards::guard("registration", serving, self.shutdown.clone()));
         self.serving.ready();
         tracing::info!(clients = ?self.clients, registration = %self.registration, "doors open");
     }
 }
 
-/// A gateway with a broken door is no gateway: it drains, and whoever supervises it starts it again.
-async fn guard(door: &'static str, serving: impl Future<Output = Result<(), accept::Fatal>>, shutdown: Shutdown) {
-    if let Err(error) = serving.await {
-        tracing::error!(door, %error, "a door is broken");
-        shutdown.trigger();
-    }
-}
-
-async fn bind_all(wanted: &[SocketAddr]) -> Result<Vec<TcpListener>, StartError> {
-    let mut listeners = Vec::new();
-    for address in wanted {
-        listeners.push(bind(*address).await?);
-    }
-    Ok(listeners)
-}
-
 async fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
     TcpListener::bind(address).await.map_err(|source| StartError::Bind { address, source })
-}
-
-fn addresses(listeners: &[TcpListener]) -> Result<Vec<SocketAddr>, StartError> {
-    listeners.iter().map(address).collect()
-}
-
-fn address(listener: &TcpListener) -> Result<SocketAddr, StartError> {
-    listener.local_addr().map_err(StartError::Socket)
 }

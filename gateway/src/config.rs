@@ -6,9 +6,12 @@ mod tunnel;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use postern_attest_io::{AgentSettings, AttestationSettings};
 use postern_gateway_core::hello;
 use postern_gateway_core::host::HostName;
@@ -24,6 +27,8 @@ use crate::edge::Limits;
 
 /// The default configuration, with the meaning of every key.
 pub const DEFAULT: &str = include_str!("../gateway.toml");
+/// Far more than there are cores.
+const MOST_THREADS: usize = 1_024;
 /// What the names of environment variables begin with.
 const ENVIRONMENT: &str = "POSTERN_GATEWAY";
 
@@ -34,6 +39,10 @@ pub struct Config {
     pub domain: Domain,
     /// Where clients connect.
     pub listen: Vec<SocketAddr>,
+    /// The networks of load balancers that introduce their connections by a PROXY protocol header.
+    pub proxies: Vec<IpNet>,
+    /// How many threads serve clients.
+    pub threads: usize,
     /// Where operators look.
     pub admin: SocketAddr,
     /// How instances register.
@@ -104,6 +113,8 @@ impl Config {
     fn read(mut document: Document) -> Result<Self, Problems> {
         // Every section is read before any of them is missed, so that all mistakes are found at once.
         let edge = edge(&mut document.section("edge"));
+        let proxies = proxies(&mut document.section("edge"));
+        let threads = threads(&mut document.section("edge"));
         let admin = admin(&mut document.section("admin"));
         let limits = limits(&mut document.section("limits"));
         let (deadline, connections, drain) = registration_limits(&mut document.section("limits"));
@@ -120,6 +131,8 @@ impl Config {
             Some(Self {
                 domain,
                 listen,
+                proxies,
+                threads,
                 admin,
                 registration,
                 agent,
@@ -154,6 +167,21 @@ fn edge(section: &mut Section<'_>) -> Option<(Domain, Vec<SocketAddr>)> {
     (!domains.is_empty()).then(|| (Domain::new(domains), listen))
 }
 
+fn proxies(section: &mut Section<'_>) -> Vec<IpNet> {
+    section.list::<Text<IpNet>>("proxy_protocol_from").into_iter().map(Text::into_inner).collect()
+}
+
+fn threads(section: &mut Section<'_>) -> usize {
+    match section.or("threads", 0) {
+        0 => thread::available_parallelism().map_or(1, NonZero::get),
+        threads @ 1..=MOST_THREADS => threads,
+        _ => {
+            section.problem("threads", format!("expected 0 to {MOST_THREADS}"));
+            1
+        }
+    }
+}
+
 fn registration(section: &mut Section<'_>, deadline: Duration, connections: usize) -> Registration {
     let apps: BTreeSet<AppId> = section.list::<Text<AppId>>("apps").into_iter().map(Text::into_inner).collect();
     let refresh = positive(section, "refresh", Duration::from_secs(60));
@@ -186,6 +214,7 @@ fn limits(section: &mut Section<'_>) -> Limits {
         cancel: positive(section, "cancel", Duration::from_secs(10)),
         connections: at_least_one(section, "connections", 10_000),
         connections_per_app: at_least_one(section, "connections_per_app", 2_000),
+        openings_per_network: at_least_one(section, "openings_per_network", 1_024),
         hello,
     }
 }

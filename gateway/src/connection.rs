@@ -1,18 +1,22 @@
 //! One client connection, from its first byte to its last.
 
+use std::future::poll_fn;
 use std::io;
+use std::mem::MaybeUninit;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Poll, ready};
 use std::time::{Duration, Instant};
 
 use postern_gateway_core::hello::ClientHello;
 use postern_gateway_core::opening::{Opening, Step};
 use postern_gateway_core::refusal::{Refusal, Speaking};
 use postern_pgwire::cancel::CancelKey;
-use postern_plumbing::relay::relay;
+use postern_plumbing::relay::relay_sockets;
 use postern_plumbing::sparing::Sparing;
 use postern_wireguard::TunnelStream;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead as _, AsyncReadExt as _, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -20,6 +24,7 @@ use crate::cancel;
 use crate::dial;
 use crate::edge::Edge;
 use crate::metrics;
+use crate::openings;
 use crate::proxy_header::{ConnectionId, ProxyHeader};
 use crate::sessions::Session;
 
@@ -43,6 +48,8 @@ pub struct Connection {
     pub gateway: SocketAddr,
     /// The socket.
     pub stream: TcpStream,
+    /// Its place among those that are not opened yet, as long as it is one.
+    pub opening: Option<openings::Place>,
 }
 
 /// How an opening ended well.
@@ -51,27 +58,42 @@ enum Opened {
     Cancel(CancelKey),
 }
 
+/// A session that can be relayed.
+struct Begun {
+    session: Session,
+    upstream: TunnelStream,
+}
+
 /// Serves a connection until it ends.
 pub async fn serve(edge: Arc<Edge>, mut connection: Connection) {
     let _open = metrics::connection();
-    let mut opening = Opening::new(edge.limits.hello);
-    let opened = match timeout(edge.limits.opening, open(&mut connection.stream, &mut opening)).await {
-        Ok(opened) => opened,
-        Err(_) => Err(Refusal::Timeout),
-    };
-    let speaking = opening.speaking();
-    let ended = match opened {
-        Ok(Opened::Hello(hello)) => session(&edge, &mut connection, opening, &hello).await,
-        Ok(Opened::Cancel(key)) => cancel::forward(&edge, &connection, &key).await,
-        Err(refusal) => Err(refusal),
-    };
-    if let Err(refusal) = ended {
-        refuse(connection, refusal, speaking).await;
+    // In a box: a session may last for days, and by then what its beginning took has been given back.
+    match Box::pin(begin(&edge, &mut connection)).await {
+        Ok(Some(begun)) => carry(&edge, connection, begun).await,
+        Ok(None) => {}
+        Err((refusal, speaking)) => Box::pin(refuse(connection, refusal, speaking)).await,
     }
 }
 
+/// Everything up to the first byte that is relayed. A cancel request ends before.
+async fn begin(edge: &Edge, connection: &mut Connection) -> Result<Option<Begun>, (Refusal, Speaking)> {
+    let mut opening = edge.opening(connection.client.ip());
+    let opened = match timeout(edge.limits.opening, open(edge, connection, &mut opening)).await {
+        Ok(opened) => opened,
+        Err(_) => Err(Refusal::Timeout),
+    };
+    connection.opening = None;
+    let speaking = opening.speaking();
+    let begun = match opened {
+        Ok(Opened::Hello(hello)) => session(edge, connection, opening, &hello).await.map(Some),
+        Ok(Opened::Cancel(key)) => cancel::forward(edge, connection, &key).await.map(|()| None),
+        Err(refusal) => Err(refusal),
+    };
+    begun.map_err(|refusal| (refusal, speaking))
+}
+
 /// Tells a client that there is no place for it, in its own language.
-pub async fn turn_away(mut connection: Connection) {
+pub async fn turn_away(mut connection: Connection, refusal: Refusal) {
     let _open = metrics::connection();
     let mut first = [0];
     let speaking = match timeout(FAREWELL, connection.stream.read(&mut first)).await {
@@ -79,7 +101,7 @@ pub async fn turn_away(mut connection: Connection) {
         Ok(Ok(1)) => Speaking::Postgres,
         Ok(_) | Err(_) => Speaking::Nothing,
     };
-    refuse(connection, Refusal::GatewayFull, speaking).await;
+    refuse(connection, refusal, speaking).await;
 }
 
 /// Tells of the refusals that were left out of the log, once nothing more of their kind comes.
@@ -89,16 +111,22 @@ pub fn tell_left_out(now: Instant) {
     }
 }
 
-async fn open(stream: &mut TcpStream, opening: &mut Opening) -> Result<Opened, Refusal> {
-    let mut buffer = vec![0; READ];
+async fn open(edge: &Edge, connection: &mut Connection, opening: &mut Opening) -> Result<Opened, Refusal> {
     loop {
-        let count = stream.read(&mut buffer).await.map_err(|_| Refusal::ClientGone)?;
-        if count == 0 {
-            return Err(Refusal::ClientGone);
+        let mut step = receive(&mut connection.stream, opening).await?;
+        if let Step::Introduced(ends) = step {
+            if let Some(ends) = ends {
+                (connection.client, connection.gateway) = (ends.client, ends.server);
+                connection.opening = edge.openings.enter(ends.client.ip());
+                if connection.opening.is_none() {
+                    return Err(Refusal::NetworkFull);
+                }
+            }
+            step = opening.feed(&[]);
         }
-        match opening.feed(buffer.get(..count).unwrap_or_default()) {
-            Step::NeedMore => {}
-            Step::Reply(byte) => stream.write_all(&[byte]).await.map_err(|_| Refusal::ClientGone)?,
+        match step {
+            Step::NeedMore | Step::Introduced(_) => {}
+            Step::Reply(byte) => connection.stream.write_all(&[byte]).await.map_err(|_| Refusal::ClientGone)?,
             Step::Hello(hello) => return Ok(Opened::Hello(hello)),
             Step::Cancel(key) => return Ok(Opened::Cancel(key)),
             Step::Refuse(refusal) => return Err(refusal),
@@ -106,12 +134,24 @@ async fn open(stream: &mut TcpStream, opening: &mut Opening) -> Result<Opened, R
     }
 }
 
+/// Waits for the client's next bytes. Who keeps silent holds no buffer.
+async fn receive(stream: &mut TcpStream, opening: &mut Opening) -> Result<Step, Refusal> {
+    let received = poll_fn(|cx| -> Poll<io::Result<Option<Step>>> {
+        let mut space = [MaybeUninit::uninit(); READ];
+        let mut chunk = ReadBuf::uninit(&mut space);
+        ready!(Pin::new(&mut *stream).poll_read(cx, &mut chunk))?;
+        let step = (!chunk.filled().is_empty()).then(|| opening.feed(chunk.filled()));
+        Poll::Ready(Ok(step))
+    });
+    received.await.ok().flatten().ok_or(Refusal::ClientGone)
+}
+
 async fn session(
     edge: &Edge,
-    connection: &mut Connection,
+    connection: &Connection,
     opening: Opening,
     hello: &ClientHello,
-) -> Result<(), Refusal> {
+) -> Result<Begun, Refusal> {
     let route = edge.domain.parse(&hello.server_name).map_err(|error| {
         tracing::debug!(connection = %connection.id, %error, "no route");
         Refusal::NoRoute
@@ -132,8 +172,7 @@ async fn session(
     if !matches!(opened, Ok(Ok(()))) {
         return Err(Refusal::Unreachable);
     }
-    carry(connection, &mut upstream, &session).await;
-    Ok(())
+    Ok(Begun { session, upstream })
 }
 
 /// Sends the header, then what the client has sent so far.
@@ -145,12 +184,13 @@ async fn introduce(upstream: &mut TunnelStream, header: Option<&ProxyHeader<'_>>
     upstream.flush().await
 }
 
-async fn carry(connection: &mut Connection, upstream: &mut TunnelStream, session: &Session) {
+async fn carry(edge: &Edge, mut connection: Connection, begun: Begun) {
+    let Begun { session, mut upstream } = begun;
     let _open = metrics::session();
     let relayed = tokio::select! {
         biased;
         () = session.cut() => None,
-        end = relay(&mut connection.stream, upstream, session.progress()) => Some(end),
+        end = relay_sockets(&mut connection.stream, &mut upstream, session.progress(), &edge.pipes) => Some(end),
     };
     let progress = session.progress();
     let (to_upstream, to_client) = (progress.to_upstream(), progress.to_client());

@@ -1,17 +1,22 @@
 //! What every client connection needs of the gateway.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ipnet::IpNet;
+use postern_gateway_core::opening::Opening;
 use postern_gateway_core::refusal::Refusal;
 use postern_gateway_core::route::{Domain, Route};
 use postern_gateway_core::table::{Candidate, Instance, Standing};
+use postern_plumbing::relay::Pipes;
 use postern_wireguard::Tunnel;
 use tokio::sync::Semaphore;
 
 use crate::cancel::Cancels;
 use crate::chain::{self, Chain};
 use crate::members::{Members, Snapshot};
+use crate::openings::Openings;
 use crate::sessions::Sessions;
 
 /// Limits of client connections.
@@ -27,6 +32,8 @@ pub struct Limits {
     pub connections: usize,
     /// Sessions of one app at once.
     pub connections_per_app: usize,
+    /// Connections of one network at once that are not opened yet.
+    pub openings_per_network: usize,
     /// The longest ClientHello, in bytes on the wire.
     pub hello: usize,
 }
@@ -36,6 +43,8 @@ pub struct Limits {
 pub struct Edge {
     /// Where apps have their names.
     pub domain: Domain,
+    /// The networks of the load balancers that introduce their connections, and have to.
+    pub proxies: Vec<IpNet>,
     /// Limits.
     pub limits: Limits,
     /// Who can be reached.
@@ -48,6 +57,10 @@ pub struct Edge {
     pub chain: Arc<dyn Chain>,
     /// One permit per connection that may be open.
     pub places: Arc<Semaphore>,
+    /// Who is not opened yet.
+    pub openings: Openings,
+    /// What the kernel moves bulk through.
+    pub pipes: Pipes,
     /// One permit per connection that is told that there is no place.
     pub standing_room: Arc<Semaphore>,
     /// One permit per cancel request under way.
@@ -55,20 +68,51 @@ pub struct Edge {
 }
 
 impl Edge {
+    /// How many pipes bulk may go through at a time. It goes on without them.
+    pub const PIPES: usize = 64;
+    /// How many connections are told at a time that there is no place for them.
+    pub const STANDING_ROOM: usize = 64;
+
     /// A gateway without connections.
     #[must_use]
     pub fn new(
         domain: Domain,
+        proxies: Vec<IpNet>,
         limits: Limits,
         members: Members,
         sessions: Sessions,
         tunnel: Tunnel,
         chain: Arc<dyn Chain>,
     ) -> Self {
-        const STANDING_ROOM: usize = 64;
         let places = Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS)));
-        let (standing_room, cancels) = (Arc::new(Semaphore::new(STANDING_ROOM)), Cancels::default());
-        Self { domain, limits, members, sessions, tunnel, chain, places, standing_room, cancels }
+        let openings = Openings::new(limits.openings_per_network);
+        Self {
+            domain,
+            proxies,
+            limits,
+            members,
+            sessions,
+            tunnel,
+            chain,
+            places,
+            openings,
+            pipes: Pipes::new(Self::PIPES),
+            standing_room: Arc::new(Semaphore::new(Self::STANDING_ROOM)),
+            cancels: Cancels::default(),
+        }
+    }
+
+    /// Whether connections from this address are introduced by a PROXY protocol header.
+    #[must_use]
+    pub fn introduces(&self, source: IpAddr) -> bool {
+        let source = source.to_canonical();
+        self.proxies.iter().any(|network| network.contains(&source))
+    }
+
+    /// What is expected of a connection from this address.
+    #[must_use]
+    pub fn opening(&self, source: IpAddr) -> Opening {
+        if self.introduces(source) { Opening::introduced(self.limits.hello) } else { Opening::new(self.limits.hello) }
     }
 
     /// The instances to which a route leads now.

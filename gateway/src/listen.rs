@@ -1,54 +1,82 @@
 //! The doors for clients.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
+use postern_gateway_core::refusal::Refusal;
 use postern_plumbing::accept;
-use postern_plumbing::shutdown::Shutdown;
-use postern_plumbing::tasks::Tasks;
-use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, mpsc};
 
 use crate::connection::{self, Connection};
-use crate::edge::Edge;
+use crate::metrics;
 use crate::proxy_header::ConnectionId;
+use crate::shards::{Arrival, Post, Shared};
 
-/// Accepts client connections until the shutdown, and closes the door then.
+/// Accepts client connections until the shutdown, and closes the door then. The listener is one of [`accept::listen`].
 ///
 /// # Errors
 /// When the listener breaks.
-pub async fn serve(
-    listener: TcpListener,
-    edge: Arc<Edge>,
-    tasks: Tasks,
-    shutdown: Shutdown,
-) -> Result<(), accept::Fatal> {
+pub async fn serve(listener: TcpListener, post: Post, shared: Shared) -> Result<(), accept::Fatal> {
+    // The address of most listeners is that of all their connections.
+    let address = listener.local_addr().ok().filter(|address| !address.ip().is_unspecified());
     loop {
         let accepted = tokio::select! {
-            accepted = accept::accept(&listener) => accepted,
-            () = shutdown.triggered() => return Ok(()),
+            accepted = accept::next(&listener) => accepted,
+            () = shared.shutdown.triggered() => return Ok(()),
         };
         let (stream, client) = accepted?;
-        // A connection that is gone already has no local address any more.
-        let Ok(gateway) = stream.local_addr() else { continue };
-        admit(&edge, &tasks, Connection { id: ConnectionId::next(), client, gateway, stream });
+        if let Some(stream) = post.hand_on(client, stream) {
+            receive(&shared, &post, client, stream, address);
+        }
     }
 }
 
+/// Takes the connections that other threads hand over, until the shutdown.
+pub async fn handed_over(mut inbox: mpsc::Receiver<Arrival>, post: Post, shared: Shared) {
+    while let Some(Arrival { client, stream }) = inbox.recv().await {
+        match TcpStream::from_std(stream) {
+            Ok(stream) => receive(&shared, &post, client, stream, None),
+            Err(error) => tracing::debug!(%error, "a connection was lost"),
+        }
+    }
+}
+
+fn receive(shared: &Shared, post: &Post, client: SocketAddr, stream: TcpStream, address: Option<SocketAddr>) {
+    // A connection that is gone already has no local address any more.
+    let Some(gateway) = address.or_else(|| stream.local_addr().ok()) else { return };
+    admit(shared, post, Connection { id: ConnectionId::next(), client, gateway, stream, opening: None });
+}
+
 /// Gives a connection a place, or somebody to turn it away, or neither.
-fn admit(edge: &Arc<Edge>, tasks: &Tasks, connection: Connection) {
-    if let Ok(place) = Semaphore::try_acquire_owned(Arc::clone(&edge.places)) {
-        let edge = Arc::clone(edge);
-        tasks.spawn("client connection", async move {
-            let _place = place;
-            connection::serve(edge, connection).await;
-        });
-    } else if let Ok(room) = Semaphore::try_acquire_owned(Arc::clone(&edge.standing_room)) {
-        tasks.spawn("turned away", async move {
+fn admit(shared: &Shared, post: &Post, mut connection: Connection) {
+    let edge = &shared.edge;
+    // Whoever comes through a load balancer is counted once it was introduced.
+    if !edge.introduces(connection.client.ip()) {
+        connection.opening = edge.openings.enter(connection.client.ip());
+        if connection.opening.is_none() {
+            return turn_away(shared, connection, Refusal::NetworkFull);
+        }
+    }
+    let Ok(place) = Semaphore::try_acquire_owned(Arc::clone(&edge.places)) else {
+        return turn_away(shared, connection, Refusal::GatewayFull);
+    };
+    let (edge, live) = (Arc::clone(edge), post.live());
+    shared.connections.spawn("client connection", async move {
+        let _held = (place, live);
+        connection::serve(edge, connection).await;
+    });
+}
+
+fn turn_away(shared: &Shared, mut connection: Connection, refusal: Refusal) {
+    connection.opening = None;
+    if let Ok(room) = Semaphore::try_acquire_owned(Arc::clone(&shared.edge.standing_room)) {
+        shared.connections.spawn("turned away", async move {
             let _room = room;
-            connection::turn_away(connection).await;
+            connection::turn_away(connection, refusal).await;
         });
     } else {
-        let _open = crate::metrics::connection();
-        crate::metrics::refused(postern_gateway_core::refusal::Refusal::GatewayFull);
+        let _open = metrics::connection();
+        metrics::refused(refusal);
     }
 }

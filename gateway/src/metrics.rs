@@ -9,6 +9,7 @@ use postern_gateway_core::table::Table;
 const CONNECTIONS: &str = "postern_gateway_connections_total";
 const CONNECTIONS_OPEN: &str = "postern_gateway_connections_open";
 const SESSIONS_OPEN: &str = "postern_gateway_sessions_open";
+const HANDED_ON: &str = "postern_gateway_connections_handed_on_total";
 const REFUSALS: &str = "postern_gateway_refusals_total";
 const BYTES: &str = "postern_gateway_bytes_total";
 const CANCELS: &str = "postern_gateway_cancels_total";
@@ -27,6 +28,7 @@ const INSECURE: &str = "postern_gateway_insecure";
 pub fn describe() {
     describe_counter!(CONNECTIONS, "Client connections accepted");
     describe_gauge!(CONNECTIONS_OPEN, "Client connections open, in whatever phase");
+    describe_counter!(HANDED_ON, "Client connections that a thread handed to one with fewer of them");
     describe_gauge!(SESSIONS_OPEN, "Sessions being relayed");
     describe_counter!(REFUSALS, "Client connections refused, by reason");
     describe_counter!(BYTES, Unit::Bytes, "Bytes relayed, by direction");
@@ -42,6 +44,7 @@ pub fn describe() {
     describe_counter!(AUDIT_LOST, "Lines that could not be written to the audit trail; it counts them too");
     describe_gauge!(INSECURE, "1 for each dangerous switch that is on");
     counter!(CONNECTIONS).absolute(0);
+    counter!(HANDED_ON).absolute(0);
     counter!(SESSIONS_CUT).absolute(0);
     counter!(AUDIT_LOST).absolute(0);
     for refusal in Refusal::ALL {
@@ -55,6 +58,11 @@ pub fn describe() {
 pub fn connection() -> Open {
     counter!(CONNECTIONS).increment(1);
     Open::new(CONNECTIONS_OPEN)
+}
+
+/// A thread handed a connection to another one.
+pub fn handed_on() {
+    counter!(HANDED_ON).increment(1);
 }
 
 /// A session is being relayed until the answer is dropped.

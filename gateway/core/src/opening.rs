@@ -1,4 +1,4 @@
-//! The opening of a client connection: Postgres' preamble, then a ClientHello.
+//! The opening of a client connection: an introduction where one is due, Postgres' preamble, then a ClientHello.
 
 #[cfg(test)]
 mod tests;
@@ -9,6 +9,7 @@ use postern_pgwire::cancel::CancelKey;
 use postern_pgwire::opening::{self as packet, Opening as Packet};
 
 use crate::hello::{self, Assembly, ClientHello};
+use crate::introduction::{self, Endpoints};
 use crate::refusal::{Refusal, Speaking};
 
 /// One connection's opening. It is fed what the client sends and says what to do next.
@@ -19,6 +20,7 @@ pub struct Opening {
     received: Vec<u8>,
     assembly: Assembly,
     max_hello: usize,
+    awaits_introduction: bool,
     ssl_answered: bool,
     gss_answered: bool,
 }
@@ -28,6 +30,9 @@ pub struct Opening {
 pub enum Step {
     /// Read more bytes and feed them.
     NeedMore,
+    /// Take these for the ends of the connection, if any are named, and feed what comes next, or nothing at first: the bytes
+    /// behind the introduction are here already.
+    Introduced(Option<Endpoints>),
     /// Write this byte, then go on reading.
     Reply(u8),
     /// Route by this ClientHello; its bytes are in [`Opening::into_received`].
@@ -46,16 +51,26 @@ impl Opening {
             received: Vec::new(),
             assembly: Assembly::default(),
             max_hello,
+            awaits_introduction: false,
             ssl_answered: false,
             gss_answered: false,
         }
     }
 
+    /// The same of a connection that comes through a load balancer: a PROXY protocol header has to come first.
+    #[must_use]
+    pub fn introduced(max_hello: usize) -> Self {
+        Self { awaits_introduction: true, ..Self::new(max_hello) }
+    }
+
     /// Takes the next bytes from the client, which may be cut anywhere.
     ///
-    /// After [`Step::NeedMore`] and [`Step::Reply`] the opening goes on; any other step ends it.
+    /// After [`Step::NeedMore`], [`Step::Introduced`] and [`Step::Reply`] the opening goes on; any other step ends it.
     pub fn feed(&mut self, bytes: &[u8]) -> Step {
         self.received.extend_from_slice(bytes);
+        if self.awaits_introduction {
+            return self.introduction();
+        }
         if self.ssl_answered || self.received.first() == Some(&hello::FIRST_BYTE) {
             return self.hello();
         }
@@ -93,6 +108,18 @@ impl Opening {
     #[must_use]
     pub fn into_received(self) -> Vec<u8> {
         self.received
+    }
+
+    fn introduction(&mut self) -> Step {
+        match introduction::peek(&self.received) {
+            Ok(None) => Step::NeedMore,
+            Ok(Some(found)) => {
+                self.awaits_introduction = false;
+                self.received.drain(..found.length);
+                Step::Introduced(found.endpoints)
+            }
+            Err(_) => Step::Refuse(Refusal::NotIntroduced),
+        }
     }
 
     fn hello(&mut self) -> Step {

@@ -12,6 +12,8 @@ use crate::hello::HelloError;
 pub enum Refusal {
     /// The first bytes are neither TLS nor Postgres.
     UnknownProtocol,
+    /// A load balancer that has to introduce its connections did not.
+    NotIntroduced,
     /// A Postgres session without TLS.
     PlaintextStartup,
     /// GSSENCRequest came again after it was declined.
@@ -50,6 +52,8 @@ pub enum Refusal {
     AppFull,
     /// The gateway has as many connections as it may have.
     GatewayFull,
+    /// The client's network has as many connections as it may have that are not opened yet.
+    NetworkFull,
     /// The client did not open its connection in time.
     Timeout,
     /// The client sent its last byte before its opening was complete; it may still read.
@@ -71,8 +75,9 @@ pub enum Speaking {
 
 impl Refusal {
     /// Every reason, for metrics that start at zero.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 25] = [
         Self::UnknownProtocol,
+        Self::NotIntroduced,
         Self::PlaintextStartup,
         Self::RepeatedRequest,
         Self::GluedBytes,
@@ -92,6 +97,7 @@ impl Refusal {
         Self::Unreachable,
         Self::AppFull,
         Self::GatewayFull,
+        Self::NetworkFull,
         Self::Timeout,
         Self::ClientGone,
         Self::UnknownCancelKey,
@@ -102,6 +108,7 @@ impl Refusal {
     pub fn label(self) -> &'static str {
         match self {
             Self::UnknownProtocol => "unknown_protocol",
+            Self::NotIntroduced => "not_introduced",
             Self::PlaintextStartup => "plaintext_startup",
             Self::RepeatedRequest => "repeated_request",
             Self::GluedBytes => "glued_bytes",
@@ -121,6 +128,7 @@ impl Refusal {
             Self::Unreachable => "unreachable",
             Self::AppFull => "app_full",
             Self::GatewayFull => "gateway_full",
+            Self::NetworkFull => "network_full",
             Self::Timeout => "timeout",
             Self::ClientGone => "client_gone",
             Self::UnknownCancelKey => "unknown_cancel_key",
@@ -132,6 +140,7 @@ impl Refusal {
     pub fn public(self) -> &'static str {
         match self {
             Self::UnknownProtocol => "this port speaks TLS and the PostgreSQL protocol only",
+            Self::NotIntroduced => "a PROXY protocol header is expected from this address",
             Self::PlaintextStartup => "TLS required: connect with sslmode=require or stronger",
             Self::RepeatedRequest => "GSSAPI encryption was requested twice",
             Self::GluedBytes => "received unencrypted data after an encryption request",
@@ -151,6 +160,7 @@ impl Refusal {
             Self::Unreachable => "no instance of the app can be reached at the moment",
             Self::AppFull => "the app has too many connections",
             Self::GatewayFull => "the gateway has too many connections",
+            Self::NetworkFull => "too many connections of this network are being opened; try again shortly",
             Self::Timeout => "the connection was not opened in time",
             Self::ClientGone => "the connection ended before it was opened",
             Self::UnknownCancelKey => "no such session",
@@ -173,11 +183,15 @@ impl Refusal {
             Self::MissingServerName | Self::IncompleteHello => Alert::MissingExtension,
             Self::InvalidServerName | Self::NoRoute | Self::UnknownApp => Alert::UnrecognizedName,
             Self::NotAdmitted | Self::PortClosed => Alert::AccessDenied,
-            Self::ChainUnknown | Self::ChainStale | Self::Unreachable | Self::AppFull | Self::GatewayFull => {
-                Alert::InternalError
-            }
+            Self::ChainUnknown
+            | Self::ChainStale
+            | Self::Unreachable
+            | Self::AppFull
+            | Self::GatewayFull
+            | Self::NetworkFull => Alert::InternalError,
             Self::Timeout | Self::ClientGone | Self::UnknownCancelKey => Alert::HandshakeFailure,
             Self::UnknownProtocol
+            | Self::NotIntroduced
             | Self::PlaintextStartup
             | Self::RepeatedRequest
             | Self::GluedBytes
@@ -189,8 +203,9 @@ impl Refusal {
     fn error_response(self) -> ErrorResponse {
         let code = match self {
             Self::PlaintextStartup => SqlState::INVALID_AUTHORIZATION,
-            Self::AppFull | Self::GatewayFull => SqlState::TOO_MANY_CONNECTIONS,
+            Self::AppFull | Self::GatewayFull | Self::NetworkFull => SqlState::TOO_MANY_CONNECTIONS,
             Self::UnknownProtocol
+            | Self::NotIntroduced
             | Self::RepeatedRequest
             | Self::GluedBytes
             | Self::TrailingCancel

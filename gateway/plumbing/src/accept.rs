@@ -2,10 +2,11 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use socket2::{SockRef, TcpKeepalive};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::backoff::Backoff;
@@ -66,6 +67,50 @@ pub fn classify(error: &io::Error) -> Class {
     }
 }
 
+/// How many connections may wait at a listener until they are accepted. The system has a limit of its own.
+const BACKLOG: i32 = 4096;
+
+/// Finds out whether an address can be listened on, and by nobody else: an answer that [`listen`] does not give. For port 0
+/// the answer names one that is free.
+///
+/// # Errors
+/// What the system says; `AddrInUse` when somebody listens there.
+pub fn probe(address: SocketAddr) -> io::Result<SocketAddr> {
+    let socket = socket(address)?;
+    socket.bind(&address.into())?;
+    socket.local_addr()?.as_socket().ok_or_else(|| io::ErrorKind::AddrNotAvailable.into())
+}
+
+/// Listens on an address for [`next`], together with other listeners of this user that were made here; the system spreads
+/// the connections over them. What makes connections fit for interactive use is set on the listener, and Linux hands it on
+/// to all that come of it, which saves six system calls for each.
+///
+/// # Errors
+/// What the system says.
+pub fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let socket = socket(address)?;
+    socket.set_reuse_port(true)?;
+    tune(&socket);
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+fn socket(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+    // So that a restart need not wait for connections of the last run.
+    socket.set_reuse_address(true)?;
+    Ok(socket)
+}
+
+/// Accepts the next connection of a listener that [`listen`] made. Cancelling it loses no connection.
+///
+/// # Errors
+/// Only when the listener itself is broken.
+pub async fn next(listener: &TcpListener) -> Result<(TcpStream, SocketAddr), Fatal> {
+    patiently(|| listener.accept()).await
+}
+
 /// Accepts the next connection, without Nagle's delay and with keepalive. Cancelling it loses no connection.
 ///
 /// # Errors
@@ -107,7 +152,7 @@ where
 
 /// Makes a connection fit for interactive use: no delay for small packets, and dead peers are noticed. What the system
 /// does not allow is left out; the connection works without it.
-pub fn tune(stream: &TcpStream) {
+pub fn tune(stream: &impl AsFd) {
     let (idle, interval, probes) = KEEPALIVE;
     let keepalive = TcpKeepalive::new().with_time(idle).with_interval(interval).with_retries(probes);
     let socket = SockRef::from(stream);

@@ -57,6 +57,9 @@ pub enum StartError {
         /// What the system said.
         source: io::Error,
     },
+    /// The threads that serve clients cannot be started.
+    #[error("no thread to serve clients: {0}")]
+    Thread(#[source] io::Error),
     /// A listener has no address.
     #[error("a listener does not know its address: {0}")]
     Socket(#[source] io::Error),
@@ -69,9 +72,12 @@ impl StartError {
         match self {
             Self::Evidence(error) => error.exit_code(),
             Self::Pool(_) | Self::Watch(_) | Self::Audit(_) => exit::CONFIG,
-            Self::Agent(_) | Self::Identity(_) | Self::Tunnel(_) | Self::Bind { .. } | Self::Socket(_) => {
-                exit::UNAVAILABLE
-            }
+            Self::Agent(_)
+            | Self::Identity(_)
+            | Self::Tunnel(_)
+            | Self::Bind { .. }
+            | Self::Thread(_)
+            | Self::Socket(_) => exit::UNAVAILABLE,
         }
     }
 }
@@ -182,7 +188,8 @@ pub(super) fn build(
         deadline: config.registration.deadline,
         places: Arc::new(Semaphore::new(config.registration.connections.min(Semaphore::MAX_PERMITS))),
     };
-    let edge = Edge::new(config.domain.clone(), config.limits.clone(), members, sessions, tunnel, chain);
+    let (domain, proxies) = (config.domain.clone(), config.proxies.clone());
+    let edge = Edge::new(domain, proxies, config.limits.clone(), members, sessions, tunnel, chain);
     Ok((edge, door))
 }
 

@@ -60,7 +60,7 @@ fn the_default_file_says_what_is_the_default() {
     let comparable = |config: &Config| {
         format!(
             "{:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?}",
-            config.listen,
+            (&config.listen, &config.proxies, config.threads),
             config.admin,
             config.registration,
             config.agent,
@@ -86,6 +86,8 @@ fn all_mistakes_are_reported_at_once() {
         r#"
         [edge]
         domains = []
+        proxy_protocol_from = ["10.0.0.0/33"]
+        threads = 5000
         listne = ["0.0.0.0:5432"]
         [admin]
         listen = "0.0.0.0:9432"
@@ -105,10 +107,13 @@ fn all_mistakes_are_reported_at_once() {
         [limits]
         opening = "0s"
         hello = 100
+        openings_per_network = 0
         "#,
     );
     let places = [
         "edge.domains",
+        "edge.proxy_protocol_from[0]",
+        "edge.threads",
         "edge.listne",
         "admin.listen",
         "registration.time_to_live",
@@ -120,6 +125,7 @@ fn all_mistakes_are_reported_at_once() {
         "chain.kms_contract",
         "limits.opening",
         "limits.hello",
+        "limits.openings_per_network",
     ];
     for place in places {
         assert!(found.iter().any(|line| line.contains(&format!("{place}:"))), "{place} in {found:#?}");

@@ -17,14 +17,16 @@ use gateway::edge::{Edge, Limits};
 use gateway::listen;
 use gateway::members::Members;
 use gateway::sessions::Sessions;
+use gateway::shards::{Post, Shared};
 use postern_gateway_core::pool::AddressPool;
 use postern_gateway_core::registration::Register;
 use postern_gateway_core::route::Domain;
+use postern_plumbing::accept;
 use postern_plumbing::shutdown::Shutdown;
 use postern_plumbing::tasks::{Task, Tasks, maintenance};
 use postern_wireguard::{DEFAULT_MTU, Datapath, PrivateKey, Tunnel, TunnelConfig};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::timeout;
 
 use self::chain::TestChain;
@@ -50,6 +52,7 @@ pub(crate) fn limits() -> Limits {
         cancel: Duration::from_secs(5),
         connections: 1_000,
         connections_per_app: 100,
+        openings_per_network: 10_000,
         hello: 16 * 1024,
     }
 }
@@ -70,12 +73,15 @@ impl House {
         let sessions = Sessions::new(limits.connections_per_app);
         let members = Members::new(register, tunnel.clone(), sessions.clone());
         let domain = Domain::new(vec!["postern.test".parse().unwrap()]);
-        let edge = Edge::new(domain, limits, members.clone(), sessions, tunnel, Arc::clone(&followed));
+        // In 127.0.0.0/8, so that a test can come from elsewhere.
+        let proxies = vec!["127.7.0.0/16".parse().unwrap()];
+        let edge = Edge::new(domain, proxies, limits, members.clone(), sessions, tunnel, Arc::clone(&followed));
         let edge = Arc::new(edge);
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = TcpListener::from_std(accept::listen("127.0.0.1:0".parse().unwrap()).unwrap()).unwrap();
         let clients = listener.local_addr().unwrap();
         let (connections, shutdown) = (Tasks::new(), Shutdown::new());
-        let serving = listen::serve(listener, Arc::clone(&edge), connections.clone(), shutdown.clone());
+        let shared = Shared { edge: Arc::clone(&edge), connections: connections.clone(), shutdown: shutdown.clone() };
+        let serving = listen::serve(listener, Post::alone(), shared);
         Task::spawn("clients", async move { serving.await.unwrap() }).detach();
         let changes = maintenance("changes", move || {
             gateway_chain::follow(Arc::clone(&followed), members.clone(), audit.clone())
@@ -90,6 +96,13 @@ impl House {
 
     pub(crate) async fn connect(&self) -> TcpStream {
         TcpStream::connect(self.clients).await.unwrap()
+    }
+
+    /// Connects from an address of this machine: all of 127.0.0.0/8 are.
+    pub(crate) async fn connect_from(&self, source: &str) -> TcpStream {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::new(source.parse().unwrap(), 0)).unwrap();
+        socket.connect(self.clients).await.unwrap()
     }
 
     /// Opens a session to an app and waits until the sidecar has answered.

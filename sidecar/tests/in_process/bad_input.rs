@@ -45,6 +45,22 @@ async fn plaintext_nonsense_is_refused_clearly_or_silently() {
 }
 
 #[tokio::test]
+async fn a_client_that_comes_without_a_gateway_cannot_say_who_it_is() {
+    let (world, sidecar) = World::serving(SHORT).await;
+    let client: std::net::SocketAddr = "192.0.2.7:4711".parse().unwrap();
+    let pair = ppp::v2::Builder::with_addresses(
+        ppp::v2::Version::Two | ppp::v2::Command::Proxy,
+        ppp::v2::Protocol::Stream,
+        (client, sidecar.address),
+    );
+    for header in [b"PROXY TCP4 192.0.2.7 127.0.0.1 4711 5432\r\n".to_vec(), pair.build().unwrap()] {
+        let said = said_to(&world, sidecar.address, &[header, SSL_REQUEST.to_vec()].concat()).await;
+        assert!(!said.starts_with(b"S"), "the header is taken for nothing but garbage: {said:?}");
+    }
+    sidecar.assert_no_connection_is_left().await;
+}
+
+#[tokio::test]
 async fn bytes_glued_to_an_ssl_request_end_the_connection_before_the_answer() {
     let (world, sidecar) = World::serving(SHORT).await;
     let glued = [SSL_REQUEST.as_slice(), &startup(&[("user", "teesql_read")])].concat();

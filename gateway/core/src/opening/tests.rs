@@ -137,6 +137,55 @@ fn an_endless_hello_ends_at_the_limit() {
     assert!(fed <= 1_006, "{step:?} after {fed} bytes");
 }
 
+const INTRODUCTION: &[u8] = b"PROXY TCP4 192.0.2.7 198.51.100.1 4711 5432\r\n";
+
+#[test]
+fn an_introduction_comes_before_all_else_and_is_not_replayed() {
+    let wire = hello("a.postern.test");
+    let mut opening = Opening::introduced(DEFAULT_MAX);
+    let Step::Introduced(Some(ends)) = feed_bytewise(&mut opening, INTRODUCTION) else {
+        panic!("it is a whole header")
+    };
+    assert_eq!((ends.client.to_string(), ends.server.port()), ("192.0.2.7:4711".to_owned(), 5432));
+    assert_eq!(opening.feed(&[]), Step::NeedMore);
+    assert_eq!(opening.speaking(), Speaking::Nothing, "the client itself has not said anything");
+    assert_eq!(opening.feed(&SSL_REQUEST), Step::Reply(b'S'));
+    assert!(matches!(opening.feed(&wire), Step::Hello(_)));
+    assert_eq!(opening.into_received(), wire);
+}
+
+#[test]
+fn what_comes_in_one_piece_with_an_introduction_is_kept() {
+    let wire = hello("a.postern.test");
+    let mut opening = Opening::introduced(DEFAULT_MAX);
+    assert!(matches!(opening.feed(&[INTRODUCTION, &wire].concat()), Step::Introduced(Some(_))));
+    assert!(matches!(opening.feed(&[]), Step::Hello(_)));
+    assert_eq!(opening.into_received(), wire);
+    let mut negotiating = Opening::introduced(DEFAULT_MAX);
+    assert!(matches!(negotiating.feed(&[INTRODUCTION, &SSL_REQUEST, &[22]].concat()), Step::Introduced(Some(_))));
+    assert_eq!(negotiating.feed(&[]), Step::Refuse(Refusal::GluedBytes), "that rule holds behind it as well");
+}
+
+#[test]
+fn who_has_to_be_introduced_is_refused_otherwise_in_its_own_language() {
+    let mut tls = Opening::introduced(DEFAULT_MAX);
+    assert_eq!(tls.feed(&hello("a.postern.test")), Step::Refuse(Refusal::NotIntroduced));
+    assert_eq!(tls.speaking(), Speaking::Tls);
+    let mut postgres = Opening::introduced(DEFAULT_MAX);
+    assert_eq!(postgres.feed(&SSL_REQUEST), Step::Refuse(Refusal::NotIntroduced));
+    assert_eq!(postgres.speaking(), Speaking::Postgres);
+}
+
+#[test]
+fn who_is_not_trusted_cannot_introduce_itself() {
+    for header in [INTRODUCTION, ppp::v2::PROTOCOL_PREFIX] {
+        assert_eq!(opening().feed(header), Step::Refuse(Refusal::UnknownProtocol));
+        let mut twice = Opening::introduced(DEFAULT_MAX);
+        assert!(matches!(twice.feed(&[INTRODUCTION, header].concat()), Step::Introduced(_)));
+        assert_eq!(twice.feed(&[]), Step::Refuse(Refusal::UnknownProtocol), "and a second one is garbage");
+    }
+}
+
 proptest! {
     #[test]
     fn the_cut_into_reads_does_not_matter(
@@ -165,7 +214,7 @@ proptest! {
         let mut opening = opening();
         for chunk in chunks {
             match opening.feed(&chunk) {
-                Step::NeedMore | Step::Reply(_) => {}
+                Step::NeedMore | Step::Introduced(_) | Step::Reply(_) => {}
                 Step::Hello(_) | Step::Cancel(_) | Step::Refuse(_) => break,
             }
         }

@@ -77,15 +77,37 @@ fn warnings_are_rare() {
     assert!(due_for_warning(&last, 500), "the clock was set back");
 }
 
+fn is_tuned(stream: &TcpStream) {
+    let socket = SockRef::from(stream);
+    assert!(socket.tcp_nodelay().unwrap() && socket.keepalive().unwrap());
+    assert_eq!(socket.tcp_user_timeout().unwrap(), Some(UNACKNOWLEDGED));
+    let probes = (socket.tcp_keepalive_time(), socket.tcp_keepalive_interval(), socket.tcp_keepalive_retries());
+    assert_eq!((probes.0.unwrap(), probes.1.unwrap(), probes.2.unwrap()), KEEPALIVE);
+}
+
 #[tokio::test]
 async fn accepted_connections_are_tuned() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
     let (stream, peer) = accept(&listener).await.unwrap();
     assert_eq!(peer, client.local_addr().unwrap());
-    let socket = SockRef::from(&stream);
-    assert!(socket.tcp_nodelay().unwrap() && socket.keepalive().unwrap());
-    assert_eq!(socket.tcp_user_timeout().unwrap(), Some(UNACKNOWLEDGED));
-    let probes = (socket.tcp_keepalive_time(), socket.tcp_keepalive_interval(), socket.tcp_keepalive_retries());
-    assert_eq!((probes.0.unwrap(), probes.1.unwrap(), probes.2.unwrap()), KEEPALIVE);
+    is_tuned(&stream);
+}
+
+#[tokio::test]
+async fn connections_of_a_tuned_listener_are_tuned_without_being_asked() {
+    for address in ["127.0.0.1:0", "[::1]:0"] {
+        let listener = TcpListener::from_std(listen(address.parse().unwrap()).unwrap()).unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (stream, peer) = next(&listener).await.unwrap();
+        assert_eq!(peer, client.local_addr().unwrap());
+        is_tuned(&stream);
+    }
+}
+
+#[test]
+fn a_port_is_shared_by_those_who_agree_and_a_probe_finds_them() {
+    let address = probe("127.0.0.1:0".parse().unwrap()).unwrap();
+    let (_first, _second) = (listen(address).unwrap(), listen(address).unwrap());
+    assert_eq!(probe(address).unwrap_err().kind(), io::ErrorKind::AddrInUse);
 }
