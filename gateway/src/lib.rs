@@ -8,6 +8,7 @@
 pub mod app;
 pub mod audit;
 pub mod cancel;
+mod capacity;
 pub mod chain;
 pub mod config;
 pub mod connection;

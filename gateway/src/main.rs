@@ -17,7 +17,7 @@ use postern_plumbing::backoff::Backoff;
 use postern_plumbing::shutdown::Shutdown;
 use postern_plumbing::tasks::Tasks;
 use postern_plumbing::telemetry::{self, Metrics};
-use postern_plumbing::{exit, memory};
+use postern_plumbing::{descriptors, exit, memory};
 use postern_watch::Watch;
 use tokio::net::TcpListener;
 
@@ -108,7 +108,7 @@ fn main() -> ExitCode {
             return exit::CONFIG.into();
         }
     };
-    if arguments.check { check(&config) } else { run(&config) }
+    if arguments.check { check(&config) } else { run(config) }
 }
 
 fn check(config: &Config) -> ExitCode {
@@ -134,9 +134,10 @@ fn verify(trail: &Verify) -> ExitCode {
     }
 }
 
-fn run(config: &Config) -> ExitCode {
+fn run(config: Config) -> ExitCode {
     let telemetry = telemetry::init(config.log.format, config.log.filter.as_str());
     metrics::describe();
+    let config = fit(config);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -144,13 +145,36 @@ fn run(config: &Config) -> ExitCode {
             return exit::SOFTWARE.into();
         }
     };
-    match runtime.block_on(serve(config, telemetry)) {
+    match runtime.block_on(serve(&config, telemetry)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(%error, "cannot start");
             error.exit_code().into()
         }
     }
+}
+
+/// Sees to descriptors, and takes no more connections than there are descriptors for.
+fn fit(config: Config) -> Config {
+    let descriptors = match descriptors::raise() {
+        Ok(descriptors) => descriptors,
+        Err(error) => {
+            tracing::warn!(%error, "the limit of descriptors stays as it is");
+            descriptors::limit()
+        }
+    };
+    let wanted = config.limits.connections;
+    let config = config.within(descriptors);
+    let connections = config.limits.connections;
+    tracing::info!(descriptors, connections, "descriptors");
+    if connections < wanted {
+        tracing::warn!(
+            wanted,
+            connections,
+            "limits.connections is more than there are descriptors for (LimitNOFILE, ulimit -Hn)"
+        );
+    }
+    config
 }
 
 async fn serve(config: &Config, telemetry: Metrics) -> Result<(), StartError> {

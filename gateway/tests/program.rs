@@ -66,10 +66,10 @@ async fn it_waits_for_the_guest_agent_says_so_and_stops_when_asked() {
     let config = site.write_config(&admin.to_string());
     let cvm = site.cvm(GATEWAY_APP, "gateway");
     let socket = site.socket(&cvm);
-    let child = gateway(&["--config", config.to_str().unwrap()])
-        .env("POSTERN_GATEWAY__AGENT__ENDPOINT", &socket)
-        .stderr(Stdio::null())
-        .spawn();
+    // As a shell with the usual limit of descriptors would start it.
+    let mut shell = Command::new("/bin/sh");
+    shell.args(["-c", r#"ulimit -Sn 300; exec "$0" --config "$1""#, env!("CARGO_BIN_EXE_gateway")]).arg(&config);
+    let child = shell.env_clear().env("POSTERN_GATEWAY__AGENT__ENDPOINT", &socket).stderr(Stdio::null()).spawn();
     let mut running = Running(child.unwrap());
     readiness(admin, "cannot reach the guest agent").await;
 
@@ -79,6 +79,9 @@ async fn it_waits_for_the_guest_agent_says_so_and_stops_when_asked() {
     let limits = std::fs::read_to_string(format!("/proc/{}/limits", running.0.id())).unwrap();
     let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
     assert_eq!(core.split_whitespace().filter(|word| *word == "0").count(), 2, "no core dump is written: {core}");
+    let files: Vec<_> =
+        limits.lines().find(|line| line.starts_with("Max open files")).unwrap().split_whitespace().collect();
+    assert!(files[3] == files[4] && files[3] != "300", "as many descriptors as it may have: {files:?}");
 
     assert!(Command::new("kill").arg(running.0.id().to_string()).status().unwrap().success());
     let status = tokio::task::spawn_blocking(move || running.0.wait().unwrap());

@@ -8,6 +8,7 @@ pub mod admin;
 pub mod backoff;
 pub mod clock;
 pub mod config;
+pub mod descriptors;
 pub mod exit;
 pub mod http;
 pub mod memory;
