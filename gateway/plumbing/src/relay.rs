@@ -7,6 +7,7 @@
 
 mod direction;
 mod pipes;
+mod receive;
 
 use std::future::poll_fn;
 use std::io;

@@ -10,6 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::pipes::{Pipe, Pipes};
+use super::receive::poll_receive;
 
 /// How much is read at once.
 const CHUNK: usize = 16 * 1024;
@@ -127,13 +128,20 @@ impl<'a> Flow<'a> {
                 continue;
             }
             let mut space = [MaybeUninit::uninit(); CHUNK];
+            if let Some(socket) = way.source() {
+                match poll_receive(cx, socket, &mut space).map_err(Stopped::Reading)? {
+                    Poll::Pending => return self.poll_pause(cx, way),
+                    // That it has ended, the source has to say itself.
+                    Poll::Ready([]) => {}
+                    Poll::Ready(chunk) => {
+                        self.give(cx, way.to.as_mut(), chunk).map_err(Stopped::Writing)?;
+                        continue;
+                    }
+                }
+            }
             let mut chunk = ReadBuf::uninit(&mut space);
             if way.from.as_mut().poll_read(cx, &mut chunk).map_err(Stopped::Reading)?.is_pending() {
-                if self.unflushed {
-                    ready!(way.to.as_mut().poll_flush(cx)).map_err(Stopped::Writing)?;
-                    self.unflushed = false;
-                }
-                return Poll::Pending;
+                return self.poll_pause(cx, way);
             }
             if chunk.filled().is_empty() {
                 return Poll::Ready(Ok(()));
@@ -141,6 +149,19 @@ impl<'a> Flow<'a> {
             self.give(cx, way.to.as_mut(), chunk.filled()).map_err(Stopped::Writing)?;
         }
         cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Nothing comes for now: what the destination may hold back is sent on.
+    fn poll_pause<R, W: AsyncWrite>(
+        &mut self,
+        cx: &mut Context<'_>,
+        way: &mut Way<'_, R, W>,
+    ) -> Poll<Result<(), Stopped>> {
+        if self.unflushed {
+            ready!(way.to.as_mut().poll_flush(cx)).map_err(Stopped::Writing)?;
+            self.unflushed = false;
+        }
         Poll::Pending
     }
 
