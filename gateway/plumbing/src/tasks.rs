@@ -45,6 +45,8 @@ impl Tasks {
         F: Future<Output = ()> + Send + 'static,
     {
         let cut = self.cut.clone();
+        // In a box: whatever is wrapped around a future would hold the whole of it once more.
+        let future = Box::pin(future);
         let watched = self.tracker.track_future(async move {
             tokio::select! {
                 biased;
