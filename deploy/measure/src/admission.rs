@@ -1,7 +1,6 @@
 //! How soon a removal on chain reaches live sessions, what looking at the chain costs, and whether a liar gets anybody in.
 
 mod door;
-mod edge;
 mod liar;
 mod revocation;
 mod view;

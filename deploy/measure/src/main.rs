@@ -1,9 +1,12 @@
 //! Runs one benchmark and prints what it found: the program behind `deploy/bench`.
 
 mod admission;
+mod authority;
 mod cpu;
+mod gateway;
 mod handshake;
 mod machine;
+mod process;
 mod report;
 mod sidecar;
 mod spread;

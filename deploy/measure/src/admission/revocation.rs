@@ -16,9 +16,9 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::Plan;
-use super::door::{Instance, register};
-use super::edge::{DOMAIN, Edge};
+use super::door::{Echo, applicant};
 use super::view::MINING;
+use crate::gateway::{DOMAIN, Gateway, Setting, register};
 use crate::handshake::guest::{COMPOSE, Platform};
 use crate::machine;
 use crate::spread::percentile;
@@ -45,9 +45,9 @@ pub(super) async fn measure(plan: &Plan) -> anyhow::Result<Outcome> {
     let platform = Platform::new()?;
     let compose_hash = platform.compose_hash(COMPOSE);
     chain.add(compose_hash.0).await?;
-    let edge = Edge::start(&platform, &chain).await?;
+    let edge = Gateway::start(&platform, &chain, Setting::on_loopback()?).await?;
     let app = AppId(chain.app.into_array());
-    let _instance = Instance::join(&platform, &edge, app, COMPOSE).await?;
+    let _instance = Echo::join(&edge, applicant(&platform, app, 1)).await?;
     let mut outcome = Outcome::default();
     for _ in 0..plan.removals {
         let sessions = open(&edge, app, plan.sessions).await?;
@@ -69,7 +69,7 @@ pub(super) async fn measure(plan: &Plan) -> anyhow::Result<Outcome> {
 }
 
 /// What the gateway's memory grows by with each instance, in bytes.
-async fn memory(plan: &Plan, platform: &Platform, edge: &Edge, app: AppId) -> anyhow::Result<Vec<f64>> {
+async fn memory(plan: &Plan, platform: &Platform, edge: &Gateway, app: AppId) -> anyhow::Result<Vec<f64>> {
     // The first ones pay for what all of them share.
     let (first, last) = (2 + plan.instances / 4, 2 + plan.instances / 4 + plan.instances);
     let mut before = 0.0;
@@ -77,14 +77,15 @@ async fn memory(plan: &Plan, platform: &Platform, edge: &Edge, app: AppId) -> an
         if number == first {
             before = edge.memory()?;
         }
-        drop(register(platform, edge, app, COMPOSE, number, PrivateKey::generate().public()).await?);
+        let key = PrivateKey::generate().public();
+        drop(register(edge, applicant(platform, app, number), key).await?);
     }
     ensure!(plan.instances > 0, "nobody registered");
     Ok(vec![(edge.memory()? - before) / f64::from(plan.instances)])
 }
 
 /// Opens sessions to an app.
-async fn open(edge: &Edge, app: AppId, count: usize) -> anyhow::Result<Vec<TcpStream>> {
+async fn open(edge: &Gateway, app: AppId, count: usize) -> anyhow::Result<Vec<TcpStream>> {
     let mut sessions = Vec::with_capacity(count);
     while sessions.len() < count {
         let some = AT_A_TIME.min(count - sessions.len());
@@ -97,7 +98,7 @@ async fn open(edge: &Edge, app: AppId, count: usize) -> anyhow::Result<Vec<TcpSt
 }
 
 /// Opens one session: the other side says back the ClientHello.
-async fn session(edge: &Edge, app: AppId) -> anyhow::Result<TcpStream> {
+async fn session(edge: &Gateway, app: AppId) -> anyhow::Result<TcpStream> {
     let mut stream = TcpStream::connect(edge.clients).await?;
     let hello = hello(app)?;
     stream.write_all(&hello).await?;
@@ -108,7 +109,7 @@ async fn session(edge: &Edge, app: AppId) -> anyhow::Result<TcpStream> {
 }
 
 /// Waits until the app is served again.
-async fn again(edge: &Edge, app: AppId) -> anyhow::Result<()> {
+async fn again(edge: &Gateway, app: AppId) -> anyhow::Result<()> {
     let started = Instant::now();
     while session(edge, app).await.is_err() {
         if started.elapsed() > PATIENCE {

@@ -1,4 +1,6 @@
-//! The gateway, as a process of its own.
+//! The gateway, as a process of its own, and an instance that registers with it.
+
+mod instance;
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -10,41 +12,68 @@ use anyhow::{Context as _, bail};
 use postern_devnet::Governance;
 use postern_identity::AppId;
 use postern_plumbing::http::{Request, send};
+use postern_wireguard::Datapath;
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 
+pub(crate) use self::instance::{Applicant, Instance, PORT, register};
 use crate::handshake::guest::{Guest, Platform};
+use crate::process;
 
 /// The app of the gateway itself.
-pub(super) const GATEWAY_APP: AppId = AppId([0x99; 20]);
+const GATEWAY_APP: AppId = AppId([0x99; 20]);
 /// Under which apps have their names.
-pub(super) const DOMAIN: &str = "postern.test";
+pub(crate) const DOMAIN: &str = "postern.test";
 /// How long it may take to be ready.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Where a gateway listens, and what it is told beside that.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Setting {
+    /// For clients.
+    pub(crate) clients: SocketAddr,
+    /// For instances that register.
+    pub(crate) registration: SocketAddr,
+    /// For those who ask whether it is ready.
+    pub(crate) admin: SocketAddr,
+    /// For its tunnel, and where instances reach it.
+    pub(crate) tunnel: SocketAddr,
+    /// How packets become connections.
+    pub(crate) datapath: Datapath,
+    /// How many connections it takes, in all and to one app.
+    pub(crate) connections: usize,
+}
+
+impl Setting {
+    /// On free ports of the loopback interface, without an interface of its own.
+    pub(crate) fn on_loopback() -> anyhow::Result<Self> {
+        let [clients, registration, admin] = ports()?;
+        let tunnel = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
+        Ok(Self { clients, registration, admin, tunnel, datapath: Datapath::Netstack, connections: 2_000 })
+    }
+}
+
 /// A running gateway. It ends when this is dropped.
-pub(super) struct Edge {
+pub(crate) struct Gateway {
     process: Child,
     _guest: Guest,
     _folder: TempDir,
     /// Where clients connect.
-    pub(super) clients: SocketAddr,
+    pub(crate) clients: SocketAddr,
     /// Where instances register.
-    pub(super) registration: SocketAddr,
+    pub(crate) registration: SocketAddr,
     /// Where its tunnel arrives.
-    pub(super) tunnel: SocketAddr,
+    pub(crate) tunnel: SocketAddr,
 }
 
-impl Edge {
-    pub(super) async fn start(platform: &Platform, chain: &Governance) -> anyhow::Result<Self> {
+impl Gateway {
+    pub(crate) async fn start(platform: &Platform, chain: &Governance, setting: Setting) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir()?;
         let guest = Guest::start(platform, GATEWAY_APP)?;
-        let [clients, registration, admin] = ports()?;
-        let tunnel = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
         fs::write(folder.path().join("root.pem"), platform.root_pem())?;
         fs::write(folder.path().join("collateral.json"), platform.collateral_json()?)?;
         let config = folder.path().join("gateway.toml");
-        let text = text(folder.path(), chain, &guest, [clients, registration, admin, tunnel]);
+        let text = text(folder.path(), chain, &guest, setting);
         fs::write(&config, text)?;
         let log = fs::File::create(folder.path().join("gateway.log"))?;
         let program = program()?;
@@ -55,17 +84,20 @@ impl Edge {
             .stderr(log)
             .spawn()
             .with_context(|| program.display().to_string())?;
-        let mut edge = Self { process, _guest: guest, _folder: folder, clients, registration, tunnel };
-        edge.ready(admin).await?;
-        Ok(edge)
+        let Setting { clients, registration, tunnel, .. } = setting;
+        let mut gateway = Self { process, _guest: guest, _folder: folder, clients, registration, tunnel };
+        gateway.ready(setting.admin).await?;
+        Ok(gateway)
+    }
+
+    /// Its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id()
     }
 
     /// Its resident memory, in bytes.
-    pub(super) fn memory(&self) -> anyhow::Result<f64> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
-        let kilobytes: u32 = line.trim().trim_end_matches(" kB").parse()?;
-        Ok(f64::from(kilobytes) * 1024.0)
+    pub(crate) fn memory(&self) -> anyhow::Result<f64> {
+        process::resident(self.process.id())
     }
 
     async fn ready(&mut self, admin: SocketAddr) -> anyhow::Result<()> {
@@ -86,7 +118,7 @@ impl Edge {
     }
 }
 
-impl Drop for Edge {
+impl Drop for Gateway {
     fn drop(&mut self) {
         // Both fail only if it is gone already.
         drop(self.process.kill());
@@ -109,8 +141,8 @@ fn ports() -> anyhow::Result<[SocketAddr; 3]> {
     Ok([listeners[0].local_addr()?, listeners[1].local_addr()?, listeners[2].local_addr()?])
 }
 
-fn text(folder: &Path, chain: &Governance, guest: &Guest, addresses: [SocketAddr; 4]) -> String {
-    let [clients, registration, admin, tunnel] = addresses;
+fn text(folder: &Path, chain: &Governance, guest: &Guest, setting: Setting) -> String {
+    let Setting { clients, registration, admin, tunnel, datapath, connections } = setting;
     let (folder, agent) = (folder.display(), guest.socket().display());
     let (rpc, kms) = (chain.anvil.url(), chain.kms);
     format!(
@@ -128,12 +160,15 @@ fn text(folder: &Path, chain: &Governance, guest: &Guest, addresses: [SocketAddr
         root = "{folder}/root.pem"
         collateral = "{folder}/collateral.json"
         [wireguard]
-        datapath = "netstack"
+        datapath = "{datapath}"
         listen = "{tunnel}"
         endpoint = "{tunnel}"
         [chain]
         rpc_urls = ["{rpc}"]
         kms_contract = "{kms}"
+        [limits]
+        connections = {connections}
+        connections_per_app = {connections}
         [audit]
         file = "{folder}/audit.jsonl"
         "#
