@@ -8,6 +8,7 @@ mod view;
 use anyhow::Context as _;
 use tokio::runtime::Builder;
 
+pub(crate) use self::view::MINING;
 use crate::report::{Report, Row};
 use crate::spread::Spread;
 

@@ -9,6 +9,7 @@ pub(crate) struct Watch {
     machine: Option<Ticks>,
     own: Duration,
     begin: Instant,
+    spent: fn() -> Duration,
 }
 
 /// Time that all processors together have spent, in the kernel's ticks.
@@ -19,8 +20,14 @@ struct Ticks {
 }
 
 impl Watch {
+    /// Others are all but this process.
     pub(crate) fn start() -> Self {
-        Self { machine: Ticks::now(), own: cpu::spent(), begin: Instant::now() }
+        Self::of(cpu::spent)
+    }
+
+    /// Others are all but those whose CPU time so far `spent` gives.
+    pub(crate) fn of(spent: fn() -> Duration) -> Self {
+        Self { machine: Ticks::now(), own: spent(), begin: Instant::now(), spent }
     }
 
     /// The part of the machine's processors that others took since the start, hosts of virtual machines included, in
@@ -28,7 +35,7 @@ impl Watch {
     pub(crate) fn others(&self) -> Option<f64> {
         let busy = Ticks::now()?.busy_since(self.machine?)?;
         let processors = u32::try_from(std::thread::available_parallelism().ok()?.get()).ok()?;
-        let own = cpu::spent().saturating_sub(self.own);
+        let own = (self.spent)().saturating_sub(self.own);
         Some(100.0 * without(busy, own, self.begin.elapsed() * processors))
     }
 }

@@ -3,14 +3,17 @@
 mod admission;
 mod authority;
 mod cpu;
+mod edge;
 mod gateway;
 mod handshake;
 mod machine;
+mod passthrough;
 mod process;
 mod report;
 mod sidecar;
 mod spread;
 
+use std::fmt::Display;
 use std::io::Write as _;
 use std::process::ExitCode;
 
@@ -33,15 +36,24 @@ enum Benchmark {
     Handshake,
     /// How soon a removal on chain reaches live sessions, what looking at the chain costs, and whether a liar gets anybody in
     Admission,
+    /// The gateway's data path, beside HAProxy and nginx over the tunnels of others
+    ///
+    /// Has to be started in network and process namespaces of its own, as deploy/bench does.
+    Edge(Box<edge::Programs>),
+    /// The gateway's relay without its tunnel, for `edge`
+    #[command(hide = true)]
+    Passthrough(passthrough::Road),
     /// The sidecar in front of Postgres, beside PgBouncer and beside Postgres' own TLS
     Sidecar(sidecar::Programs),
 }
 
 fn main() -> ExitCode {
-    let outcome = match Arguments::parse().benchmark {
-        Benchmark::Admission => admission::run(&admission::Plan::full()),
-        Benchmark::Handshake => handshake::run(&handshake::Plan::full()),
-        Benchmark::Sidecar(programs) => sidecar::run(&programs),
+    let outcome: anyhow::Result<Box<dyn Display>> = match Arguments::parse().benchmark {
+        Benchmark::Admission => admission::run(&admission::Plan::full()).map(boxed),
+        Benchmark::Edge(programs) => edge::run(&programs).map(boxed),
+        Benchmark::Passthrough(road) => passthrough::run(&road).map(|never| match never {}),
+        Benchmark::Handshake => handshake::run(&handshake::Plan::full()).map(boxed),
+        Benchmark::Sidecar(programs) => sidecar::run(&programs).map(boxed),
     };
     match outcome.and_then(|report| Ok(write!(std::io::stdout(), "{report}")?)) {
         Ok(()) => ExitCode::SUCCESS,
@@ -50,6 +62,10 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn boxed(outcome: impl Display + 'static) -> Box<dyn Display> {
+    Box::new(outcome)
 }
 
 /// Says on stderr what is going on.

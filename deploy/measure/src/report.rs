@@ -13,6 +13,15 @@ pub(crate) struct Report {
     pub(crate) notes: Vec<String>,
 }
 
+/// A table of texts, for what is compared rather than for what has a bar.
+#[derive(Debug, Default)]
+pub(crate) struct Table {
+    /// The names of the columns.
+    pub(crate) head: Vec<&'static str>,
+    /// The rows, each with a text for every column.
+    pub(crate) rows: Vec<Vec<String>>,
+}
+
 /// One thing that was measured.
 #[derive(Debug, Default)]
 pub(crate) struct Row {
@@ -22,7 +31,7 @@ pub(crate) struct Row {
     pub(crate) rounds: Option<Spread>,
     /// How many decimals make sense.
     pub(crate) decimals: usize,
-    /// The most that it should be.
+    /// The most that it should be, or the least where more is better.
     pub(crate) bar: Option<f64>,
     /// The name under which scripts find the median.
     pub(crate) figure: Option<&'static str>,
@@ -55,6 +64,17 @@ impl fmt::Display for Report {
         writeln!(f)?;
         for (name, value) in self.figures() {
             writeln!(f, "figure {name} {value}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "| {} |", self.head.join(" | "))?;
+        writeln!(f, "|{}", "---|".repeat(self.head.len()))?;
+        for row in &self.rows {
+            writeln!(f, "| {} |", row.join(" | "))?;
         }
         Ok(())
     }
@@ -100,5 +120,12 @@ mod tests {
             \n\
             figure us_over_them 1.25\n";
         assert_eq!(report.to_string(), expected);
+    }
+
+    #[test]
+    fn a_table_has_a_line_for_its_columns() {
+        let rows = vec![vec!["we".to_owned(), "2".to_owned()]];
+        let table = Table { head: vec!["who", "how fast"], rows };
+        assert_eq!(table.to_string(), "| who | how fast |\n|---|---|\n| we | 2 |\n");
     }
 }

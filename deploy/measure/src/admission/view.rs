@@ -18,7 +18,7 @@ use super::liar::{Manner, Node};
 use crate::machine;
 
 /// A block each second, so that the view stays fresh, and one for each transaction at once.
-pub(super) const MINING: [&str; 3] = ["--block-time=1", "--mixed-mining", "--prune-history=100"];
+pub(crate) const MINING: [&str; 3] = ["--block-time=1", "--mixed-mining", "--prune-history=100"];
 
 const OS_IMAGE: [u8; 32] = [5; 32];
 const ALLOWED: [u8; 32] = [7; 32];
