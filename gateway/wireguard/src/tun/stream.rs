@@ -88,11 +88,8 @@ impl Stream {
 
 impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        self.poll(cx, TcpStream::poll_read_ready, |socket| {
-            let read = socket.try_read(buf.initialize_unfilled())?;
-            buf.advance(read);
-            Ok(())
-        })
+        // Not into initialized memory: a small answer would cost the zeroes of a whole buffer.
+        self.poll(cx, TcpStream::poll_read_ready, |socket| socket.try_read_buf(buf).map(drop))
     }
 }
 
