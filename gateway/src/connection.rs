@@ -175,12 +175,11 @@ async fn session(
     Ok(Begun { session, upstream })
 }
 
-/// Sends the header, then what the client has sent so far.
+/// Sends the header, then what the client has sent so far: in one write, as two would be two packets.
 async fn introduce(upstream: &mut TunnelStream, header: Option<&ProxyHeader<'_>>, opening: Opening) -> io::Result<()> {
-    if let Some(header) = header {
-        upstream.write_all(&header.encode()?).await?;
-    }
-    upstream.write_all(&opening.into_received()).await?;
+    let mut first = header.map_or(Ok(Vec::new()), ProxyHeader::encode)?;
+    first.extend_from_slice(&opening.into_received());
+    upstream.write_all(&first).await?;
     upstream.flush().await
 }
 
