@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Lets a few of each kind through per window of time and counts the others. Kinds are a closed set, such as the labels of
-/// an enum: each of them takes memory for ever.
+/// an enum, or somebody asks for those left out again and again: until then, each of them takes memory.
 #[derive(Debug)]
 pub struct Sparing<K> {
     burst: u32,
@@ -44,7 +44,11 @@ impl<K: Ord + Copy> Sparing<K> {
 
     /// The kinds of which some were left out in a window that is over, and how many. They are not told of again.
     pub fn left_out(&self, now: Instant) -> Vec<(K, u64)> {
-        self.told(|window| now.saturating_duration_since(window.since) >= self.window)
+        let is_over = |window: &Window| now.saturating_duration_since(window.since) >= self.window;
+        let told = self.told(is_over);
+        // The next one of its kind begins a new window in any case.
+        self.kinds().retain(|_, window| !is_over(window) || window.left_out > 0);
+        told
     }
 
     /// The same for windows that are not over yet, as at the end of a program.
@@ -88,6 +92,7 @@ mod tests {
         sparing.turn("flood", start);
         assert_eq!(sparing.left_out(start + 10 * SECOND), [("flood", 1)]);
         assert_eq!(sparing.left_out(start + 10 * SECOND), [], "once");
+        assert!(sparing.kinds().is_empty(), "what is over takes no memory");
         sparing.turn("flood", start + 10 * SECOND);
         sparing.turn("flood", start + 11 * SECOND);
         assert_eq!(sparing.all_left_out(), [("flood", 1)]);
