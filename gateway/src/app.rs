@@ -13,7 +13,8 @@ use postern_plumbing::tasks::{Drained, Tasks};
 use postern_wireguard::Tunnel;
 use tokio::net::TcpListener;
 
-pub use self::start::{Ground, StartError, audit, identity, judge, tunnel};
+use self::start::clock;
+pub use self::start::{Ground, StartError, audit, identity, judge, tunnel, watch};
 use crate::audit::Audit;
 use crate::chain::Chain;
 use crate::config::Config;

@@ -2,8 +2,8 @@
 //!
 //! Each of these is a line of the ordinary log and, where one is configured, of the audit trail: a file of JSON lines in which
 //! each vouches for the one before ([`postern_gateway_core::trail`]). An admission is in the trail before it takes effect, or
-//! it does not take effect. Refusals and revocations take effect at once, whatever becomes of their lines; lines that could
-//! not be written are counted in the trail as soon as it can be.
+//! it does not take effect. Sessions, refusals and revocations take effect at once, whatever becomes of their lines; lines that
+//! could not be written are counted in the trail as soon as it can be.
 
 mod event;
 mod file;
@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use postern_allowlist::{Admission, Block, BootInfo, NotAdmitted};
 use postern_gateway_core::registration::Assignment;
+use postern_identity::AppId;
 use postern_plumbing::sparing::Sparing;
 use postern_wireguard::PublicKey;
 
@@ -23,12 +24,15 @@ use self::file::TrailFile;
 pub use self::file::{AuditSettings, OpenError};
 use self::keeper::Keeper;
 pub use self::keeper::Unwritten;
+use crate::proxy_header::ConnectionId;
 
 /// The target of these lines in the ordinary log, so that they can be kept longer than others.
 const AUDIT: &str = "audit";
 
 /// How many refusals of one kind are told of in a while; anybody can cause them.
 const REFUSALS: u32 = 20;
+/// How many sessions of one app are; anybody can cause them, too, and a busy app has many.
+const SESSIONS: u32 = 6_000;
 /// How long that while is.
 const WHILE: Duration = Duration::from_secs(60);
 
@@ -41,6 +45,8 @@ struct Inner {
     keeper: Option<Keeper>,
     /// By event and reason.
     refusals: Sparing<(&'static str, &'static str)>,
+    /// `None` where sessions are not written down.
+    sessions: Option<Sparing<AppId>>,
 }
 
 impl Audit {
@@ -49,23 +55,24 @@ impl Audit {
     /// # Errors
     /// When it is not as it was left, or cannot be written.
     pub fn open(settings: AuditSettings) -> Result<Self, OpenError> {
-        let path = settings.file.clone();
+        let (path, sessions) = (settings.file.clone(), settings.sessions);
         let keeper = TrailFile::open(settings).and_then(|file| {
             keeper::tell(file.head());
             Keeper::start(file).map_err(|source| OpenError::File { path, source })
         })?;
         keeper.hand_in(&Event { version: Some(env!("CARGO_PKG_VERSION")), ..Event::now("started") });
-        Ok(Self::of(Some(keeper)))
+        Ok(Self::of(Some(keeper), sessions))
     }
 
     /// The ordinary log only.
     #[must_use]
     pub fn log_only() -> Self {
-        Self::of(None)
+        Self::of(None, false)
     }
 
-    fn of(keeper: Option<Keeper>) -> Self {
-        Self(Arc::new(Inner { keeper, refusals: Sparing::new(REFUSALS, WHILE) }))
+    fn of(keeper: Option<Keeper>, sessions: bool) -> Self {
+        let sessions = sessions.then(|| Sparing::new(SESSIONS, WHILE));
+        Self(Arc::new(Inner { keeper, refusals: Sparing::new(REFUSALS, WHILE), sessions }))
     }
 
     /// Whether the trail cannot be written, so that nobody new is admitted.
@@ -150,11 +157,41 @@ impl Audit {
         self.hand_in(&Event { reason: Some(reason), ..Event::about("refused", boot, Some(fingerprint)) });
     }
 
-    /// Somebody's evidence was not believed.
-    pub fn unbelieved(&self, reason: &'static str, detail: &str) {
+    /// A session was opened to an instance, which the chain allows by this block.
+    pub fn session(&self, id: ConnectionId, boot: &BootInfo, fingerprint: &[u8; 32], admission: &Admission) {
+        let block = admission.block;
+        tracing::debug!(target: AUDIT, connection = %id, instance = %boot.instance_id, %block, "session allowed");
+        let (Some(sessions), Some(keeper)) = (&self.0.sessions, &self.0.keeper) else { return };
+        let Some(left_out) = sessions.turn(boot.app_id, Instant::now()) else { return };
+        if left_out > 0 {
+            self.hand_in(&Event::sessions_left_out(&boot.app_id, left_out));
+        }
+        let event = Event::about("session", boot, Some(fingerprint)).at_block(Some(&block));
+        keeper.hand_in_where_room_is(&Event { connection: Some(id.to_string()), ..event });
+    }
+
+    /// A connection was refused because an instance is not admitted.
+    pub fn session_refused(
+        &self,
+        id: ConnectionId,
+        boot: &BootInfo,
+        fingerprint: &[u8; 32],
+        not_admitted: &NotAdmitted,
+    ) {
+        let reason = not_admitted.label();
+        tracing::debug!(target: AUDIT, connection = %id, instance = %boot.instance_id, "session refused: {not_admitted}");
+        if self.turn("session_refused", reason).is_some() {
+            let event = Event::about("session_refused", boot, Some(fingerprint)).because(not_admitted);
+            self.hand_in(&Event { connection: Some(id.to_string()), ..event });
+        }
+    }
+
+    /// Somebody's evidence was not believed: that of the certificate with this fingerprint, where one was shown.
+    pub fn unbelieved(&self, fingerprint: Option<&[u8; 32]>, reason: &'static str, detail: &str) {
         let Some(left_out) = self.turn("evidence_refused", reason) else { return };
         tracing::info!(target: AUDIT, reason, left_out, "evidence refused: {detail}");
-        self.hand_in(&Event { reason: Some(reason), ..Event::now("evidence_refused") });
+        let evidence = fingerprint.map(hex::encode);
+        self.hand_in(&Event { reason: Some(reason), evidence, ..Event::now("evidence_refused") });
     }
 
     /// A registered instance is not allowed any more. `after` is the time from the sight of the block to here.
@@ -198,26 +235,30 @@ impl Audit {
     }
 
     /// A registered instance was dropped because its time or its evidence is over.
-    pub fn expired(&self, boot: &BootInfo) {
+    pub fn expired(&self, boot: &BootInfo, fingerprint: &[u8; 32]) {
         tracing::info!(target: AUDIT, instance = %boot.instance_id, app = %boot.app_id, "registration expired");
-        self.hand_in(&Event::about("expired", boot, None));
+        self.hand_in(&Event::about("expired", boot, Some(fingerprint)));
     }
 
-    /// Tells of the refusals that were left out, once nothing more of their kind comes.
+    /// Tells of the refusals and sessions that were left out, once nothing more of their kind comes.
     pub fn tell_left_out(&self, now: Instant) {
-        self.tell(self.0.refusals.left_out(now));
+        self.tell(self.0.refusals.left_out(now), self.0.sessions.as_ref().map(|sessions| sessions.left_out(now)));
     }
 
     /// Writes the last line, and waits until everything is on the disk.
     pub async fn close(&self) {
-        self.tell(self.0.refusals.all_left_out());
+        self.tell(self.0.refusals.all_left_out(), self.0.sessions.as_ref().map(Sparing::all_left_out));
         if let Some(keeper) = &self.0.keeper {
             keeper.close(&Event::now("stopped")).await;
         }
     }
 
-    fn tell(&self, left_out: Vec<((&'static str, &'static str), u64)>) {
-        for ((of, reason), count) in left_out {
+    fn tell(&self, refusals: Vec<((&'static str, &'static str), u64)>, sessions: Option<Vec<(AppId, u64)>>) {
+        for (app, count) in sessions.unwrap_or_default() {
+            tracing::info!(target: AUDIT, %app, count, "more sessions were left out");
+            self.hand_in(&Event::sessions_left_out(&app, count));
+        }
+        for ((of, reason), count) in refusals {
             tracing::info!(target: AUDIT, of, reason, count, "more of the same was left out");
             self.hand_in(&Event { of: Some(of), reason: Some(reason), count: Some(count), ..Event::now("left_out") });
         }
@@ -250,3 +291,6 @@ impl Audit {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

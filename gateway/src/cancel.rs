@@ -105,7 +105,7 @@ pub async fn forward(edge: &Edge, connection: &Connection, key: &CancelKey) -> R
 async fn deliver(edge: &Edge, connection: &Connection, key: &CancelKey) -> Result<(), &'static str> {
     let candidate = candidate(edge, key).ok_or("unknown")?;
     let _permit = edge.cancels.permit(connection.client.ip(), key.slot()).await.ok_or("unknown")?;
-    edge.still_admitted(&candidate).map_err(|_| "not_admitted")?;
+    edge.still_admitted(&candidate).map(drop).map_err(|_| "not_admitted")?;
     let mut upstream = dial::connect(edge, &candidate).await.map_err(|_| "unreachable")?;
     let header = ProxyHeader {
         id: connection.id,

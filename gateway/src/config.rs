@@ -12,6 +12,7 @@ use std::thread;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use postern_attest::PeerPolicy;
 use postern_attest_io::{AgentSettings, AttestationSettings};
 use postern_gateway_core::hello;
 use postern_gateway_core::host::HostName;
@@ -127,7 +128,9 @@ impl Config {
         let log = log(&mut document.section("log"));
         let config = || {
             let (domain, listen) = edge?;
-            let (attestation, tunnel, chain) = (attestation?, tunnel?, chain?);
+            let (attestation, tunnel) = (attestation?, tunnel?);
+            let welcome = PeerPolicy { apps: registration.apps.clone(), ..PeerPolicy::default() };
+            let chain = WatchConfig { welcome, ..chain? };
             Some(Self {
                 domain,
                 listen,
@@ -232,8 +235,8 @@ fn audit(section: &mut Section<'_>) -> Option<AuditSettings> {
     if rotate_at < LEAST {
         section.problem("rotate_at", format!("expected at least {LEAST} bytes"));
     }
-    let sync = section.or("sync", true);
-    file.map(|file| AuditSettings { file, rotate_at, sync })
+    let (sync, sessions) = (section.or("sync", true), section.or("sessions", true));
+    file.map(|file| AuditSettings { file, rotate_at, sync, sessions })
 }
 
 fn log(section: &mut Section<'_>) -> Log {

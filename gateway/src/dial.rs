@@ -5,7 +5,7 @@ use std::time::Duration;
 use postern_gateway_core::refusal::Refusal;
 use postern_gateway_core::route::Route;
 use postern_gateway_core::select::select;
-use postern_gateway_core::table::{Candidate, Instance};
+use postern_gateway_core::table::Candidate;
 use postern_wireguard::{ConnectError, TunnelStream};
 use tokio::time::{Instant, sleep};
 
@@ -35,7 +35,7 @@ pub struct Dialled {
 /// # Errors
 /// Why the client is refused.
 pub async fn dial(edge: &Edge, id: ConnectionId, route: &Route) -> Result<Dialled, Refusal> {
-    let mut candidates = edge.candidates(route)?;
+    let mut candidates = edge.candidates(id, route)?;
     let mut refusal = Refusal::Unreachable;
     for _attempt in 0..ATTEMPTS {
         let load = |candidate: &Candidate| edge.sessions.load(&candidate.instance.id);
@@ -53,11 +53,10 @@ pub async fn dial(edge: &Edge, id: ConnectionId, route: &Route) -> Result<Dialle
 async fn attempt(edge: &Edge, id: ConnectionId, candidate: &Candidate) -> Result<Dialled, Refusal> {
     let session = edge.sessions.open(candidate.instance.app, candidate.instance.id)?;
     // From here on a revocation cuts the session; one that came just before is seen by this look.
-    edge.still_admitted(candidate)?;
+    let admission = edge.still_admitted(candidate)?;
     match session.uncut(connect(edge, candidate)).await? {
         Ok(stream) => {
-            let Instance { id: instance, standing, .. } = candidate.instance.as_ref();
-            tracing::debug!(connection = %id, %instance, ?standing, "session allowed");
+            edge.tell_allowed(id, &candidate.instance, &admission);
             Ok(Dialled { session, stream, proxy_header: candidate.proxy_header })
         }
         Err(error) => {

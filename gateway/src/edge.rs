@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use postern_allowlist::{Admission, BootInfo, NotAdmitted, Proven};
 use postern_gateway_core::opening::Opening;
 use postern_gateway_core::refusal::Refusal;
 use postern_gateway_core::route::{Domain, Route};
@@ -13,10 +14,12 @@ use postern_plumbing::relay::Pipes;
 use postern_wireguard::Tunnel;
 use tokio::sync::Semaphore;
 
+use crate::audit::Audit;
 use crate::cancel::Cancels;
 use crate::chain::{self, Chain};
 use crate::members::{Members, Snapshot};
 use crate::openings::Openings;
+use crate::proxy_header::ConnectionId;
 use crate::sessions::Sessions;
 
 /// Limits of client connections.
@@ -38,6 +41,17 @@ pub struct Limits {
     pub hello: usize,
 }
 
+/// What clients are told to call the gateway by, who introduces them, and how much of what they may have.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Where apps have their names.
+    pub domain: Domain,
+    /// The networks of the load balancers that introduce their connections, and have to.
+    pub proxies: Vec<IpNet>,
+    /// Limits.
+    pub limits: Limits,
+}
+
 /// The gateway as a client connection sees it.
 #[derive(Debug)]
 pub struct Edge {
@@ -55,6 +69,8 @@ pub struct Edge {
     pub tunnel: Tunnel,
     /// What the chain allows.
     pub chain: Arc<dyn Chain>,
+    /// Where sessions are written down, and those that are refused.
+    pub audit: Audit,
     /// One permit per connection that may be open.
     pub places: Arc<Semaphore>,
     /// Who is not opened yet.
@@ -76,14 +92,14 @@ impl Edge {
     /// A gateway without connections.
     #[must_use]
     pub fn new(
-        domain: Domain,
-        proxies: Vec<IpNet>,
-        limits: Limits,
+        settings: Settings,
         members: Members,
         sessions: Sessions,
         tunnel: Tunnel,
         chain: Arc<dyn Chain>,
+        audit: Audit,
     ) -> Self {
+        let Settings { domain, proxies, limits } = settings;
         let places = Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS)));
         let openings = Openings::new(limits.openings_per_network);
         Self {
@@ -94,6 +110,7 @@ impl Edge {
             sessions,
             tunnel,
             chain,
+            audit,
             places,
             openings,
             pipes: Pipes::new(Self::PIPES),
@@ -115,20 +132,24 @@ impl Edge {
         if self.introduces(source) { Opening::introduced(self.limits.hello) } else { Opening::new(self.limits.hello) }
     }
 
-    /// The instances to which a route leads now.
+    /// The instances to which a route leads now, for a connection.
     ///
     /// # Errors
-    /// Why there is none.
-    pub fn candidates(&self, route: &Route) -> Result<Vec<Candidate>, Refusal> {
+    /// Why there is none. Where it is for the sake of admission, the audit trail has it.
+    pub fn candidates(&self, id: ConnectionId, route: &Route) -> Result<Vec<Candidate>, Refusal> {
         let snapshot = self.members.snapshot();
-        snapshot.table.candidates(route, |instance| self.admitted(&snapshot, instance))
+        let found = snapshot.table.candidates(route, |instance| self.admitted(&snapshot, instance).map(drop));
+        if let Err(refusal) = &found {
+            self.tell_refused(id, &snapshot, route, *refusal);
+        }
+        found
     }
 
-    /// Whether an instance is still admitted, by a newer look at everything.
+    /// Whether an instance is still admitted, by a newer look at everything, and at which block the chain said so.
     ///
     /// # Errors
     /// Why not.
-    pub fn still_admitted(&self, candidate: &Candidate) -> Result<(), Refusal> {
+    pub fn still_admitted(&self, candidate: &Candidate) -> Result<Admission, Refusal> {
         let snapshot = self.members.snapshot();
         let instance = snapshot.table.by_slot(candidate.instance.slot).filter(|at| at.id == candidate.instance.id);
         let instance = instance.ok_or(Refusal::NotAdmitted)?;
@@ -138,8 +159,31 @@ impl Edge {
         }
     }
 
-    fn admitted(&self, snapshot: &Snapshot, instance: &Instance) -> Result<(), Refusal> {
+    /// Writes down the session that an instance was given.
+    pub fn tell_allowed(&self, id: ConnectionId, instance: &Instance, admission: &Admission) {
+        if let Some(boot) = self.members.snapshot().boot(&instance.id) {
+            self.audit.session(id, boot, &instance.fingerprint, admission);
+        }
+    }
+
+    /// Writes down on whose account a connection was refused: the first instance for which it is the reason.
+    fn tell_refused(&self, id: ConnectionId, snapshot: &Snapshot, route: &Route, refusal: Refusal) {
+        for instance in snapshot.table.named(route).into_iter().flatten() {
+            if let Some(boot) = snapshot.boot(&instance.id)
+                && let Err(not_admitted) = self.verdict(boot, instance)
+                && chain::refusal(&not_admitted) == refusal
+            {
+                return self.audit.session_refused(id, boot, &instance.fingerprint, &not_admitted);
+            }
+        }
+    }
+
+    fn admitted(&self, snapshot: &Snapshot, instance: &Instance) -> Result<Admission, Refusal> {
         let boot = snapshot.boot(&instance.id).ok_or(Refusal::NotAdmitted)?;
-        self.chain.current(boot).map(drop).map_err(|not_admitted| chain::refusal(&not_admitted))
+        self.verdict(boot, instance).map_err(|not_admitted| chain::refusal(&not_admitted))
+    }
+
+    fn verdict(&self, boot: &BootInfo, instance: &Instance) -> Result<Admission, NotAdmitted> {
+        self.chain.current(Proven { boot, until: instance.evidence_until })
     }
 }

@@ -18,7 +18,6 @@ use postern_plumbing::shutdown::Shutdown;
 use postern_plumbing::tasks::Tasks;
 use postern_plumbing::telemetry::{self, Metrics};
 use postern_plumbing::{descriptors, exit, memory};
-use postern_watch::Watch;
 use tokio::net::TcpListener;
 
 /// The edge in front of Postgres in confidential VMs.
@@ -189,7 +188,7 @@ async fn serve(config: &Config, telemetry: Metrics) -> Result<(), StartError> {
 
     let attestor = app::judge(&config.attestation, &readiness, &tasks).await?;
     let audit = app::audit(config)?;
-    let watch = Watch::start(config.chain.clone(), &tasks, background.clone())?;
+    let watch = app::watch(config, &attestor, &tasks, background.clone())?;
     let ground = tokio::select! {
         ground = prepare(config, attestor, audit.clone(), &readiness, &tasks) => ground?,
         () = shutdown.triggered() => return Ok(()),

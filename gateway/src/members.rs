@@ -101,10 +101,12 @@ impl Members {
         self.inner.snapshot.load_full()
     }
 
-    /// What the members proved.
+    /// What the members proved, and until when their evidence holds.
     #[must_use]
-    pub fn boots(&self) -> Vec<Arc<BootInfo>> {
-        self.snapshot().boots.values().cloned().collect()
+    pub fn proven(&self) -> Vec<(Arc<BootInfo>, u64)> {
+        let snapshot = self.snapshot();
+        let until = |instance: &InstanceId| snapshot.table.instance(instance).map_or(0, |at| at.evidence_until);
+        snapshot.boots.iter().map(|(instance, boot)| (Arc::clone(boot), until(instance))).collect()
     }
 
     /// Whether a registration by this would only renew a membership.
@@ -115,13 +117,15 @@ impl Members {
         known && state.register.is_in_tunnel(&boot.instance_id, key.as_bytes())
     }
 
-    /// The fingerprint of the evidence of a member that is shut out and could be let in again, because that evidence holds.
+    /// The fingerprint of the evidence of a member that is shut out and could be let in again, because that evidence holds,
+    /// and until when it does.
     #[must_use]
-    pub fn shut_out(&self, boot: &BootInfo, now: u64) -> Option<[u8; 32]> {
+    pub fn shut_out(&self, boot: &BootInfo, now: u64) -> Option<([u8; 32], u64)> {
         let snapshot = self.snapshot();
         let instance = snapshot.table.instance(&boot.instance_id)?;
         let is_it = snapshot.boot(&boot.instance_id).is_some_and(|known| **known == *boot);
-        (is_it && !instance.is_admitted() && instance.evidence_until > now).then_some(instance.fingerprint)
+        let holds = is_it && !instance.is_admitted() && instance.evidence_until > now;
+        holds.then_some((instance.fingerprint, instance.evidence_until))
     }
 
     /// Does something, unless a member proved exactly this. Meanwhile nobody becomes a member.
@@ -219,8 +223,8 @@ impl Members {
         !commands.is_empty()
     }
 
-    /// Drops the members whose time is over, and says what they had proved.
-    pub fn expire(&self, now: u64) -> Vec<Arc<BootInfo>> {
+    /// Drops the members whose time is over, and says what they had proved, and by which evidence.
+    pub fn expire(&self, now: u64) -> Vec<(Arc<BootInfo>, [u8; 32])> {
         let mut state = self.state();
         let sessions = &self.inner.sessions;
         let (gone, commands) = state.register.expire(now, |instance| sessions.load(instance) > 0);
@@ -229,13 +233,18 @@ impl Members {
         }
         state.endpoints.retain(|instance, _| !gone.contains(instance));
         state.evidence.retain(|instance, _| !gone.contains(instance));
-        let boots = gone.iter().filter_map(|instance| state.boots.get(instance).cloned()).collect();
+        let before = self.snapshot();
+        let proved = |instance: &InstanceId| {
+            let fingerprint = before.table.instance(instance).map(|at| at.fingerprint).unwrap_or_default();
+            Some((state.boots.get(instance).cloned()?, fingerprint))
+        };
+        let proved = gone.iter().filter_map(proved).collect();
         for instance in &gone {
             state.boots.remove_mut(instance);
         }
         self.publish(&state);
         self.perform(&commands, None);
-        boots
+        proved
     }
 
     /// Performs the commands by which a member is shut out.

@@ -74,7 +74,7 @@ async fn who_was_admitted_and_refused_is_in_the_trail_with_block_evidence_and_re
     assert_eq!((&admitted["block"]["number"], admitted["block"]["hash"].as_str().unwrap().len()), (&1.into(), 64));
     assert_eq!(admitted["evidence"].as_str().map(str::len), Some(64));
     assert_eq!((&lines[2]["reason"], &lines[2]["block"]["number"]), (&"compose_hash_not_allowed".into(), &3.into()));
-    assert_eq!(lines[3]["reason"], "no_certificate");
+    assert_eq!((&lines[3]["reason"], &lines[3]["evidence"]), (&"no_certificate".into(), &Value::Null));
 
     let (code, text) = verify(&[&trail]);
     assert_eq!(code, Some(0), "{text}");
@@ -104,7 +104,7 @@ async fn nobody_new_is_admitted_while_the_trail_cannot_be_written() {
     assert_eq!(gateway.members().snapshot().table.instances().count(), 1);
 
     // A revocation needs no line, and a restoration does.
-    let boot = gateway.members().boots()[0].clone();
+    let boot = gateway.members().proven()[0].0.clone();
     chain.announce(&boot, Err(refused(12)), 12);
     let standing = || gateway.members().snapshot().table.counts();
     while standing() != (0, 1) {

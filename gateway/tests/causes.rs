@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use gateway::audit::verify::Verify;
 use gateway::audit::{Audit, AuditSettings};
-use postern_allowlist::BootInfo;
+use postern_allowlist::{BootInfo, Proven};
 use postern_devnet::Governance;
 use postern_identity::{AppId, ComposeHash, OsImageHash};
 use postern_plumbing::shutdown::Shutdown;
@@ -63,7 +63,8 @@ impl Site {
         let shutdown = Shutdown::new();
         let watch = Watch::start(config, &Tasks::new(), shutdown.clone()).unwrap();
         let folder = tempfile::tempdir().unwrap();
-        let settings = AuditSettings { file: folder.path().join("audit.jsonl"), rotate_at: 1 << 20, sync: true };
+        let settings =
+            AuditSettings { file: folder.path().join("audit.jsonl"), rotate_at: 1 << 20, sync: true, sessions: true };
         let audit = Audit::open(settings).unwrap();
         let followed = Arc::new(watch.clone());
         let house = House::on(limits(), Arc::new(TestChain::default()), followed, audit.clone()).await;
@@ -74,7 +75,7 @@ impl Site {
             ..boot(1, 1)
         };
         adjust(&mut boot);
-        watch.evaluate(boot.clone(), PATIENCE).await.unwrap();
+        watch.evaluate(Proven { boot: &boot, until: u64::MAX }, PATIENCE).await.unwrap();
         let instance = Instance::join_as(&house, boot).await;
         Self { chain, house, instance, audit, folder, _shutdown: shutdown }
     }
@@ -110,6 +111,17 @@ impl Site {
     async fn revoked_at(&self, block: Option<u64>, reason: &str, session: &mut tokio::net::TcpStream) {
         assert_eq!(rest(session).await, b"", "the session ends");
         assert_eq!(self.house.answer_to(&hello(&self.name())).await, alert(49), "a new one is refused");
+        let allowed = self.line("session").await;
+        assert!(allowed["block"]["number"].as_u64() < block, "it was allowed at a block before that");
+        assert_eq!(allowed["block"]["hash"].as_str().map(str::len), Some(64));
+        let refused = self.line("session_refused").await;
+        assert_eq!((&refused["reason"], &refused["block"]["number"]), (&reason.into(), &block.into()));
+        for line in [allowed, refused] {
+            assert_eq!(
+                (&line["evidence"], line["connection"].as_str().map(str::len)),
+                (&"09".repeat(32).into(), Some(16))
+            );
+        }
         let line = self.line("revoked").await;
         assert_eq!((&line["reason"], line["block"]["number"].as_u64()), (&Value::from(reason), block));
         assert_eq!((&line["sessions_cut"], &line["evidence"]), (&1.into(), &"09".repeat(32).into()));

@@ -113,15 +113,16 @@ impl Why {
     }
 }
 
-/// What endpoints agreed on about one workload: the decision at the head, and the one as deep as is asked for.
+/// What endpoints agreed on about one workload: the decision at the head, and the one at the confirmed block.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
     /// The head at which the question was put.
     pub block: Block,
     /// The decision at that head.
     pub latest: Decision,
-    /// The decision as many blocks below it as the rules ask for; the same as `latest` where they ask for none.
-    pub confirmed: Decision,
+    /// The decision at the block up to which the chain is confirmed; `None` where there is no such block, or where nobody
+    /// needs to know because the head refuses.
+    pub confirmed: Option<Decision>,
 }
 
 fn cleaned(text: &str) -> String {

@@ -14,10 +14,13 @@ pub(crate) struct Subject {
     asked_at: Arc<AtomicU64>,
     /// When the last answer came; before that, when somebody began to ask.
     pub(crate) answered_at: u64,
+    /// The height up to which the chain was confirmed at the last answer.
+    confirmed_at: u64,
     /// Set when something happened that may have changed the answer: the moment up to which it is known to have held.
     pub(crate) doubted: Option<u64>,
-    /// The answer can still change without a new log up to this height, because the confirmed block passes the change.
-    pub(crate) settles_at: u64,
+    /// The height of the last head that may have changed the answer. Until the chain is confirmed up to there, the answer can
+    /// still change without a new log.
+    pub(crate) changed_at: u64,
     /// The height at which the contract was last heard to refuse at the head; no higher than the head has been since.
     refused_at: Option<u64>,
     /// Whether the last verdict was an admission.
@@ -31,8 +34,9 @@ impl Subject {
             answer: None,
             asked_at,
             answered_at: now,
+            confirmed_at: 0,
             doubted: None,
-            settles_at: 0,
+            changed_at: 0,
             refused_at: None,
             admitted: false,
         }
@@ -56,17 +60,22 @@ impl Subject {
         self.doubted.get_or_insert(as_of);
     }
 
-    /// Takes an answer.
-    pub(crate) fn hear(&mut self, answer: Answer, confirmations: u64, now: u64) {
+    /// Whether the answer can change with the confirmed block alone, when that moves on from a height.
+    pub(crate) const fn is_unsettled(&self, confirmed: u64) -> bool {
+        confirmed < self.changed_at
+    }
+
+    /// Takes an answer, given at a head at which the chain was confirmed up to a height.
+    pub(crate) fn hear(&mut self, answer: Answer, confirmed_at: u64, now: u64) {
         let number = answer.block.number;
         if self.answer.is_none() {
-            self.settles_at = self.settles_at.max(number.saturating_add(confirmations));
+            self.changed_at = self.changed_at.max(number);
         }
         if answer.latest != Decision::Allowed {
             self.refused_at = Some(number);
         }
         self.answer = Some(answer);
-        self.answered_at = now;
+        (self.answered_at, self.confirmed_at) = (now, confirmed_at);
         self.doubted = None;
     }
 
@@ -84,15 +93,14 @@ impl Subject {
     ///
     /// What is admitted already loses that only by a refusal at the head: an allowance that came back before the refusal
     /// was seen is no reason to end anything some blocks later, when the confirmed block passes it.
-    pub(crate) fn decision(&self, already_admitted: bool, confirmations: u64) -> Result<Block, NotAdmitted> {
+    pub(crate) fn decision(&self, already_admitted: bool) -> Result<Block, NotAdmitted> {
         let Some(Answer { block, latest, confirmed }) = &self.answer else { return Err(NotAdmitted::NotEvaluated) };
         if let Decision::Refused(refusal) = latest {
             return Err(NotAdmitted::Refused { refusal: refusal.clone(), block: *block });
         }
         // The confirmed block may lie before a refusal that was seen at the head in between.
-        let refused_since =
-            self.refused_at.is_some_and(|refused_at| block.number < refused_at.saturating_add(confirmations));
-        if !already_admitted && (*confirmed != Decision::Allowed || refused_since) {
+        let refused_since = self.refused_at.is_some_and(|refused_at| self.confirmed_at < refused_at);
+        if !already_admitted && (*confirmed != Some(Decision::Allowed) || refused_since) {
             return Err(NotAdmitted::Unconfirmed { block: *block });
         }
         Ok(*block)

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use postern_identity::AppId;
 use rpds::RedBlackTreeMapSync;
 
+use crate::admit::by_chain;
 use crate::subject::{Due, Subject};
-use crate::{Admission, Answer, Block, BootInfo, Freshness, FreshnessPolicy, NotAdmitted, admit};
+use crate::{Admission, Answer, Block, BootInfo, Freshness, FreshnessPolicy, NotAdmitted};
 
 /// Seconds that a workload is followed at least after somebody asked about it, unless room is needed.
 const KEPT: u64 = 10 * 60;
@@ -17,10 +18,6 @@ const DISPENSABLE_AFTER: u64 = 3 * 60;
 /// How a view follows its chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ViewRules {
-    /// How many blocks deep an allowance must be before it admits anybody: it must hold at the head and at the block this far
-    /// below, and no head since that block may have refused. A refusal at the head counts at once, and nothing else ends an
-    /// admission.
-    pub confirmations: u64,
     /// Seconds within which an answer is asked for again although nothing was heard from its contract. Each workload's turn
     /// comes at its own moment in the second half of that time, so that what was answered together is not asked together.
     pub sweep_interval: u64,
@@ -30,7 +27,7 @@ pub struct ViewRules {
 
 impl Default for ViewRules {
     fn default() -> Self {
-        Self { confirmations: 0, sweep_interval: 5 * 60, max_lead: 30 }
+        Self { sweep_interval: 5 * 60, max_lead: 30 }
     }
 }
 
@@ -48,13 +45,33 @@ impl ViewRules {
 #[derive(Debug, Clone)]
 pub struct View {
     rules: ViewRules,
-    head: Option<Head>,
+    head: Option<Seen>,
     subjects: RedBlackTreeMapSync<Arc<BootInfo>, Subject>,
 }
 
+/// A head, and how much of the chain is confirmed there.
+///
+/// An allowance admits somebody only if it holds at the head and at the confirmed block, and no head since that block has
+/// refused. A refusal at the head counts at once, and nothing else ends an admission.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Head {
+    /// The head.
+    pub block: Block,
+    /// The height of the confirmed block; 0 where none is known, as the first block is nobody's to change.
+    pub confirmed: u64,
+}
+
+impl From<Block> for Head {
+    /// A head that needs no confirmation.
+    fn from(block: Block) -> Self {
+        Self { block, confirmed: block.number }
+    }
+}
+
 #[derive(Debug, Clone, Copy)]
-struct Head {
+struct Seen {
     block: Block,
+    confirmed: u64,
     /// The moment for which this head speaks: its own time, or the time when it was seen if its clock is ahead of ours.
     as_of: u64,
 }
@@ -141,7 +158,8 @@ impl View {
     ///
     /// # Errors
     /// [`HeadRefused`] if its time is too far ahead of `now`; the view then stays as it is.
-    pub fn on_head(&mut self, block: Block, link: &Link, now: u64) -> Result<(), HeadRefused> {
+    pub fn on_head(&mut self, head: impl Into<Head>, link: &Link, now: u64) -> Result<(), HeadRefused> {
+        let Head { block, confirmed } = head.into();
         let lead = block.timestamp.saturating_sub(now);
         if lead > self.rules.max_lead {
             return Err(HeadRefused::FromTheFuture { lead });
@@ -150,28 +168,33 @@ impl View {
         if before.is_some_and(|head| head.block.hash == block.hash) {
             return Ok(());
         }
-        self.head = Some(Head { block, as_of: block.timestamp.min(now) });
+        let seen = Seen { block, confirmed, as_of: block.timestamp.min(now) };
+        self.head = Some(seen);
         if let Some(before) = before {
-            self.doubt(&before, block.number, link);
+            self.doubt(&before, &seen, link);
             self.lower(block.number);
         }
         Ok(())
     }
 
-    /// Takes what a quorum answered about a workload. Returns the new verdict where it turned into its opposite.
+    /// Takes the chain for confirmed up to this height, at the same head.
+    pub fn on_confirmed(&mut self, confirmed: u64) {
+        let Some(head) = self.head.filter(|head| head.confirmed != confirmed) else { return };
+        self.head = Some(Seen { confirmed, ..head });
+        self.update_where(|_, subject| subject.is_unsettled(head.confirmed), |_, subject| subject.doubt(head.as_of));
+    }
+
+    /// Takes what a quorum answered about a workload. Returns the chain's new verdict where it turned into its opposite.
     ///
     /// An answer for a workload that is not followed, or at another block than the head, is ignored.
     pub fn on_answer(&mut self, boot: &BootInfo, answer: Answer, policy: &FreshnessPolicy, now: u64) -> Option<Change> {
         let block = answer.block;
-        if self.head()?.hash != block.hash {
-            return None;
-        }
-        let confirmations = self.rules.confirmations;
+        let head = self.head.filter(|head| head.block.hash == block.hash)?;
         let was = self.update(boot, |subject| {
-            subject.hear(answer, confirmations, now);
+            subject.hear(answer, head.confirmed, now);
             subject.admitted
         })?;
-        let verdict = admit(boot, self, policy, was, now);
+        let verdict = by_chain(self.subject(boot)?, self, policy, was, now);
         let is = match &verdict {
             Ok(_) => true,
             Err(reason) if reason.is_the_chains_word() => false,
@@ -259,27 +282,33 @@ impl View {
         self.subjects.get(boot)
     }
 
+    /// How old the head is, in seconds.
+    pub(crate) fn age(&self, now: u64) -> u64 {
+        self.head.map_or(u64::MAX, |head| now.saturating_sub(head.as_of))
+    }
+
     /// Up to when what is known of a workload is known to hold.
     pub(crate) fn holds_until(&self, subject: &Subject) -> u64 {
         self.head.map_or(0, |head| subject.holds_until(head.as_of, self.rules.sweep_interval))
     }
 
-    /// Marks the answers that the step from the head `before` to one at `height` may have changed.
-    fn doubt(&mut self, before: &Head, height: u64, link: &Link) {
+    /// Marks the answers that the step from one head to the next may have changed.
+    fn doubt(&mut self, before: &Seen, head: &Seen, link: &Link) {
+        let height = head.block.number;
         let touches = |boot: &BootInfo| match link {
             // A head that claims to extend a higher one cannot be what it claims.
             Link::Extends(apps) => height <= before.block.number || apps.contains(&boot.app_id),
             Link::ExtendsWithNewRules | Link::Replaces => true,
         };
-        // Until the confirmed block has passed a change, each step of the head can change the answer.
-        let unsettled = |subject: &Subject| before.block.number < subject.settles_at;
-        let settles_at = height.saturating_add(self.rules.confirmations);
+        // Until the confirmed block has passed a change, each step of it can change the answer.
+        let confirms_more = before.confirmed != head.confirmed;
+        let unsettled = |subject: &Subject| confirms_more && subject.is_unsettled(before.confirmed);
         self.update_where(
             |boot, subject| touches(boot) || unsettled(subject),
             |boot, subject| {
                 subject.doubt(before.as_of);
                 if touches(boot) {
-                    subject.settles_at = settles_at;
+                    subject.changed_at = height;
                 }
             },
         );

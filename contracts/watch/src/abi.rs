@@ -32,6 +32,20 @@ pub mod proxy {
     );
 }
 
+/// What dstack's first registries have in the place of what `KmsAuth` has: apps that are no contracts, each with a contract
+/// that controls it, and a gateway by its former name. The question whether a workload may boot is the same.
+pub mod first {
+    alloy::sol! {
+        #[sol(rpc)]
+        interface FirstRegistry {
+            /// Whether an app is known, and the contract that keeps its rules.
+            function apps(address appId) external view returns (bool isRegistered, address controller);
+            /// The app id of the trusted gateway.
+            function tproxyAppId() external view returns (string memory appId);
+        }
+    }
+}
+
 use alloy::primitives::{Address, B256};
 use postern_allowlist::BootInfo;
 
@@ -56,7 +70,7 @@ mod tests {
     use alloy::primitives::hex;
     use alloy::sol_types::{SolCall as _, SolEvent as _};
 
-    use super::{app::AppAuth, kms::KmsAuth};
+    use super::{app::AppAuth, first::FirstRegistry, kms::KmsAuth};
 
     #[test]
     fn selectors_and_topics_are_dstacks() {
@@ -65,6 +79,7 @@ mod tests {
         assert_eq!(KmsAuth::registerAppCall::SELECTOR, hex!("17a1d80f"));
         assert_eq!(AppAuth::addComposeHashCall::SELECTOR, hex!("dfc77223"));
         assert_eq!(AppAuth::removeComposeHashCall::SELECTOR, hex!("67b3f22c"));
+        assert_eq!(FirstRegistry::tproxyAppIdCall::SELECTOR, hex!("652a2997"));
         assert_eq!(AppAuth::ComposeHashAdded::SIGNATURE_HASH.0[..4], hex!("fecb3430"));
         assert_eq!(KmsAuth::AppRegistered::SIGNATURE_HASH.0[..4], hex!("0d540ad8"));
     }

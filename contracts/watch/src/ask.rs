@@ -12,13 +12,13 @@ use alloy::transports::TransportError;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt as _, StreamExt as _};
-use postern_allowlist::{Block, BootInfo, Decision, quorum};
+use postern_allowlist::{BootInfo, Decision, quorum};
 use postern_plumbing::tasks::Task;
 use tokio::time::Instant;
 
 use crate::abi::boot_info;
 use crate::abi::kms::KmsAuth::isAppAllowedCall;
-use crate::endpoint::{Endpoint, Fault};
+use crate::endpoint::{Endpoint, Fault, Header};
 
 /// How many questions one request holds. Nodes limit it, commonly to 100.
 pub(crate) const BATCH: usize = 50;
@@ -35,7 +35,7 @@ const LONGEST_ANSWER: usize = 4 * 1024;
 #[derive(Debug, Clone)]
 pub(crate) struct Question {
     pub(crate) boot: Arc<BootInfo>,
-    pub(crate) at: Block,
+    pub(crate) at: Header,
 }
 
 /// Puts all questions to all `nodes` and returns, for each, the decision that `quorum` of them agree on.
@@ -99,7 +99,7 @@ fn report_dissent(
             agreed.as_ref().zip(vote).is_some_and(|(agreed, vote)| agreed != vote)
         });
         if let Some((_, question)) = contradicted {
-            node.complain(&Fault::Disagrees(format!("an answer of the KMS contract at {}", question.at)));
+            node.complain(&Fault::Disagrees(format!("an answer of the KMS contract at {}", question.at.block)));
             node.exclude(std::time::Instant::now());
         }
     }
@@ -179,7 +179,7 @@ impl Endpoint {
         for (question, decision) in questions.iter().zip(decisions).filter(|(_, decision)| decision.is_none()) {
             let data = isAppAllowedCall { bootInfo: boot_info(&question.boot) }.abi_encode();
             let call = TransactionRequest::default().to(kms).gas_limit(GAS).input(Bytes::from(data).into());
-            let at = BlockId::Hash(RpcBlockHash::from_hash(B256::from(question.at.hash), None));
+            let at = BlockId::Hash(RpcBlockHash::from_hash(B256::from(question.at.block.hash), None));
             waiters.push((batch.add_call::<_, Bytes>("eth_call", &(call, at))?, decision));
         }
         batch.send().await?;

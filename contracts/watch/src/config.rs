@@ -1,19 +1,26 @@
 //! What a watch needs to know.
 
+mod confirmed;
+mod source;
+
 use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
-use alloy::primitives::Address;
-use postern_allowlist::{FreshnessPolicy, ViewRules, quorum};
+use alloy::primitives::{Address, B256};
+use postern_allowlist::{FreshnessPolicy, LocalRules, PeerPolicy, ViewRules, quorum};
 use postern_plumbing::clock;
-use postern_plumbing::config::{Section, Text};
+use postern_plumbing::config::{FromValue, Section, Text};
 use url::Url;
 
+pub use self::confirmed::Confirmed;
+pub use self::source::{LogSource, NotASource};
+use crate::proof::{Pin, Pins};
 use crate::transport::{self, ConnectError};
 
-/// The deepest block that can be asked for; beyond it, chains have a tag for what is final.
-const MAX_CONFIRMATIONS: u64 = 64;
+/// Where the present moment comes from, as Unix seconds.
+pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
 
 /// How to watch a chain.
 #[derive(Clone)]
@@ -32,14 +39,22 @@ pub struct WatchConfig {
     pub call_deadline: Duration,
     /// How many workloads may be followed.
     pub max_workloads: usize,
-    /// How the chain is followed: confirmations, sweep, tolerance for heads ahead of our clock.
+    /// Which block is confirmed.
+    pub confirmed: Confirmed,
+    /// Whose logs matter beside those of the KMS contract and of the apps' own contracts.
+    pub log_contracts: Vec<LogSource>,
+    /// The contracts that are read by proofs of their storage, where their code is one of these; others are called.
+    pub pins: Pins,
+    /// How the chain is followed: sweep, tolerance for heads ahead of our clock.
     pub rules: ViewRules,
     /// How old the view may be.
     pub freshness: FreshnessPolicy,
+    /// Which workloads may be admitted at all; it is no part of the section.
+    pub welcome: PeerPolicy,
     /// Lets endpoints beyond this machine be asked over plain HTTP, where whoever is on the way can answer in their name.
     pub insecure_plain_rpc: bool,
-    /// Where the present moment comes from, as Unix seconds.
-    pub clock: fn() -> u64,
+    /// The time by which evidence and blocks are judged; it is no part of the section.
+    pub clock: Clock,
 }
 
 /// Why a watch cannot start.
@@ -78,8 +93,11 @@ pub enum ConfigError {
     #[error("view_grace must not be shorter than max_view_age")]
     Grace,
     /// The depth is more than can be followed.
-    #[error("at most {MAX_CONFIRMATIONS} confirmations can be asked for")]
-    Confirmations,
+    #[error("expected at most {} blocks, or \"safe\"", Confirmed::DEEPEST)]
+    Confirmed,
+    /// A proof says nothing where not all code is known that runs.
+    #[error("missing: proofs need pinned_proxies, pinned_kms and pinned_apps, all three")]
+    Pins,
     /// A client for an endpoint cannot be made.
     #[error("endpoint {name}: {source}")]
     Endpoint {
@@ -102,16 +120,21 @@ impl WatchConfig {
             poll_interval: Duration::from_millis(250),
             call_deadline: Duration::from_secs(5),
             max_workloads: 50_000,
+            confirmed: Confirmed::default(),
+            log_contracts: Vec::new(),
+            pins: Pins::default(),
             rules: ViewRules::default(),
             freshness: FreshnessPolicy::default(),
+            welcome: PeerPolicy::default(),
             insecure_plain_rpc: false,
-            clock: clock::unix_now,
+            clock: Arc::new(clock::unix_now),
         }
     }
 
     /// Reads a section with the keys `rpc_urls`, `quorum`, `chain_id`, `kms_contract`, `poll_interval`, `call_deadline`,
-    /// `sweep_interval`, `confirmations`, `max_workloads`, `max_view_age`, `view_grace` and `insecure_plain_rpc`. All but
-    /// `rpc_urls` and `kms_contract` have defaults. Mistakes are recorded there; `None` if there is no going on.
+    /// `sweep_interval`, `confirmed`, `log_contracts`, `pinned_proxies`, `pinned_kms`, `pinned_apps`, `max_workloads`,
+    /// `max_view_age`, `view_grace` and `insecure_plain_rpc`. All but `rpc_urls` and `kms_contract` have defaults. Mistakes
+    /// are recorded there; `None` if there is no going on.
     pub fn from_section(section: &mut Section<'_>) -> Option<Self> {
         let endpoints: Vec<Url> = section.list::<Text<Url>>("rpc_urls").into_iter().map(Text::into_inner).collect();
         let kms = section.required::<Text<Address>>("kms_contract");
@@ -122,7 +145,13 @@ impl WatchConfig {
         config.call_deadline = section.or("call_deadline", config.call_deadline);
         config.insecure_plain_rpc = section.or("insecure_plain_rpc", false);
         config.max_workloads = section.or("max_workloads", config.max_workloads);
-        config.rules.confirmations = section.or("confirmations", config.rules.confirmations);
+        config.confirmed = section.or("confirmed", config.confirmed);
+        config.log_contracts = texts(section, "log_contracts");
+        config.pins = Pins {
+            proxies: texts::<B256, _>(section, "pinned_proxies"),
+            kms: texts::<Pin, _>(section, "pinned_kms"),
+            apps: texts::<Pin, _>(section, "pinned_apps"),
+        };
         config.rules.sweep_interval = seconds(section, "sweep_interval", config.rules.sweep_interval);
         config.freshness.max_view_age = seconds(section, "max_view_age", config.freshness.max_view_age);
         config.freshness.view_grace = seconds(section, "view_grace", config.freshness.view_grace);
@@ -144,8 +173,11 @@ impl WatchConfig {
         } else if quorum < quorum::majority(endpoints) || quorum > endpoints {
             mistakes.push(("quorum", ConfigError::Quorum { endpoints, quorum }));
         }
-        if self.rules.confirmations > MAX_CONFIRMATIONS {
-            mistakes.push(("confirmations", ConfigError::Confirmations));
+        if !self.confirmed.can_be_followed() {
+            mistakes.push(("confirmed", ConfigError::Confirmed));
+        }
+        for key in self.pins.missing() {
+            mistakes.push((key, ConfigError::Pins));
         }
         for url in self.endpoints.iter().filter(|url| !matches!(url.scheme(), "http" | "https")) {
             let name = transport::public_name(url);
@@ -172,6 +204,11 @@ impl WatchConfig {
         mistakes
     }
 
+    /// What a verdict is made by, beside the chain.
+    pub(crate) fn local_rules(&self) -> LocalRules {
+        LocalRules { welcome: self.welcome.clone(), freshness: self.freshness }
+    }
+
     /// The endpoints beyond this machine that are asked over plain HTTP, by name.
     pub(crate) fn plain_endpoints(&self) -> impl Iterator<Item = String> {
         let plain = self.endpoints.iter().filter(|url| url.scheme() == "http" && !transport::is_loopback(url));
@@ -188,6 +225,14 @@ impl WatchConfig {
         let repeated = self.endpoints.iter().filter(|url| !seen.insert(place(url)));
         repeated.map(|url| ("rpc_urls", ConfigError::Repeated { name: transport::public_name(url) })).collect()
     }
+}
+
+/// Reads a list of anything that is written as a text.
+fn texts<T, C: FromIterator<T>>(section: &mut Section<'_>, key: &str) -> C
+where
+    Text<T>: FromValue,
+{
+    section.list::<Text<T>>(key).into_iter().map(Text::into_inner).collect()
 }
 
 /// Reads a duration that is kept in seconds, as the times of blocks are.
@@ -212,106 +257,4 @@ impl fmt::Debug for WatchConfig {
 }
 
 #[cfg(test)]
-mod tests {
-    use postern_plumbing::config::Document;
-
-    use super::*;
-
-    fn read(text: &str) -> Result<Option<WatchConfig>, String> {
-        let mut document = Document::parse(text, [], "TEST").map_err(|problems| problems.to_string())?;
-        let config = WatchConfig::from_section(&mut document.section("chain"));
-        document.finish().map_err(|problems| problems.to_string())?;
-        Ok(config)
-    }
-
-    #[test]
-    fn what_is_left_out_has_its_default() {
-        let text = "[chain]\nrpc_urls = ['https://a:1', 'https://b:1', 'https://c:1']\n\
-                    kms_contract = '0x2f83172A49584C017F2B256F0FB2Dca14126Ba9C'\nmax_view_age = '2m'";
-        let config = read(text).unwrap().unwrap();
-        assert_eq!((config.quorum, config.poll_interval), (2, Duration::from_millis(250)));
-        assert_eq!(config.freshness, FreshnessPolicy { max_view_age: 120, view_grace: 900 });
-    }
-
-    #[test]
-    fn all_mistakes_are_found_at_once() {
-        let text = "[chain]\nrpc_urls = ['http://a:1', 'ws://b:1', 'no url']\nquorum = 1\nconfirmations = 65\n\
-                    poll_interval = '0ms'\ncolour = 'red'";
-        let problems = read(text).unwrap_err();
-        for key in [
-            "kms_contract",
-            "rpc_urls[2]",
-            "rpc_urls: endpoint b:1",
-            "quorum",
-            "confirmations",
-            "poll_interval",
-            "colour",
-        ] {
-            assert!(problems.contains(&format!("chain.{key}")), "{key} is missing in:\n{problems}");
-        }
-    }
-
-    /// The problems of a section that is in order but for these lines.
-    fn problems(lines: &str) -> String {
-        let kms = "kms_contract = '0x2f83172A49584C017F2B256F0FB2Dca14126Ba9C'\n";
-        let kms = if lines.contains("kms_contract") { "" } else { kms };
-        let urls = if lines.contains("rpc_urls") { "" } else { "rpc_urls = ['https://a', 'https://b', 'https://c']\n" };
-        read(&format!("[chain]\n{kms}{urls}{lines}")).err().unwrap_or_default()
-    }
-
-    #[test]
-    fn one_node_does_not_count_twice() {
-        for same in ["https://a/x", "https://A:443/x", "https://a./x/", "https://user@a/x?key=2#y"] {
-            let found = problems(&format!("rpc_urls = ['https://a/x', '{same}', 'https://b/x']"));
-            assert!(
-                found.contains("chain.rpc_urls: endpoint a") && found.contains("more than once"),
-                "{same}: {found}"
-            );
-        }
-        assert_eq!(problems("rpc_urls = ['https://a/x', 'https://a/y', 'https://a:444/x', 'https://b/x']"), "");
-    }
-
-    #[test]
-    fn plain_http_leaves_this_machine_only_where_that_is_said() {
-        let far = "rpc_urls = ['http://node.example/secret']\n";
-        let found = problems(far);
-        assert!(found.contains("node.example:80") && found.contains("insecure_plain_rpc"), "{found}");
-        assert!(!found.contains("secret"));
-        assert_eq!(problems(&format!("{far}insecure_plain_rpc = true")), "");
-        assert_eq!(problems("rpc_urls = ['http://127.0.0.1:1', 'http://[::1]:1', 'http://localhost:1']"), "");
-    }
-
-    #[test]
-    fn the_zero_address_is_no_contract() {
-        let found = problems("kms_contract = '0x0000000000000000000000000000000000000000'");
-        assert!(found.contains("chain.kms_contract: must not be the zero address"), "{found}");
-    }
-
-    #[test]
-    fn a_part_of_a_second_does_not_become_none() {
-        let found = problems("sweep_interval = '500ms'\nmax_view_age = '1500ms'\nview_grace = '60001ms'");
-        for key in ["sweep_interval", "max_view_age", "view_grace"] {
-            assert!(found.contains(&format!("chain.{key}: expected whole seconds")), "{key} is missing in:\n{found}");
-        }
-        assert_eq!(problems("sweep_interval = '1000ms'"), "");
-    }
-
-    #[test]
-    fn numbers_with_which_nothing_works_are_all_found_at_once() {
-        let keys = ["sweep_interval", "max_view_age", "poll_interval", "call_deadline"];
-        let lines: String = keys.iter().map(|key| format!("{key} = '0s'\n")).collect();
-        let found = problems(&format!("{lines}max_workloads = 0"));
-        for key in keys.into_iter().chain(["max_workloads"]) {
-            assert!(found.contains(&format!("chain.{key}: {key} must not be zero")), "{key} is missing in:\n{found}");
-        }
-        let found = problems("max_view_age = '2m'\nview_grace = '119s'\nquorum = 1");
-        assert!(found.contains("chain.view_grace: ") && found.contains("chain.quorum: "), "{found}");
-        assert_eq!(problems("max_view_age = '2m'\nview_grace = '120s'"), "");
-    }
-
-    #[test]
-    fn its_debug_form_keeps_the_keys_of_endpoints() {
-        let config = WatchConfig::new(vec!["https://node.example/secret".parse().unwrap()], Address::ZERO);
-        assert!(!format!("{config:?}").contains("secret"));
-    }
-}
+mod tests;

@@ -1,12 +1,11 @@
 //! One node, as far as we ask it.
 
-use std::iter;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use alloy::eips::BlockNumberOrTag;
-use alloy::primitives::{Address, B256, U64};
+use alloy::primitives::{B256, U64};
 use alloy::providers::{Provider as _, RootProvider};
 use alloy::rpc::types::{Filter, Header as RpcHeader, Log};
 use alloy::transports::{TransportError, TransportErrorKind};
@@ -14,7 +13,7 @@ use postern_allowlist::Block;
 use url::Url;
 
 use crate::complaints::Complaints;
-use crate::touched::Touched;
+use crate::touched::{Sources, Touched};
 use crate::transport::{self, ConnectError, TooLong, timed_out};
 
 /// How many addresses one query for logs may name; nodes refuse long lists.
@@ -32,6 +31,8 @@ const MESSAGE_CHARS: usize = 200;
 pub(crate) struct Header {
     pub(crate) block: Block,
     pub(crate) parent: [u8; 32],
+    /// The root of the state behind the block, to which proofs lead.
+    pub(crate) state_root: [u8; 32],
 }
 
 /// Why an endpoint gave no answer that can be used.
@@ -51,6 +52,8 @@ pub(crate) enum Fault {
     Nonsense(String),
     #[error("the header it gave for block {0} does not have the hash that it claims")]
     ForgedHeader(u64),
+    #[error("the proof it gave of {0} does not lead to the state root of the block")]
+    ForgedProof(String),
     #[error("it is a node of chain {0}")]
     WrongChain(u64),
     #[error("it disagrees with the quorum about {0}")]
@@ -68,6 +71,7 @@ impl Fault {
             Self::Refused(_) => "refused",
             Self::Nonsense(_) => "nonsense",
             Self::ForgedHeader(_) => "forged_header",
+            Self::ForgedProof(_) => "forged_proof",
             Self::WrongChain(_) => "wrong_chain",
             Self::Disagrees(_) => "disagrees",
         }
@@ -191,6 +195,11 @@ impl Endpoint {
         self.numbered(BlockNumberOrTag::Latest).await?.ok_or_else(|| Fault::Nonsense("it has no head".to_owned()))
     }
 
+    /// The block up to which the node takes the chain for safe, if there is one.
+    pub(crate) async fn safe(&self) -> Result<Option<Header>, Fault> {
+        self.numbered(BlockNumberOrTag::Safe).await
+    }
+
     /// The block that the node has at a height, if it is there yet.
     pub(crate) async fn header_at(&self, number: u64) -> Result<Option<Header>, Fault> {
         self.numbered(BlockNumberOrTag::Number(number)).await
@@ -204,17 +213,10 @@ impl Endpoint {
         if header.block.hash == hash { Ok(Some(header)) } else { Err(Fault::ForgedHeader(header.block.number)) }
     }
 
-    /// Whom the logs of the KMS contract and of `apps` concern, from block `first` to block `last`, both included.
-    pub(crate) async fn touched(
-        &self,
-        first: u64,
-        last: &Block,
-        kms: Address,
-        apps: &[Address],
-    ) -> Result<Touched, Fault> {
+    /// Whom the logs of some contracts concern, from block `first` to block `last`, both included.
+    pub(crate) async fn touched(&self, first: u64, last: &Block, sources: &Sources<'_>) -> Result<Touched, Fault> {
         let mut touched = Touched::default();
-        let addresses: Vec<Address> = iter::once(&kms).chain(apps).copied().collect();
-        for addresses in addresses.chunks(ADDRESSES_PER_QUERY) {
+        for addresses in sources.addresses().chunks(ADDRESSES_PER_QUERY) {
             let filter = Filter::new().address(addresses.to_vec());
             // A single block is asked for by its hash, so that a node on another branch says so instead of answering.
             let filter = if first == last.number {
@@ -224,7 +226,7 @@ impl Endpoint {
             };
             let request = self.provider.client().request::<_, Vec<Log>>("eth_getLogs", (filter,));
             let logs = self.within(async { request.await.map_err(Fault::from) }).await?;
-            logs.iter().for_each(|log| touched.add(&log.inner, kms));
+            logs.iter().for_each(|log| touched.add(&log.inner, sources));
         }
         Ok(touched)
     }
@@ -245,15 +247,18 @@ impl Endpoint {
 
     /// Counts a fault, and logs it unless one of its kind was logged just now.
     pub(crate) fn complain(&self, fault: &Fault) {
-        let contradiction = matches!(fault, Fault::ForgedHeader(_) | Fault::WrongChain(_) | Fault::Disagrees(_));
+        let contradiction = matches!(
+            fault,
+            Fault::ForgedHeader(_) | Fault::ForgedProof(_) | Fault::WrongChain(_) | Fault::Disagrees(_)
+        );
         let counter = if contradiction { &self.contradictions } else { &self.failures };
         counter.fetch_add(1, Ordering::Relaxed);
         metrics::counter!(
             crate::telemetry::FAULTS, "endpoint" => self.name.clone(), "kind" => fault.label()
         )
         .increment(1);
-        // A node computes no header wrongly. What it shows at a height it may only show late.
-        if matches!(fault, Fault::ForgedHeader(_)) {
+        // A node computes no header and no proof wrongly. What it shows at a height it may only show late.
+        if matches!(fault, Fault::ForgedHeader(_) | Fault::ForgedProof(_)) {
             self.exclude(Instant::now());
         }
         if self.complaints.should_log(fault.label(), Instant::now()) {
@@ -295,7 +300,7 @@ fn checked(header: &RpcHeader) -> Result<Header, Fault> {
         return Err(Fault::ForgedHeader(number));
     }
     let block = Block { number, hash: hash.0, timestamp: header.inner.timestamp };
-    Ok(Header { block, parent: header.inner.parent_hash.0 })
+    Ok(Header { block, parent: header.inner.parent_hash.0, state_root: header.inner.state_root.0 })
 }
 
 /// An error with all its causes, since the first one rarely says what happened.

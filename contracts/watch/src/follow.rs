@@ -1,23 +1,25 @@
 //! From what endpoints report to a published view.
 
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Instant;
 
 use alloy::primitives::Address;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
-use postern_allowlist::{Answer, Block, BootInfo, Decision, Freshness, HeadRefused, Link};
+use postern_allowlist::{Answer, Block, BootInfo, Decision, Freshness, Head, HeadRefused, Link};
 use tokio::sync::watch;
 
 use crate::ask::{Question, ask};
 use crate::complaints::Complaints;
+use crate::config::Confirmed;
 use crate::endpoint::{Endpoint, Header};
 use crate::lineage::{Lineage, Untraceable};
 use crate::patience::Patience;
 use crate::poll::Reports;
-use crate::touched::Touched;
+use crate::touched::{Sources, Touched};
 use crate::watch::{Change, Shared};
-use crate::{agree, telemetry};
+use crate::{agree, proof, telemetry};
 
 /// How many workloads are asked about before the head is looked at again.
 const ROUND: usize = 400;
@@ -52,6 +54,10 @@ pub(crate) struct Follower {
     lineage: Lineage,
     patience: Patience,
     complaints: Complaints,
+    /// The head of the view, once one was taken.
+    head: Option<Header>,
+    /// The last block that a quorum called safe, where that is asked for.
+    safe: Option<Header>,
     /// The endpoints that show the head of the view.
     nodes: Vec<Arc<Endpoint>>,
     /// When the head of the view was first seen.
@@ -67,6 +73,8 @@ impl Follower {
             lineage: Lineage::default(),
             patience: Patience::default(),
             complaints: Complaints::default(),
+            head: None,
+            safe: None,
             nodes: Vec::new(),
             seen: Instant::now(),
             freshness: Freshness::Stale,
@@ -102,32 +110,68 @@ impl Follower {
     /// Brings the view to the head that a quorum agrees on, if there is one.
     async fn take_head(&mut self) -> Result<(), NotTaken> {
         let reports = self.reports.borrow_and_update().clone();
+        let heads: Vec<_> = reports.iter().map(|report| report.map(|report| report.head)).collect();
         let endpoints = &self.shared.endpoints;
-        let Some(agreed) = agree::head(endpoints, &reports, self.shared.config.quorum).await else { return Ok(()) };
+        let Some(agreed) = agree::head(endpoints, &heads, self.shared.config.quorum).await else { return Ok(()) };
         let nodes: Vec<_> = agreed.agreeing.iter().filter_map(|&at| endpoints.get(at).cloned()).collect();
         let before = self.shared.view().head().copied();
         let head = agreed.header;
         if before.is_some_and(|before| before.hash == head.block.hash) {
-            self.nodes = nodes;
+            (self.nodes, self.head) = (nodes, Some(head));
+            self.confirm(&head, &reports).await;
             return Ok(());
         }
         if let Some(before) = &before
             && head.block.number < before.number
-            && agree::anyone_still_has(endpoints, &reports, before).await
+            && agree::anyone_still_has(endpoints, &heads, before).await
         {
             return Ok(());
         }
         let seen = Instant::now();
         let link = self.link(head, before.as_ref(), &nodes).await?;
+        self.find_safe(&reports, &link).await;
+        let confirmed = self.confirmed(&head).map_or(0, |confirmed| confirmed.block.number);
         let now = self.shared.now();
-        self.shared.change(|view| view.on_head(head.block, &link, now))?;
+        self.shared.change(|view| view.on_head(Head { block: head.block, confirmed }, &link, now))?;
         if link == Link::Replaces && before.is_some() {
             metrics::counter!(telemetry::REPLACED).increment(1);
             tracing::warn!(head = %head.block, "the chain was replaced: everything is asked again");
         }
-        self.nodes = nodes;
-        self.seen = seen;
+        (self.nodes, self.head, self.seen) = (nodes, Some(head), seen);
         Ok(())
+    }
+
+    /// Takes note of what has become safe since the head was taken: endpoints may learn the one before the other.
+    async fn confirm(&mut self, head: &Header, reports: &Reports) {
+        let before = self.safe;
+        self.find_safe(reports, &Link::Extends(BTreeSet::new())).await;
+        if self.safe != before
+            && let Some(confirmed) = self.confirmed(head)
+        {
+            self.shared.change(|view| view.on_confirmed(confirmed.block.number));
+        }
+    }
+
+    /// Finds the highest block that a quorum calls safe, where that is asked for. Without one, the last one stays.
+    async fn find_safe(&mut self, reports: &Reports, link: &Link) {
+        if self.shared.config.confirmed != Confirmed::Safe {
+            return;
+        }
+        if *link == Link::Replaces {
+            self.safe = None;
+        }
+        let safe: Vec<_> = reports.iter().map(|report| report.and_then(|report| report.safe)).collect();
+        let agreed = agree::head(&self.shared.endpoints, &safe, self.shared.config.quorum).await;
+        self.safe = agreed.map(|agreed| agreed.header).or(self.safe);
+    }
+
+    /// The block that is confirmed at a head, if one is.
+    fn confirmed(&self, head: &Header) -> Option<Header> {
+        match self.shared.config.confirmed {
+            Confirmed::Depth(0) => Some(*head),
+            Confirmed::Depth(depth) => self.lineage.at(head.block.number.saturating_sub(depth)).copied(),
+            Confirmed::Safe => self.safe.filter(|safe| safe.block.number <= head.block.number),
+        }
     }
 
     /// How a head follows the one before: whether it descends from it, and who has logged something in between.
@@ -137,17 +181,17 @@ impl Follower {
         before: Option<&Block>,
         nodes: &[Arc<Endpoint>],
     ) -> Result<Link, Untraceable> {
-        let depth = self.shared.view().rules().confirmations;
+        let depth = self.shared.config.confirmed.depth();
         let descends = self.lineage.follow(head, before, depth, nodes).await?;
         let Some(before) = before.filter(|_| descends) else { return Ok(Link::Replaces) };
-        let kms = self.shared.config.kms;
         let apps = self.shared.view().apps();
         if apps.is_empty() {
             return Ok(Link::Extends(apps));
         }
         let contracts: Vec<Address> = apps.iter().map(|app| Address::from(app.0)).collect();
-        let quorum = self.shared.config.quorum;
-        Ok(match touched(nodes, quorum, before.number + 1, &head.block, kms, &contracts).await {
+        let config = &self.shared.config;
+        let sources = Sources { kms: config.kms, apps: &contracts, others: &config.log_contracts };
+        Ok(match touched(nodes, config.quorum, before.number + 1, &head.block, &sources).await {
             Some(Touched { everybody: false, apps }) => Link::Extends(apps),
             // Without the logs of a quorum, anything may have changed.
             Some(_) | None => Link::ExtendsWithNewRules,
@@ -157,55 +201,77 @@ impl Follower {
     /// Asks about the workloads that are due. Returns whether more are, and can be asked about at once.
     async fn evaluate(&mut self) -> bool {
         let view = self.shared.view();
-        let Some(head) = view.head().copied() else { return false };
+        let is_head = |head: &Header| view.head().is_some_and(|block| block.hash == head.block.hash);
+        let Some(head) = self.head.filter(is_head) else { return false };
         let (mut due, apart) = self.patience.part(view.to_evaluate(self.shared.now()), Instant::now());
         let more = due.len() > ROUND;
         due.truncate(ROUND);
-        let confirmed = match view.rules().confirmations {
-            0 => head,
-            depth => match self.lineage.at(head.number.saturating_sub(depth)) {
-                Some(block) => *block,
-                None => return false,
-            },
-        };
         if self.nodes.len() < self.shared.config.quorum {
             return false;
         }
-        let answered = self.ask_about(&due, head, confirmed).await;
+        let answered = self.ask_about(&due, head).await;
         // Nobody waits for those that may take long.
         if !more {
-            self.ask_about(&apart, head, confirmed).await;
+            self.ask_about(&apart, head).await;
         }
         more && answered
     }
 
     /// Asks about workloads and takes the answers. Returns whether there were any.
-    async fn ask_about(&mut self, due: &[Arc<BootInfo>], head: Block, confirmed: Block) -> bool {
+    async fn ask_about(&mut self, due: &[Arc<BootInfo>], head: Header) -> bool {
         if due.is_empty() {
             return false;
         }
         let started = Instant::now();
-        let answers = self.answers(due, head, confirmed).await;
+        let answers = self.answers(due, head).await;
         metrics::histogram!(telemetry::EVALUATION).record(started.elapsed().as_secs_f64());
         let asked = due.iter().zip(answers.iter().map(Option::is_some));
         self.patience.note(asked, self.shared.config.poll_interval, Instant::now());
         let answered = answers.iter().any(Option::is_some);
-        self.take_answers(due, answers, head);
+        self.take_answers(due, answers, head.block);
         answered
     }
 
-    async fn answers(&self, due: &[Arc<BootInfo>], head: Block, confirmed: Block) -> Vec<Option<Answer>> {
-        let config = &self.shared.config;
-        let at = |block: Block| due.iter().map(move |boot| Question { boot: Arc::clone(boot), at: block });
-        let both = head.hash != confirmed.hash;
-        let questions = at(head).chain(at(confirmed).filter(|_| both)).collect();
-        let mut decisions = ask(&self.nodes, config.quorum, config.kms, questions).await.into_iter();
+    async fn answers(&self, due: &[Arc<BootInfo>], head: Header) -> Vec<Option<Answer>> {
+        let confirmed = self.confirmed(&head);
+        let apart = confirmed.filter(|confirmed| confirmed.block.hash != head.block.hash);
+        let blocks = [head].into_iter().chain(apart);
+        let questions = blocks.flat_map(|at| due.iter().map(move |boot| Question { boot: Arc::clone(boot), at }));
+        let mut decisions = self.decisions(questions.collect()).await.into_iter();
         let latest: Vec<Option<Decision>> = decisions.by_ref().take(due.len()).collect();
-        let confirmed = if both { decisions.collect() } else { latest.clone() };
-        let answer = |(latest, confirmed): (Option<Decision>, Option<Decision>)| {
-            Some(Answer { block: head, latest: latest?, confirmed: confirmed? })
+        let deep: Vec<Option<Decision>> = match (apart, confirmed) {
+            (Some(_), _) => decisions.collect(),
+            (None, Some(_)) => latest.clone(),
+            (None, None) => vec![None; due.len()],
         };
-        latest.into_iter().zip(confirmed).map(answer).collect()
+        let answer = |(latest, deep): (Option<Decision>, Option<Decision>)| {
+            let latest = latest?;
+            // A refusal at the head needs no second word; an allowance whose second word is missing is asked for again.
+            let is_whole = latest != Decision::Allowed || confirmed.is_none() || deep.is_some();
+            is_whole.then_some(Answer { block: head.block, latest, confirmed: deep })
+        };
+        latest.into_iter().zip(deep).map(answer).collect()
+    }
+
+    /// Has the decisions proven as far as that can be done, and asks for the others.
+    async fn decisions(&self, questions: Vec<Question>) -> Vec<Option<Decision>> {
+        let config = &self.shared.config;
+        let mut decisions = match config.pins.is_empty() {
+            true => vec![None; questions.len()],
+            false => proof::prove(&self.nodes, config.kms, &config.pins, &questions).await,
+        };
+        let open: Vec<Question> =
+            questions.into_iter().zip(&decisions).filter_map(|(ask, known)| known.is_none().then_some(ask)).collect();
+        let (called, proven) = (open.len() as u64, (decisions.len() - open.len()) as u64);
+        metrics::counter!(telemetry::SOURCES, "by" => "proof").increment(proven);
+        metrics::counter!(telemetry::SOURCES, "by" => "call").increment(called);
+        if !open.is_empty() {
+            let mut asked = ask(&self.nodes, config.quorum, config.kms, open).await.into_iter();
+            for decision in decisions.iter_mut().filter(|decision| decision.is_none()) {
+                *decision = asked.next().flatten();
+            }
+        }
+        decisions
     }
 
     fn take_answers(&self, due: &[Arc<BootInfo>], answers: Vec<Option<Answer>>, head: Block) {
@@ -262,10 +328,9 @@ async fn touched(
     quorum: usize,
     first: u64,
     last: &Block,
-    kms: Address,
-    apps: &[Address],
+    sources: &Sources<'_>,
 ) -> Option<Touched> {
-    let mut pending: FuturesUnordered<_> = nodes.iter().map(|node| node.touched(first, last, kms, apps)).collect();
+    let mut pending: FuturesUnordered<_> = nodes.iter().map(|node| node.touched(first, last, sources)).collect();
     let mut touched = Touched::default();
     let mut heard = 0;
     while heard < quorum {
@@ -280,7 +345,7 @@ async fn touched(
 const fn outcome(answer: Option<&Answer>) -> &'static str {
     match answer {
         None => "none",
-        Some(Answer { latest: Decision::Allowed, confirmed: Decision::Allowed, .. }) => "allowed",
+        Some(Answer { latest: Decision::Allowed, confirmed: Some(Decision::Allowed), .. }) => "allowed",
         Some(_) => "refused",
     }
 }

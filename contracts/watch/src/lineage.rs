@@ -50,8 +50,8 @@ impl Lineage {
     }
 
     /// The block at a height, if it is among the last ones.
-    pub(crate) fn at(&self, number: u64) -> Option<&Block> {
-        self.blocks.get(&number).map(|header| &header.block)
+    pub(crate) fn at(&self, number: u64) -> Option<&Header> {
+        self.blocks.get(&number)
     }
 
     fn has(&self, number: u64, hash: &[u8; 32]) -> bool {
@@ -97,7 +97,7 @@ mod tests {
             hash
         };
         let block = Block { number, hash: hash(number, branch), timestamp: number };
-        Header { block, parent: hash(number.wrapping_sub(1), parent_branch) }
+        Header { block, parent: hash(number.wrapping_sub(1), parent_branch), state_root: [0; 32] }
     }
 
     async fn follow(lineage: &mut Lineage, head: Header, before: Option<Header>) -> Result<bool, Untraceable> {
@@ -111,8 +111,8 @@ mod tests {
         for number in 8..200 {
             assert!(follow(&mut lineage, header(number, 0, 0), Some(header(number - 1, 0, 0))).await.unwrap());
         }
-        assert_eq!(lineage.at(199), Some(&header(199, 0, 0).block));
-        assert_eq!(lineage.at(135), Some(&header(135, 0, 0).block));
+        assert_eq!(lineage.at(199), Some(&header(199, 0, 0)));
+        assert_eq!(lineage.at(135), Some(&header(135, 0, 0)));
         assert_eq!(lineage.at(134), None, "it does not grow");
     }
 
@@ -124,7 +124,7 @@ mod tests {
             follow(&mut lineage, header(number, 0, 0), Some(header(number - 1, 0, 0))).await.unwrap();
         }
         assert!(!follow(&mut lineage, header(3, 1, 0), Some(header(3, 0, 0))).await.unwrap());
-        assert_eq!(lineage.at(3), Some(&header(3, 1, 0).block));
+        assert_eq!(lineage.at(3), Some(&header(3, 1, 0)));
         assert!(follow(&mut lineage, header(4, 1, 1), Some(header(3, 1, 0))).await.unwrap());
         assert!(!follow(&mut lineage, header(2, 2, 0), Some(header(4, 1, 1))).await.unwrap(), "nor does a lower head");
         assert_eq!(lineage.at(3), None);
@@ -135,6 +135,6 @@ mod tests {
         let mut lineage = Lineage::default();
         follow(&mut lineage, header(1, 0, 0), None).await.unwrap();
         assert!(follow(&mut lineage, header(3, 0, 0), Some(header(1, 0, 0))).await.is_err());
-        assert_eq!(lineage.at(1), Some(&header(1, 0, 0).block));
+        assert_eq!(lineage.at(1), Some(&header(1, 0, 0)));
     }
 }

@@ -8,6 +8,7 @@ pub(crate) const FRESHNESS: &str = "postern_chain_view_staleness";
 pub(crate) const SUBJECTS: &str = "postern_chain_workloads";
 pub(crate) const REPLACED: &str = "postern_chain_heads_replaced_total";
 pub(crate) const ANSWERS: &str = "postern_chain_answers_total";
+pub(crate) const SOURCES: &str = "postern_chain_decisions_total";
 pub(crate) const CHANGES: &str = "postern_chain_verdict_changes_total";
 pub(crate) const EVALUATION: &str = "postern_chain_evaluation_seconds";
 pub(crate) const FAULTS: &str = "postern_chain_endpoint_faults_total";
@@ -28,6 +29,7 @@ pub(crate) fn describe() {
         ANSWERS,
         "Answers that a quorum agreed on (outcome allowed or refused), and questions without one"
     );
+    describe_counter!(SOURCES, "Decisions of the contract, by where they come from: a proof of its storage, or a call");
     describe_counter!(CHANGES, "Verdicts that turned into their opposite, by what they turned into");
     describe_histogram!(EVALUATION, Unit::Seconds, "Time to ask the endpoints about one batch of workloads");
     describe_counter!(FAULTS, "Requests that an endpoint failed, or answered against the quorum, by kind");

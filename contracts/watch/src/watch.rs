@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use postern_allowlist::{Admission, Block, BootInfo, Freshness, NotAdmitted, View, standing};
+use postern_allowlist::{
+    Admission, Block, BootInfo, Freshness, LocalRules, NotAdmitted, Proven, View, standing, welcome,
+};
 use postern_plumbing::shutdown::Shutdown;
 use postern_plumbing::tasks::{Task, Tasks, maintenance};
 use tokio::sync::{Notify, broadcast, watch};
@@ -39,6 +41,7 @@ pub struct Watch(Arc<Shared>);
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) config: WatchConfig,
+    rules: LocalRules,
     pub(crate) endpoints: Vec<Arc<Endpoint>>,
     /// The view that is being changed. Held only for moments, never across an await.
     view: Mutex<View>,
@@ -76,7 +79,8 @@ impl Watch {
     }
 
     /// Follows a workload from now on, waits up to `deadline` until the chain has answered about it, and returns the
-    /// verdict. Where there is an answer that nothing is known to have changed, that is the verdict, at once.
+    /// verdict. Where there is an answer that nothing is known to have changed, that is the verdict, at once; so it is where
+    /// our own rules refuse, and the chain is not asked.
     ///
     /// A workload is followed for as long as somebody asks about it: see [`Watch::changes`].
     ///
@@ -85,18 +89,19 @@ impl Watch {
     ///
     /// # Errors
     /// [`NotAdmitted`], also when nothing was heard in time.
-    pub async fn evaluate(&self, boot: BootInfo, deadline: Duration) -> Result<Admission, NotAdmitted> {
-        if self.0.published.load().is_settled(&boot) {
-            return self.current(&boot);
+    pub async fn evaluate(&self, proven: Proven<'_>, deadline: Duration) -> Result<Admission, NotAdmitted> {
+        welcome(proven, &self.0.rules.welcome, self.0.now())?;
+        if self.0.published.load().is_settled(proven.boot) {
+            return self.current(proven);
         }
-        let boot = Arc::new(boot);
+        let boot = Arc::new(proven.boot.clone());
         let mut publications = self.0.publications.subscribe();
         self.0.follow(&boot)?;
         let settled =
             async { while !self.0.published.load().is_settled(&boot) && publications.changed().await.is_ok() {} };
         // Without an answer in time, what is known so far is the verdict.
         let _in_time: Result<(), _> = tokio::time::timeout(deadline, settled).await;
-        self.current(&boot)
+        self.current(proven)
     }
 
     /// The verdict on a workload by what is known now. Takes no lock and waits for nothing.
@@ -105,11 +110,11 @@ impl Watch {
     ///
     /// # Errors
     /// [`NotAdmitted`]; also for a workload that [`Watch::evaluate`] was never asked about, or nobody for long.
-    pub fn current(&self, boot: &BootInfo) -> Result<Admission, NotAdmitted> {
-        standing(boot, &self.0.published.load(), &self.0.config.freshness, self.0.now())
+    pub fn current(&self, proven: Proven<'_>) -> Result<Admission, NotAdmitted> {
+        standing(proven, &self.0.published.load(), &self.0.rules, self.0.now())
     }
 
-    /// The verdicts that turn into their opposite from now on. A receiver that was too slow is told how many it missed,
+    /// The chain's verdicts that turn into their opposite from now on. A receiver that was too slow is told how many it missed,
     /// and should ask [`Watch::current`] about everything it holds.
     ///
     /// A workload that nobody asks about is forgotten: after `view_grace`, or after three minutes when room is needed for
@@ -165,6 +170,7 @@ impl Shared {
             publications: watch::Sender::new(()),
             changes: broadcast::Sender::new(CHANGES_KEPT),
             wake: Notify::new(),
+            rules: config.local_rules(),
             config,
         })
     }
@@ -230,9 +236,9 @@ fn start(shared: &Arc<Shared>) -> Vec<Task<Infallible>> {
         .enumerate()
         .map(|(position, endpoint)| {
             let (endpoint, reports) = (Arc::clone(endpoint), reports.clone());
-            let (chain_id, interval) = (shared.config.chain_id, shared.config.poll_interval);
+            let config = shared.config.clone();
             maintenance("chain-endpoint", move || {
-                poll::poll(Arc::clone(&endpoint), position, chain_id, interval, reports.clone())
+                poll::poll(Arc::clone(&endpoint), position, config.clone(), reports.clone())
             })
         })
         .collect();

@@ -161,8 +161,9 @@ impl Table {
         Ok(if alive.is_empty() { silent } else { alive })
     }
 
-    /// The instance that a route names or else those of the app that it names; `None` where it names neither.
-    fn named(&self, route: &Route) -> Option<impl Iterator<Item = &Arc<Instance>>> {
+    /// The instance that a route names or else those of the app that it names, whatever their standing; `None` where it names
+    /// neither.
+    pub fn named(&self, route: &Route) -> Option<impl Iterator<Item = &Arc<Instance>>> {
         let instance = route.target.instance().and_then(|id| self.instances.get(&id));
         let app = if instance.is_none() { Some(self.apps.get(&route.target.app())?) } else { None };
         Some(instance.into_iter().chain(app.into_iter().flat_map(|app| app.values())))

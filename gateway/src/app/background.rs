@@ -10,7 +10,7 @@ use postern_plumbing::admin::{Readiness, ReadinessCheck};
 use postern_plumbing::tasks::{Task, maintenance};
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::Ground;
+use super::{Ground, clock};
 use crate::audit::Audit;
 use crate::chain::{self, Chain};
 use crate::config::Config;
@@ -40,7 +40,7 @@ impl Background {
         readiness: &Readiness,
     ) -> Self {
         let tasks = vec![
-            changes(Arc::clone(&chain), edge.members.clone(), ground.audit.clone()),
+            changes(Arc::clone(&chain), edge.members.clone(), ground),
             expiry(Arc::clone(&chain), edge.members.clone(), ground),
             left_out(ground.audit.clone()),
             audit_readiness(ground.audit.clone(), readiness.register("audit trail")),
@@ -57,8 +57,11 @@ impl Background {
     }
 }
 
-fn changes(chain: Arc<dyn Chain>, members: Members, audit: Audit) -> Task<Infallible> {
-    maintenance("chain changes", move || chain::follow(Arc::clone(&chain), members.clone(), audit.clone()))
+fn changes(chain: Arc<dyn Chain>, members: Members, ground: &Ground) -> Task<Infallible> {
+    let (clock, audit) = (clock(&ground.attestor), ground.audit.clone());
+    maintenance("chain changes", move || {
+        chain::follow(Arc::clone(&chain), members.clone(), audit.clone(), Arc::clone(&clock))
+    })
 }
 
 fn judge_again(members: Members, ground: &Ground) -> Task<Infallible> {
@@ -84,8 +87,8 @@ fn audit_readiness(audit: Audit, check: ReadinessCheck) -> Task<Infallible> {
 fn expiry(chain: Arc<dyn Chain>, members: Members, ground: &Ground) -> Task<Infallible> {
     let (attestor, audit) = (Arc::clone(&ground.attestor), ground.audit.clone());
     every(SECOND, "expiry", move || {
-        for boot in members.expire(attestor.now()) {
-            audit.expired(&boot);
+        for (boot, fingerprint) in members.expire(attestor.now()) {
+            audit.expired(&boot, &fingerprint);
             chain.forget(&boot);
         }
     })

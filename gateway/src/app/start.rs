@@ -12,14 +12,16 @@ use postern_gateway_core::pool::{AddressPool, PoolError};
 use postern_gateway_core::registration::Register;
 use postern_plumbing::admin::Readiness;
 use postern_plumbing::exit;
+use postern_plumbing::shutdown::Shutdown;
 use postern_plumbing::tasks::Tasks;
+use postern_watch::{Clock, Watch, WatchConfig};
 use postern_wireguard::{PrivateKey, Tunnel, TunnelConfig, TunnelError};
 use tokio::sync::Semaphore;
 
 use crate::audit::{Audit, OpenError};
 use crate::chain::Chain;
 use crate::config::{Config, TunnelSettings};
-use crate::edge::Edge;
+use crate::edge::{Edge, Settings};
 use crate::members::Members;
 use crate::metrics;
 use crate::register::{ALPN, About, Door, Registrar};
@@ -125,6 +127,26 @@ pub fn audit(config: &Config) -> Result<Audit, StartError> {
     }
 }
 
+/// The time by which evidence is judged.
+pub(super) fn clock(attestor: &Arc<Attestor>) -> Clock {
+    let attestor = Arc::clone(attestor);
+    Arc::new(move || attestor.now())
+}
+
+/// Starts to follow the chain that is configured, by the time by which evidence is judged, until `shutdown`.
+///
+/// # Errors
+/// When the configuration makes no sense.
+pub fn watch(
+    config: &Config,
+    attestor: &Arc<Attestor>,
+    tasks: &Tasks,
+    shutdown: Shutdown,
+) -> Result<Watch, StartError> {
+    let chain = WatchConfig { clock: clock(attestor), ..config.chain.clone() };
+    Ok(Watch::start(chain, tasks, shutdown)?)
+}
+
 /// Proves to the guest agent's hardware who we are, and keeps the certificate that says so fresh.
 ///
 /// # Errors
@@ -175,7 +197,6 @@ pub(super) fn build(
         attestor: Arc::clone(&ground.attestor),
         audit: ground.audit.clone(),
         about: about(config, ground, clients),
-        apps: config.registration.apps.clone(),
         refresh: config.registration.refresh,
         deadline: config.registration.deadline,
     };
@@ -188,8 +209,9 @@ pub(super) fn build(
         deadline: config.registration.deadline,
         places: Arc::new(Semaphore::new(config.registration.connections.min(Semaphore::MAX_PERMITS))),
     };
-    let (domain, proxies) = (config.domain.clone(), config.proxies.clone());
-    let edge = Edge::new(domain, proxies, config.limits.clone(), members, sessions, tunnel, chain);
+    let settings =
+        Settings { domain: config.domain.clone(), proxies: config.proxies.clone(), limits: config.limits.clone() };
+    let edge = Edge::new(settings, members, sessions, tunnel, chain, ground.audit.clone());
     Ok((edge, door))
 }
 

@@ -1,6 +1,7 @@
 //! What a line of the trail says.
 
 use postern_allowlist::{Block, BootInfo, NotAdmitted};
+use postern_identity::AppId;
 use postern_plumbing::clock::unix_now;
 use serde::Serialize;
 
@@ -13,6 +14,12 @@ pub(super) struct Event<'a> {
     pub(super) event: &'static str,
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     pub(super) who: Option<Who<'a>>,
+    /// The app, of lines that tell of no instance.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) app: Option<String>,
+    /// The connection, by its name in the ordinary log and in the PROXY header.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) connection: Option<String>,
     /// SHA-256 of the certificate that carried the evidence.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) evidence: Option<String>,
@@ -81,6 +88,11 @@ impl<'a> Event<'a> {
     /// About nobody in particular.
     pub(super) fn now(event: &'static str) -> Self {
         Self { at: unix_now(), event, ..Self::default() }
+    }
+
+    /// Sessions of an app that have no line of their own.
+    pub(super) fn sessions_left_out(app: &AppId, count: u64) -> Self {
+        Self { of: Some("session"), app: Some(app.to_string()), count: Some(count), ..Self::now("left_out") }
     }
 
     /// Lines that were not written.

@@ -20,6 +20,8 @@ pub struct AuditSettings {
     pub rotate_at: u64,
     /// Whether every line is on the disk before what it tells of takes effect; otherwise the system decides when.
     pub sync: bool,
+    /// Whether every session has a line.
+    pub sessions: bool,
 }
 
 /// Why the trail cannot be gone on with.

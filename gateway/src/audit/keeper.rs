@@ -105,6 +105,15 @@ impl Keeper {
         }
     }
 
+    /// The same for a line of which there may be very many, so that they never take the room of the others.
+    pub(super) fn hand_in_where_room_is(&self, event: &Event<'_>) {
+        if self.queue.capacity() > QUEUE / 2 {
+            self.hand_in(event);
+        } else {
+            self.shared.lose(event.event);
+        }
+    }
+
     /// Hands in a line and waits until it is written.
     pub(super) async fn write(&self, event: &Event<'_>) -> Result<(), Unwritten> {
         let (done, written) = oneshot::channel();

@@ -5,9 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use postern_allowlist::{Admission, BootInfo, NotAdmitted};
-use postern_plumbing::clock::unix_now;
-use postern_watch::Change;
+use postern_allowlist::{Admission, BootInfo, NotAdmitted, Proven};
+use postern_watch::{Change, Clock};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::Instant;
@@ -28,13 +27,13 @@ const TOGETHER: usize = 1_024;
 #[error("the watch of the chain has ended")]
 pub struct Ended;
 
-/// Makes the members follow the chain, for ever.
+/// Makes the members follow the chain, for ever. `clock` is the time by which their evidence is judged.
 ///
 /// # Errors
 /// When the watch has ended.
-pub async fn follow(chain: Arc<dyn Chain>, members: Members, audit: Audit) -> Result<Infallible, Ended> {
+pub async fn follow(chain: Arc<dyn Chain>, members: Members, audit: Audit, clock: Clock) -> Result<Infallible, Ended> {
     let mut changes = chain.changes();
-    let follower = Follower { chain, members, audit };
+    let follower = Follower { chain, members, audit, clock };
     follower.catch_up().await;
     let mut rounds = tokio::time::interval_at(Instant::now() + ROUND, ROUND);
     loop {
@@ -71,6 +70,7 @@ struct Follower {
     chain: Arc<dyn Chain>,
     members: Members,
     audit: Audit,
+    clock: Clock,
 }
 
 impl Follower {
@@ -104,8 +104,8 @@ impl Follower {
     /// Asks about everybody, after changes were missed.
     async fn catch_up(&self) {
         let mut allowed = Vec::new();
-        for boot in self.members.boots() {
-            match self.chain.current(&boot) {
+        for (boot, until) in self.members.proven() {
+            match self.chain.current(Proven { boot: &boot, until }) {
                 Ok(admission) => allowed.push((boot, admission)),
                 Err(not_admitted) => self.refuse(&boot, &not_admitted, None),
             }
@@ -117,10 +117,11 @@ impl Follower {
     /// whose restoration could not be written down.
     async fn look_after(&self) {
         let mut allowed = Vec::new();
-        for boot in self.members.boots() {
-            let verdict = match self.chain.current(&boot) {
+        for (boot, until) in self.members.proven() {
+            let proven = Proven { boot: &boot, until };
+            let verdict = match self.chain.current(proven) {
                 // It was forgotten all the same, as after a leap of the clock.
-                Err(NotAdmitted::NotEvaluated) => self.chain.evaluate(boot.as_ref().clone(), Duration::ZERO).await,
+                Err(NotAdmitted::NotEvaluated) => self.chain.evaluate(proven, Duration::ZERO).await,
                 known => known,
             };
             match verdict {
@@ -146,15 +147,16 @@ impl Follower {
     /// Lets members in again that are shut out, each once its line is in the audit trail.
     async fn allow(&self, allowed: Vec<(Arc<BootInfo>, Admission)>) {
         let restore = allowed.iter().filter_map(|(boot, admission)| {
-            let fingerprint = self.members.shut_out(boot, unix_now())?;
+            let (fingerprint, until) = self.members.shut_out(boot, (self.clock)())?;
             Some(async move {
                 let written = self.audit.restore(boot, &fingerprint, &admission.block).await;
-                written.is_ok().then_some((boot, admission))
+                written.is_ok().then_some((boot, until, admission))
             })
         });
-        for (boot, admission) in join_all(restore).await.into_iter().flatten() {
+        for (boot, until, admission) in join_all(restore).await.into_iter().flatten() {
             // It may have been revoked again meanwhile, and that may have been seen before.
-            if self.chain.current(boot).is_ok() && self.members.allow(boot, admission.block.number, unix_now()) {
+            let admitted = self.chain.current(Proven { boot, until }).is_ok();
+            if admitted && self.members.allow(boot, admission.block.number, (self.clock)()) {
                 self.audit.restored(boot, &admission.block);
             }
         }

@@ -1,4 +1,4 @@
-use postern_attest::TrustRoot;
+use postern_attest::{PeerPolicy, TrustRoot};
 use postern_attest_io::RuleSettings;
 use postern_simulator::Tee;
 
@@ -45,7 +45,7 @@ fn a_configuration_of_what_has_no_default_is_enough() {
     assert_eq!(config.listen, ["0.0.0.0:5432".parse().unwrap()]);
     assert!(config.admin.ip().is_loopback());
     assert!(root_of(&config).is_intel());
-    assert_eq!(config.registration.apps, None);
+    assert_eq!((&config.registration.apps, &config.chain.welcome), (&None, &PeerPolicy::default()));
     assert_eq!(config.chain.quorum, 1);
 }
 

@@ -1,11 +1,10 @@
 //! Decides about one registration, and performs it.
 
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use postern_allowlist::{Admission, BootInfo, NotAdmitted};
+use postern_allowlist::{Admission, BootInfo, NotAdmitted, Proven};
 use postern_attest::Appraisal;
 use postern_attest_io::Attestor;
 use postern_gateway_core::registration::{Assignment, Claim, Link};
@@ -38,8 +37,6 @@ pub struct Registrar {
     pub audit: Audit,
     /// What is told to instances.
     pub about: About,
-    /// The apps that may register; `None` leaves it to the chain.
-    pub apps: Option<BTreeSet<AppId>>,
     /// How often instances are asked to renew.
     pub refresh: Duration,
     /// How long the chain may take to answer.
@@ -79,7 +76,7 @@ impl Registrar {
         request: &RegisterCvm,
         proof: (Link, Evidence),
     ) -> Result<Registered, Problem> {
-        let boot = self.boot(appraisal)?;
+        let boot = Arc::new(BootInfo::from(appraisal));
         let admission = self.admit(&boot, appraisal).await?;
         let assignment = self.join(appraisal, request, proof, &boot, &admission).await?;
         self.follow(&boot, appraisal).await?;
@@ -97,16 +94,8 @@ impl Registrar {
         }
     }
 
-    fn boot(&self, appraisal: &Appraisal) -> Result<Arc<BootInfo>, Problem> {
-        let identity = &appraisal.identity;
-        if self.apps.as_ref().is_some_and(|apps| !apps.contains(&identity.app_id)) {
-            return Err(Problem::new(403, "app_not_served", "this gateway does not serve the app"));
-        }
-        Ok(Arc::new(BootInfo::from(appraisal)))
-    }
-
     async fn admit(&self, boot: &Arc<BootInfo>, appraisal: &Appraisal) -> Result<Admission, Problem> {
-        let evaluated = self.chain.evaluate(boot.as_ref().clone(), self.deadline).await;
+        let evaluated = self.chain.evaluate(proven(boot, appraisal), self.deadline).await;
         evaluated.map_err(|not_admitted| {
             self.audit.refused(boot, &appraisal.fingerprint, &not_admitted);
             // A member that was refused is followed further: it comes back by itself when it is allowed again.
@@ -160,7 +149,7 @@ impl Registrar {
 
     /// Another registration of the same instance may have failed since the chain was asked, and had it forgotten.
     async fn follow(&self, boot: &Arc<BootInfo>, appraisal: &Appraisal) -> Result<(), Problem> {
-        if self.chain.current(boot) != Err(NotAdmitted::NotEvaluated) {
+        if self.chain.current(proven(boot, appraisal)) != Err(NotAdmitted::NotEvaluated) {
             return Ok(());
         }
         let admitted = self.admit(boot, appraisal).await;
@@ -170,7 +159,7 @@ impl Registrar {
 
     /// A revocation that came between the answer of the chain and the registration found no member to refuse.
     fn look_again(&self, boot: &BootInfo, appraisal: &Appraisal) -> Result<(), Problem> {
-        match self.chain.current(boot) {
+        match self.chain.current(proven(boot, appraisal)) {
             Err(not_admitted) if not_admitted.is_the_chains_word() => {
                 let cut = self.members.refuse(boot).map_or(0, |cut| cut.sessions);
                 self.audit.revoked(boot, &appraisal.fingerprint, &not_admitted, cut, None);
@@ -208,4 +197,9 @@ impl Registrar {
             },
         }
     }
+}
+
+/// What is to be admitted: a workload, on its evidence.
+fn proven<'a>(boot: &'a BootInfo, appraisal: &Appraisal) -> Proven<'a> {
+    Proven { boot, until: appraisal.valid_until }
 }

@@ -18,6 +18,7 @@ use postern_identity::InstanceId;
 use postern_plumbing::Io;
 use postern_plumbing::shutdown::Shutdown;
 use serde::Serialize;
+use sha2::{Digest as _, Sha256};
 use tokio::time::{sleep, timeout};
 
 use super::message::RegisterCvm;
@@ -25,6 +26,7 @@ use super::problem::Problem;
 use super::write_deadline::WriteDeadline;
 use super::{Door, Peer, Registrar};
 use crate::audit::Audit;
+use crate::members::Evidence;
 use crate::{metrics, reappraisal};
 
 /// The longest request body, in bytes. A list of every port there is would be longer, and is no policy.
@@ -110,7 +112,7 @@ impl Session {
 
     async fn try_register(&self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Problem> {
         let rules = self.door.attestor.changes();
-        let unbelieved = |refused| unbelieved(&refused, &self.door.registrar.audit);
+        let unbelieved = |refused| unbelieved(&refused, &self.peer.certificates, &self.door.registrar.audit);
         let appraisal = self.appraise().await.map_err(unbelieved)?;
         let request = self.read(request).await?;
         // It may become a member even where it is refused in the end.
@@ -189,9 +191,10 @@ fn status(refused: &PeerRefused) -> u16 {
 }
 
 /// The refusal of a peer whose evidence is not believed.
-fn unbelieved(refused: &PeerRefused, audit: &Audit) -> Problem {
+fn unbelieved(refused: &PeerRefused, shown: &Evidence, audit: &Audit) -> Problem {
     let status = status(refused);
-    audit.unbelieved(refused.label(), &refused.to_string());
+    let fingerprint = shown.first().map(|leaf| Sha256::digest(leaf).into());
+    audit.unbelieved(fingerprint.as_ref(), refused.label(), &refused.to_string());
     let mut problem = Problem::new(status, refused.label(), refused.public());
     if status == 401 {
         // dstack's guests look for these words, and come back with the certificate that carries their quote.

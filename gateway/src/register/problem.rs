@@ -53,7 +53,8 @@ impl Problem {
 impl From<&NotAdmitted> for Problem {
     fn from(not_admitted: &NotAdmitted) -> Self {
         let status = match not_admitted {
-            NotAdmitted::Refused { .. } => 403,
+            NotAdmitted::NotWelcome(_) | NotAdmitted::Refused { .. } => 403,
+            NotAdmitted::EvidenceExpired { .. } => 401,
             NotAdmitted::Unconfirmed { .. }
             | NotAdmitted::NotEvaluated
             | NotAdmitted::AwaitingAnswer

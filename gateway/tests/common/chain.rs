@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use gateway::chain::{Answer, Chain};
-use postern_allowlist::{Admission, Block, BootInfo, Decision, Freshness, NotAdmitted};
+use postern_allowlist::{Admission, Block, BootInfo, Decision, Freshness, NotAdmitted, Proven};
 use postern_watch::Change;
 use tokio::sync::broadcast;
 
@@ -72,22 +72,23 @@ impl TestChain {
 }
 
 impl Chain for TestChain {
-    fn evaluate(&self, boot: BootInfo, _deadline: Duration) -> Answer<'_> {
+    fn evaluate<'a>(&'a self, proven: Proven<'a>, _deadline: Duration) -> Answer<'a> {
+        let boot = proven.boot;
         let verdict = self.default.lock().unwrap().clone();
         let verdict = self.verdicts.lock().unwrap().entry(boot.clone()).or_insert(verdict).clone();
         match self.second_thoughts.lock().unwrap().take() {
-            Some(NotAdmitted::NotEvaluated) => self.forget(&boot),
-            Some(not_admitted) => self.say(&boot, Err(not_admitted)),
+            Some(NotAdmitted::NotEvaluated) => self.forget(boot),
+            Some(not_admitted) => self.say(boot, Err(not_admitted)),
             None => {}
         }
         Box::pin(async move { verdict })
     }
 
-    fn current(&self, boot: &BootInfo) -> Result<Admission, NotAdmitted> {
+    fn current(&self, proven: Proven<'_>) -> Result<Admission, NotAdmitted> {
         self.verdicts
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .get(boot)
+            .get(proven.boot)
             .cloned()
             .unwrap_or(Err(NotAdmitted::NotEvaluated))
     }

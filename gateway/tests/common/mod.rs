@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use gateway::audit::Audit;
 use gateway::chain::{self as gateway_chain, Chain};
-use gateway::edge::{Edge, Limits};
+use gateway::edge::{Edge, Limits, Settings};
 use gateway::listen;
 use gateway::members::Members;
 use gateway::sessions::Sessions;
@@ -22,6 +22,7 @@ use postern_gateway_core::pool::AddressPool;
 use postern_gateway_core::registration::Register;
 use postern_gateway_core::route::Domain;
 use postern_plumbing::accept;
+use postern_plumbing::clock::unix_now;
 use postern_plumbing::shutdown::Shutdown;
 use postern_plumbing::tasks::{Task, Tasks, maintenance};
 use postern_wireguard::{DEFAULT_MTU, Datapath, PrivateKey, Tunnel, TunnelConfig};
@@ -75,7 +76,8 @@ impl House {
         let domain = Domain::new(vec!["postern.test".parse().unwrap()]);
         // In 127.0.0.0/8, so that a test can come from elsewhere.
         let proxies = vec!["127.7.0.0/16".parse().unwrap()];
-        let edge = Edge::new(domain, proxies, limits, members.clone(), sessions, tunnel, Arc::clone(&followed));
+        let settings = Settings { domain, proxies, limits };
+        let edge = Edge::new(settings, members.clone(), sessions, tunnel, Arc::clone(&followed), audit.clone());
         let edge = Arc::new(edge);
         let listener = TcpListener::from_std(accept::listen("127.0.0.1:0".parse().unwrap()).unwrap()).unwrap();
         let clients = listener.local_addr().unwrap();
@@ -84,7 +86,7 @@ impl House {
         let serving = listen::serve(listener, Post::alone(), shared);
         Task::spawn("clients", async move { serving.await.unwrap() }).detach();
         let changes = maintenance("changes", move || {
-            gateway_chain::follow(Arc::clone(&followed), members.clone(), audit.clone())
+            gateway_chain::follow(Arc::clone(&followed), members.clone(), audit.clone(), Arc::new(unix_now))
         });
         Self { edge, chain, clients, connections, shutdown, _changes: changes }
     }

@@ -56,11 +56,19 @@ impl PeerPolicy {
     /// # Errors
     /// As [`Self::check`].
     pub fn check_app(&self, app: &AppIdentity) -> Result<(), PolicyRefusal> {
-        if self.apps.as_ref().is_some_and(|apps| !apps.contains(&app.app_id)) {
-            return Err(PolicyRefusal::App(app.app_id));
+        self.check_workload(&app.app_id, &app.compose_hash)
+    }
+
+    /// The same, where it is known only which app the peer is and what it runs.
+    ///
+    /// # Errors
+    /// As [`Self::check`].
+    pub fn check_workload(&self, app: &AppId, compose_hash: &ComposeHash) -> Result<(), PolicyRefusal> {
+        if self.apps.as_ref().is_some_and(|apps| !apps.contains(app)) {
+            return Err(PolicyRefusal::App(*app));
         }
-        if self.compose_hashes.as_ref().is_some_and(|hashes| !hashes.contains(&app.compose_hash)) {
-            return Err(PolicyRefusal::ComposeHash(app.compose_hash));
+        if self.compose_hashes.as_ref().is_some_and(|hashes| !hashes.contains(compose_hash)) {
+            return Err(PolicyRefusal::ComposeHash(*compose_hash));
         }
         Ok(())
     }
@@ -69,7 +77,7 @@ impl PeerPolicy {
 impl PolicyRefusal {
     /// A short, stable name for metrics.
     #[must_use]
-    pub fn label(&self) -> &'static str {
+    pub const fn label(&self) -> &'static str {
         match self {
             Self::App(_) => "app_not_expected",
             Self::ComposeHash(_) => "compose_hash_not_expected",
@@ -81,7 +89,7 @@ impl PolicyRefusal {
 
     /// A sentence that the peer may read.
     #[must_use]
-    pub fn public(&self) -> &'static str {
+    pub const fn public(&self) -> &'static str {
         match self {
             Self::App(_) => "the peer belongs to another application than expected",
             Self::ComposeHash(_) => "the peer runs another composition than expected",

@@ -13,7 +13,7 @@ use postern_plumbing::secret::Secret;
 use postern_plumbing::shutdown::Shutdown;
 use postern_plumbing::tasks::{Task, maintenance};
 use postern_plumbing::telemetry;
-use postern_watch::Watch;
+use postern_watch::{Clock, Watch, WatchConfig};
 use postern_wireguard::PrivateKey;
 use tokio::net::TcpListener;
 
@@ -156,13 +156,14 @@ pub(super) fn server(
     };
     let acceptor = Acceptor::new(Arc::clone(&credentials.keeper), Arc::clone(attestor), ALPN, rule);
     let configuration = |error: &dyn std::fmt::Display| StartError::Configuration(error.to_string());
-    let chain = chain(config, ground).map_err(|error| configuration(&error))?;
+    let clock = clock(attestor);
+    let chain = chain(config, &clock, ground).map_err(|error| configuration(&error))?;
     let chain = chain.map(|watch| Arc::new(watch) as Arc<dyn Chain>);
     Ok(Server {
         acceptor,
         attestor: Arc::clone(attestor),
         keeper: Arc::clone(&credentials.keeper),
-        clients: Clients::new(config.clients.clone(), chain),
+        clients: Clients::new(config.clients.clone(), chain, clock),
         roles: Arc::new(Roles::new(config.role_map().map_err(|error| configuration(&error))?)),
         authentication: config.authentication,
         identities: Identities::new(config.rules.clone()),
@@ -198,10 +199,17 @@ pub(super) fn terminator(config: &ServeConfig, credentials: &Credentials) -> Ter
     }
 }
 
-fn chain(config: &ServeConfig, ground: &Ground) -> Result<Option<Watch>, postern_watch::ConfigError> {
-    let Some(chain) = &config.chain else { return Ok(None) };
+/// The time by which evidence is judged.
+fn clock(attestor: &Arc<Attestor>) -> Clock {
+    let attestor = Arc::clone(attestor);
+    Arc::new(move || attestor.now())
+}
+
+fn chain(config: &ServeConfig, clock: &Clock, ground: &Ground) -> Result<Option<Watch>, postern_watch::ConfigError> {
+    let Some(chain) = config.chain.clone() else { return Ok(None) };
+    let chain = WatchConfig { welcome: config.clients.clone(), clock: Arc::clone(clock), ..chain };
     // The watch outlives the shutdown: while sessions drain, the chain can still cut them.
-    let watch = Watch::start(chain.clone(), &ground.background, Shutdown::new())?;
+    let watch = Watch::start(chain, &ground.background, Shutdown::new())?;
     let check = ground.readiness.register("chain");
     ground.background.spawn("chain readiness", report_freshness(watch.clone(), check));
     Ok(Some(watch))

@@ -6,10 +6,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use postern_allowlist::{Admission, BootInfo, NotAdmitted};
-use postern_attest::{Appraisal, PeerPolicy, PolicyRefusal};
-use postern_watch::{Change, Watch};
-use thiserror::Error;
+use postern_allowlist::{Admission, BootInfo, NotAdmitted, Proven, welcome};
+use postern_attest::{Appraisal, PeerPolicy};
+use postern_watch::{Change, Clock, Watch};
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::timeout;
@@ -20,13 +19,13 @@ const LOOK_AGAIN: Duration = Duration::from_secs(60);
 /// Who knows what the chain allows: in earnest [`Watch`], in tests a table.
 pub trait Chain: fmt::Debug + Send + Sync {
     /// Asks about a workload and follows it from then on.
-    fn evaluate(&self, boot: BootInfo, deadline: Duration) -> Answer<'_>;
+    fn evaluate<'a>(&'a self, proven: Proven<'a>, deadline: Duration) -> Answer<'a>;
 
     /// What is known about a workload that was asked about.
     ///
     /// # Errors
     /// Why it is not admitted.
-    fn current(&self, boot: &BootInfo) -> Result<Admission, NotAdmitted>;
+    fn current(&self, proven: Proven<'_>) -> Result<Admission, NotAdmitted>;
 
     /// Verdicts that turn into their opposite.
     fn changes(&self) -> broadcast::Receiver<Change>;
@@ -36,12 +35,12 @@ pub trait Chain: fmt::Debug + Send + Sync {
 pub type Answer<'a> = Pin<Box<dyn Future<Output = Result<Admission, NotAdmitted>> + Send + 'a>>;
 
 impl Chain for Watch {
-    fn evaluate(&self, boot: BootInfo, deadline: Duration) -> Answer<'_> {
-        Box::pin(Self::evaluate(self, boot, deadline))
+    fn evaluate<'a>(&'a self, proven: Proven<'a>, deadline: Duration) -> Answer<'a> {
+        Box::pin(Self::evaluate(self, proven, deadline))
     }
 
-    fn current(&self, boot: &BootInfo) -> Result<Admission, NotAdmitted> {
-        Self::current(self, boot)
+    fn current(&self, proven: Proven<'_>) -> Result<Admission, NotAdmitted> {
+        Self::current(self, proven)
     }
 
     fn changes(&self) -> broadcast::Receiver<Change> {
@@ -50,41 +49,38 @@ impl Chain for Watch {
 }
 
 /// The rules for clients: which apps, and whether the chain must allow them.
-#[derive(Debug)]
 pub struct Clients {
     policy: PeerPolicy,
     chain: Option<Arc<dyn Chain>>,
+    clock: Clock,
 }
 
-/// Why an attested client may not connect.
-#[derive(Debug, Error)]
-pub enum ClientRefused {
-    /// It is not one of those that the configuration names.
-    #[error(transparent)]
-    Policy(#[from] PolicyRefusal),
-    /// The chain does not allow it, or could not be asked.
-    #[error(transparent)]
-    Chain(#[from] NotAdmitted),
+impl fmt::Debug for Clients {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Clients").field("policy", &self.policy).field("chain", &self.chain).finish_non_exhaustive()
+    }
 }
 
 impl Clients {
-    /// Clients that `policy` permits, and `chain` as well where there is one.
+    /// Clients that `policy` permits, and `chain` as well where there is one. `clock` is the time by which their evidence is
+    /// judged.
     #[must_use]
-    pub fn new(policy: PeerPolicy, chain: Option<Arc<dyn Chain>>) -> Self {
-        Self { policy, chain }
+    pub fn new(policy: PeerPolicy, chain: Option<Arc<dyn Chain>>, clock: Clock) -> Self {
+        Self { policy, chain, clock }
     }
 
     /// Judges a client. `None` is a client without evidence, which only gets here when the configuration says so.
     ///
     /// # Errors
-    /// See [`ClientRefused`].
-    pub async fn check(&self, peer: Option<&Appraisal>, deadline: Duration) -> Result<(), ClientRefused> {
+    /// Why it may not connect.
+    pub async fn check(&self, peer: Option<&Appraisal>, deadline: Duration) -> Result<(), NotAdmitted> {
         let Some(peer) = peer else { return Ok(()) };
-        self.policy.check(peer)?;
-        if let Some(chain) = &self.chain {
-            chain.evaluate(BootInfo::from(peer), deadline).await?;
+        let boot = BootInfo::from(peer);
+        let proven = Proven { boot: &boot, until: peer.valid_until };
+        match &self.chain {
+            Some(chain) => chain.evaluate(proven, deadline).await.map(drop),
+            None => welcome(proven, &self.policy, (self.clock)()),
         }
-        Ok(())
     }
 
     /// The clients that the configuration names.
@@ -107,37 +103,13 @@ impl Clients {
     }
 }
 
-impl ClientRefused {
-    /// A short, stable name for metrics.
-    #[must_use]
-    pub fn label(&self) -> &'static str {
-        match self {
-            Self::Policy(refusal) => refusal.label(),
-            Self::Chain(refusal) => refusal.label(),
-        }
-    }
-
-    /// A sentence that the client may read.
-    #[must_use]
-    pub fn public(&self) -> &'static str {
-        match self {
-            Self::Policy(refusal) => refusal.public(),
-            Self::Chain(refusal) => refusal.public(),
-        }
-    }
-
-    /// Whether trying again later may help: nobody has judged the client yet.
-    #[must_use]
-    pub fn is_temporary(&self) -> bool {
-        matches!(self, Self::Chain(refusal) if !refusal.is_the_chains_word())
-    }
-}
-
 /// Whether the chain's last word is not a refusal. That we know too little does not end a session.
 async fn still_allowed(chain: &dyn Chain, boot: &BootInfo) -> bool {
-    let verdict = match chain.current(boot) {
+    // A session may outlast the evidence that opened it; it is judged again in its own time.
+    let proven = Proven { boot, until: u64::MAX };
+    let verdict = match chain.current(proven) {
         // The watch has forgotten the client, as after a leap of the clock.
-        Err(NotAdmitted::NotEvaluated) => chain.evaluate(boot.clone(), Duration::ZERO).await,
+        Err(NotAdmitted::NotEvaluated) => chain.evaluate(proven, Duration::ZERO).await,
         known => known,
     };
     verdict.err().is_none_or(|refusal| !refusal.is_the_chains_word())

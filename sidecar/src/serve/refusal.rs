@@ -3,6 +3,7 @@
 use std::io;
 
 use bytes::Bytes;
+use postern_allowlist::NotAdmitted;
 use postern_attest_io::{PeerRefused, TlsRefused};
 use postern_pgwire::authentication::PasswordError;
 use postern_pgwire::authentication::scram::ScramError;
@@ -13,7 +14,6 @@ use postern_pgwire::sqlstate::SqlState;
 use postern_pgwire::startup::StartupError;
 use thiserror::Error;
 
-use super::clients::ClientRefused;
 use super::handshakes::Crowd;
 use super::places::Full;
 use super::proxy_header::ProxyHeaderError;
@@ -47,7 +47,7 @@ pub enum Refusal {
     Peer(PeerRefused),
     /// The client is attested, and may not connect.
     #[error("client: {0}")]
-    NotAllowed(#[from] ClientRefused),
+    NotAllowed(#[from] NotAdmitted),
     /// A replication connection, as a role that may not have one.
     #[error("a replication connection")]
     Replication,

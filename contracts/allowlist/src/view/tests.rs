@@ -1,7 +1,7 @@
 use postern_identity::{AppId, ComposeHash, DeviceId, InstanceId, OsImageHash};
 
 use super::*;
-use crate::{Decision, Refusal, Why};
+use crate::{Decision, LocalRules, PeerPolicy, PolicyRefusal, Proven, Refusal, Why, admit, standing, welcome};
 
 const NOW: u64 = 1_000_000;
 const POLICY: FreshnessPolicy = FreshnessPolicy { max_view_age: 60, view_grace: 900 };
@@ -32,7 +32,7 @@ fn fork(number: u64, branch: u8) -> Block {
 }
 
 fn both(block: Block, decision: Decision) -> Answer {
-    Answer { block, latest: decision.clone(), confirmed: decision }
+    Answer { block, latest: decision.clone(), confirmed: Some(decision) }
 }
 
 fn no() -> Decision {
@@ -58,8 +58,14 @@ fn admitted() -> (View, Arc<BootInfo>) {
     (view, boot)
 }
 
+/// A head two blocks above the confirmed one.
+fn two_above(block: Block) -> Head {
+    Head { block, confirmed: block.number - 2 }
+}
+
 fn verdict(view: &View, boot: &BootInfo, already: bool, now: u64) -> Result<Admission, NotAdmitted> {
-    admit(boot, view, &POLICY, already, now)
+    let rules = LocalRules { freshness: POLICY, ..LocalRules::default() };
+    admit(Proven { boot, until: u64::MAX }, view, &rules, already, now)
 }
 
 #[test]
@@ -166,6 +172,15 @@ fn a_stalled_chain_refuses_newcomers_first_and_then_everyone() {
 }
 
 #[test]
+fn who_comes_while_the_chain_stands_still_is_told_that_it_does() {
+    let (mut view, _) = admitted();
+    let newcomer = boot(8);
+    view.follow(&newcomer, NOW + 61);
+    assert_eq!(verdict(&view, &newcomer, false, NOW + 61), Err(NotAdmitted::NotEvaluated));
+    assert_eq!(verdict(&view, &newcomer, false, NOW + 62), Err(NotAdmitted::ViewTooOld { age: 61 }));
+}
+
+#[test]
 fn a_doubt_that_nobody_resolves_ages_from_when_the_answer_was_last_known_to_hold() {
     let (mut view, boot) = admitted();
     view.on_head(block(2), &logs_of(7), NOW + 2).unwrap();
@@ -257,24 +272,24 @@ fn a_stale_view_does_not_turn_an_admission_into_a_revocation() {
 
 #[test]
 fn an_allowance_needs_its_confirmations_and_a_refusal_needs_none() {
-    let mut view = View::new(ViewRules { confirmations: 2, ..ViewRules::default() });
+    let mut view = View::new(ViewRules::default());
     let boot = boot(7);
     view.follow(&boot, NOW);
-    view.on_head(block(10), &Link::Replaces, NOW + 10).unwrap();
-    let young = |number| Answer { block: block(number), latest: Decision::Allowed, confirmed: no() };
+    view.on_head(two_above(block(10)), &Link::Replaces, NOW + 10).unwrap();
+    let young = |number| Answer { block: block(number), latest: Decision::Allowed, confirmed: Some(no()) };
     for number in [10, 11] {
         assert_eq!(view.on_answer(&boot, young(number), &POLICY, NOW + number), None);
         assert_eq!(verdict(&view, &boot, false, NOW + number), Err(NotAdmitted::Unconfirmed { block: block(number) }));
-        view.on_head(block(number + 1), &nothing(), NOW + number + 1).unwrap();
+        view.on_head(two_above(block(number + 1)), &nothing(), NOW + number + 1).unwrap();
         assert_eq!(view.to_evaluate(NOW + number + 1), [Arc::clone(&boot)], "it is not settled yet");
     }
     let change = view.on_answer(&boot, both(block(12), Decision::Allowed), &POLICY, NOW + 12).unwrap();
     assert!(change.verdict.is_ok());
-    view.on_head(block(13), &nothing(), NOW + 13).unwrap();
+    view.on_head(two_above(block(13)), &nothing(), NOW + 13).unwrap();
     assert!(view.to_evaluate(NOW + 13).is_empty(), "now it is");
 
-    view.on_head(block(14), &logs_of(7), NOW + 14).unwrap();
-    let answer = Answer { block: block(14), latest: no(), confirmed: Decision::Allowed };
+    view.on_head(two_above(block(14)), &logs_of(7), NOW + 14).unwrap();
+    let answer = Answer { block: block(14), latest: no(), confirmed: Some(Decision::Allowed) };
     let change = view.on_answer(&boot, answer, &POLICY, NOW + 14).unwrap();
     assert!(matches!(change.verdict, Err(NotAdmitted::Refused { .. })));
 }
@@ -283,22 +298,22 @@ fn an_allowance_needs_its_confirmations_and_a_refusal_needs_none() {
 /// removed at block 10 and added again at block 11. Only the heads in `seen` are seen. Returns what each of them gave: the
 /// verdict's label, and whether it was a change.
 fn removed_and_added(seen: &[u64]) -> Vec<(u64, &'static str, bool)> {
-    let mut view = View::new(ViewRules { confirmations: 2, ..ViewRules::default() });
+    let mut view = View::new(ViewRules::default());
     let boot = boot(7);
     let says = |number| if number == 10 { no() } else { Decision::Allowed };
     let mut last = 8;
     view.follow(&boot, NOW);
-    view.on_head(block(8), &Link::Replaces, NOW + 8).unwrap();
+    view.on_head(two_above(block(8)), &Link::Replaces, NOW + 8).unwrap();
     view.on_answer(&boot, both(block(8), Decision::Allowed), &POLICY, NOW + 8).unwrap();
     let mut verdicts = Vec::new();
     for &number in seen {
         let logged = (last + 1..=number).any(|number| number == 10 || number == 11);
         let link = if logged { logs_of(7) } else { nothing() };
-        view.on_head(block(number), &link, NOW + number).unwrap();
+        view.on_head(two_above(block(number)), &link, NOW + number).unwrap();
         last = number;
         let mut changed = false;
         if view.to_evaluate(NOW + number).contains(&boot) {
-            let answer = Answer { block: block(number), latest: says(number), confirmed: says(number - 2) };
+            let answer = Answer { block: block(number), latest: says(number), confirmed: Some(says(number - 2)) };
             changed = view.on_answer(&boot, answer, &POLICY, NOW + number).is_some();
         }
         let verdict = verdict(&view, &boot, view.is_admitted(&boot), NOW + number);
@@ -332,19 +347,19 @@ fn a_refusal_that_is_over_when_it_is_learnt_of_ends_nothing() {
 
 #[test]
 fn a_refusal_on_a_chain_that_was_replaced_by_a_shorter_one_is_not_waited_out_above_it() {
-    let mut view = View::new(ViewRules { confirmations: 2, ..ViewRules::default() });
+    let mut view = View::new(ViewRules::default());
     let boot = boot(7);
     view.follow(&boot, NOW);
-    view.on_head(block(100), &Link::Replaces, NOW + 100).unwrap();
+    view.on_head(two_above(block(100)), &Link::Replaces, NOW + 100).unwrap();
     assert_eq!(view.on_answer(&boot, both(block(100), no()), &POLICY, NOW + 100), None);
     for number in [50, 51] {
         let head = fork(number, 1);
-        view.on_head(head, &Link::Replaces, NOW + number).unwrap();
+        view.on_head(two_above(head), &Link::Replaces, NOW + number).unwrap();
         assert_eq!(view.on_answer(&boot, both(head, Decision::Allowed), &POLICY, NOW + number), None);
         assert_eq!(verdict(&view, &boot, false, NOW + number), Err(NotAdmitted::Unconfirmed { block: head }));
     }
     let head = fork(52, 1);
-    view.on_head(head, &nothing(), NOW + 52).unwrap();
+    view.on_head(two_above(head), &nothing(), NOW + 52).unwrap();
     let change = view.on_answer(&boot, both(head, Decision::Allowed), &POLICY, NOW + 52).unwrap();
     assert!(change.verdict.is_ok());
 }
@@ -422,10 +437,86 @@ fn a_clone_keeps_what_it_saw() {
 }
 
 #[test]
+fn the_chain_lets_nobody_in_whom_our_own_rules_keep_out() {
+    let (view, boot) = admitted();
+    let proven = Proven { boot: &boot, until: NOW + 50 };
+    let other = PeerPolicy::app(AppId([8; 20]));
+    let rules = |welcome: &PeerPolicy| LocalRules { welcome: welcome.clone(), freshness: POLICY };
+    let unwelcome = NotAdmitted::NotWelcome(PolicyRefusal::App(AppId([7; 20])));
+    let over = NotAdmitted::EvidenceExpired { until: NOW + 50 };
+    for already in [false, true] {
+        assert_eq!(admit(proven, &view, &rules(&other), already, NOW + 1), Err(unwelcome.clone()));
+        assert_eq!(admit(proven, &view, &rules(&PeerPolicy::default()), already, NOW + 50), Err(over.clone()));
+    }
+    assert_eq!(standing(proven, &view, &rules(&other), NOW + 1), Err(unwelcome.clone()));
+    assert_eq!(standing(proven, &view, &rules(&PeerPolicy::default()), NOW + 50), Err(over.clone()));
+    let admission = standing(proven, &view, &rules(&PeerPolicy::app(AppId([7; 20]))), NOW + 49).unwrap();
+    assert_eq!(admission.expires, NOW + 50, "no longer than the evidence holds");
+    assert_eq!(welcome(proven, &other, NOW), Err(unwelcome.clone()));
+    assert_eq!(welcome(proven, &PeerPolicy::default(), NOW + 50), Err(over.clone()));
+    assert_eq!(welcome(proven, &PeerPolicy::default(), NOW + 49), Ok(()));
+    assert!([unwelcome, over].iter().all(|reason| !reason.is_temporary() && !reason.is_the_chains_word()));
+}
+
+#[test]
+fn without_a_confirmed_block_nobody_is_admitted_anew_and_a_refusal_still_counts() {
+    let mut view = View::new(ViewRules::default());
+    let boot = boot(7);
+    let head = |number| Head { block: block(number), confirmed: 0 };
+    let answer = |number, latest| Answer { block: block(number), latest, confirmed: None };
+    view.follow(&boot, NOW);
+    view.on_head(head(10), &Link::Replaces, NOW + 10).unwrap();
+    assert_eq!(view.on_answer(&boot, answer(10, Decision::Allowed), &POLICY, NOW + 10), None);
+    assert_eq!(verdict(&view, &boot, false, NOW + 10), Err(NotAdmitted::Unconfirmed { block: block(10) }));
+    view.on_head(head(11), &logs_of(7), NOW + 11).unwrap();
+    assert_eq!(view.on_answer(&boot, answer(11, no()), &POLICY, NOW + 11), None);
+    assert!(matches!(verdict(&view, &boot, true, NOW + 11), Err(NotAdmitted::Refused { .. })));
+}
+
+#[test]
+fn a_block_that_is_confirmed_later_than_its_head_was_seen_admits_then() {
+    let mut view = View::new(ViewRules::default());
+    let boot = boot(7);
+    view.follow(&boot, NOW);
+    view.on_head(Head { block: block(10), confirmed: 5 }, &Link::Replaces, NOW + 10).unwrap();
+    let young = Answer { block: block(10), latest: Decision::Allowed, confirmed: Some(no()) };
+    assert_eq!(view.on_answer(&boot, young, &POLICY, NOW + 10), None);
+    view.on_confirmed(5);
+    assert!(view.to_evaluate(NOW + 10).is_empty());
+    view.on_confirmed(10);
+    assert_eq!(view.to_evaluate(NOW + 10), [Arc::clone(&boot)]);
+    let change = view.on_answer(&boot, both(block(10), Decision::Allowed), &POLICY, NOW + 10).unwrap();
+    assert_eq!(change.verdict.unwrap().block, block(10));
+}
+
+#[test]
+fn a_confirmed_block_that_stands_still_asks_nobody_again() {
+    let mut view = View::new(ViewRules::default());
+    let boot = boot(7);
+    view.follow(&boot, NOW);
+    view.on_head(block(10), &Link::Replaces, NOW + 10).unwrap();
+    view.on_answer(&boot, both(block(10), Decision::Allowed), &POLICY, NOW + 10).unwrap();
+    // The app logs something at block 11, which is confirmed when the head is block 20.
+    view.on_head(Head { block: block(11), confirmed: 10 }, &logs_of(7), NOW + 11).unwrap();
+    assert_eq!(view.on_answer(&boot, both(block(11), Decision::Allowed), &POLICY, NOW + 11), None);
+    for number in 12..20 {
+        view.on_head(Head { block: block(number), confirmed: 10 }, &nothing(), NOW + number).unwrap();
+        assert!(view.to_evaluate(NOW + number).is_empty(), "at block {number}");
+    }
+    view.on_head(Head { block: block(20), confirmed: 16 }, &nothing(), NOW + 20).unwrap();
+    assert_eq!(view.to_evaluate(NOW + 20), [Arc::clone(&boot)]);
+    view.on_answer(&boot, both(block(20), Decision::Allowed), &POLICY, NOW + 20);
+    view.on_head(Head { block: block(28), confirmed: 24 }, &nothing(), NOW + 28).unwrap();
+    assert!(view.to_evaluate(NOW + 28).is_empty(), "now it is settled");
+}
+
+#[test]
 fn every_reason_has_its_own_label_and_a_sentence() {
     let at = block(1);
     let Decision::Refused(refusal) = no() else { panic!("it refuses") };
     let reasons = [
+        NotAdmitted::NotWelcome(PolicyRefusal::App(AppId([7; 20]))),
+        NotAdmitted::EvidenceExpired { until: NOW },
         NotAdmitted::Refused { refusal, block: at },
         NotAdmitted::Unconfirmed { block: at },
         NotAdmitted::NotEvaluated,

@@ -105,16 +105,21 @@ impl Chain {
         (tip.block, link)
     }
 
-    /// What the contract says about a workload at a head.
-    pub(crate) fn ask(&self, head: &Block, boot: usize, confirmations: u64) -> Answer {
+    /// How long it is now.
+    pub(crate) fn height(&self) -> u64 {
+        self.made[&self.tip].block.number
+    }
+
+    /// What the contract says about a workload at a head, and at the confirmed block below it.
+    pub(crate) fn ask(&self, head: &Block, boot: usize, confirmed_at: u64) -> Answer {
         let latest = &self.made[&head.hash];
         let mut confirmed = latest;
-        for _ in 0..confirmations {
+        while confirmed.block.number > confirmed_at {
             confirmed = &self.made[&confirmed.parent];
         }
         let decision = |mined: &Mined| {
             if mined.allowed[boot / 2] { Decision::Allowed } else { Decision::refused("Compose hash not allowed") }
         };
-        Answer { block: *head, latest: decision(latest), confirmed: decision(confirmed) }
+        Answer { block: *head, latest: decision(latest), confirmed: Some(decision(confirmed)) }
     }
 }

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use postern_allowlist::{
-    Admission, Answer, Block, BootInfo, Decision, Freshness, FreshnessPolicy, Link, NotAdmitted, ViewRules,
+    Admission, Answer, BootInfo, Decision, Freshness, FreshnessPolicy, Head, Link, NotAdmitted, ViewRules,
 };
 
 enum Event {
     Followed { boot: Arc<BootInfo> },
     Forgotten { boot: Arc<BootInfo> },
-    Head { block: Block, link: Link, as_of: u64 },
+    Head { head: Head, link: Link, as_of: u64 },
     Answered { boot: Arc<BootInfo>, answer: Answer, at: u64, admitted: bool },
 }
 
@@ -35,9 +35,9 @@ impl Model {
         self.history.push(Event::Forgotten { boot: Arc::clone(boot) });
     }
 
-    pub(crate) fn head(&mut self, block: Block, link: Link, at: u64) {
-        if self.last_head().is_none_or(|(last, _)| last.hash != block.hash) {
-            self.history.push(Event::Head { block, link, as_of: block.timestamp.min(at) });
+    pub(crate) fn head(&mut self, head: Head, link: Link, at: u64) {
+        if self.last_head().is_none_or(|(last, _)| last.block.hash != head.block.hash) {
+            self.history.push(Event::Head { head, link, as_of: head.block.timestamp.min(at) });
         }
     }
 
@@ -77,14 +77,16 @@ impl Model {
         let Some((position, answer, at)) = last_answer(story, boot) else { return true };
         let allowed_but_not_admitted = answer.latest == Decision::Allowed && !self.is_admitted(boot);
         self.doubted_since(boot, position).is_some()
-            || (allowed_but_not_admitted && answer.block != head)
+            || (allowed_but_not_admitted && answer.block != head.block)
             || now >= at + self.rules.sweep_after(boot)
     }
 
     pub(crate) fn verdict(&self, boot: &BootInfo, already: bool, now: u64) -> Result<Admission, NotAdmitted> {
         let Some((_, head_as_of)) = self.last_head() else { return Err(NotAdmitted::NoView) };
         let Some(story) = self.story(boot) else { return Err(NotAdmitted::NotEvaluated) };
-        let Some((position, answer, at)) = last_answer(story, boot) else { return Err(NotAdmitted::NotEvaluated) };
+        let Some((position, answer, at)) = last_answer(story, boot) else {
+            return Err(self.unanswered(head_as_of, now));
+        };
         let block = answer.block;
         if let Decision::Refused(refusal) = &answer.latest {
             return Err(NotAdmitted::Refused { refusal: refusal.clone(), block });
@@ -104,13 +106,20 @@ impl Model {
         }
     }
 
-    /// Whether an allowance admits somebody anew: it held as far below the head as is asked for, and no head at that height
-    /// or above was heard to refuse. A refusal on a chain that was higher than the present one was at its height at most.
+    /// Why a workload is not admitted that the contract has never answered about.
+    const fn unanswered(&self, head_as_of: u64, now: u64) -> NotAdmitted {
+        match self.policy.judge(head_as_of, now) {
+            Freshness::Fresh => NotAdmitted::NotEvaluated,
+            Freshness::Grace | Freshness::Stale => NotAdmitted::ViewTooOld { age: now.saturating_sub(head_as_of) },
+        }
+    }
+
+    /// Whether an allowance admits somebody anew: it held at the confirmed block, and no head above that was heard to refuse. A refusal on a chain that was higher than the present one was at its height at most.
     fn is_deep_enough(&self, boot: &BootInfo, allowance: &Answer) -> bool {
         let story = self.story(boot).unwrap_or(&[]);
         let lowest_head_since = |position: usize| {
             let heads = story[position..].iter().filter_map(|event| match event {
-                Event::Head { block, .. } => Some(block.number),
+                Event::Head { head, .. } => Some(head.block.number),
                 _ => None,
             });
             heads.min().unwrap_or(u64::MAX)
@@ -121,9 +130,11 @@ impl Model {
             }
             _ => None,
         });
-        let depth = self.rules.confirmations;
-        allowance.confirmed == Decision::Allowed
-            && refusals.next_back().is_none_or(|at| allowance.block.number >= at + depth)
+        let confirmed = self.history.iter().rev().find_map(|event| match event {
+            Event::Head { head, .. } if head.block == allowance.block => Some(head.confirmed),
+            _ => None,
+        });
+        allowance.confirmed == Some(Decision::Allowed) && refusals.next_back().is_none_or(|at| confirmed >= Some(at))
     }
 
     /// What happened since somebody began to ask about a workload, if it is still followed.
@@ -135,9 +146,9 @@ impl Model {
         matches!(&self.history[start], Event::Followed { .. }).then(|| &self.history[start..])
     }
 
-    fn last_head(&self) -> Option<(Block, u64)> {
+    fn last_head(&self) -> Option<(Head, u64)> {
         self.history.iter().rev().find_map(|event| match event {
-            Event::Head { block, as_of, .. } => Some((*block, *as_of)),
+            Event::Head { head, as_of, .. } => Some((*head, *as_of)),
             _ => None,
         })
     }
@@ -147,33 +158,34 @@ impl Model {
         let story = self.story(boot)?;
         let start = self.history.len() - story.len();
         let mut before = self.history[..start].iter().rev().find_map(|event| match event {
-            Event::Head { block, as_of, .. } => Some((*block, *as_of)),
+            Event::Head { head, as_of, .. } => Some((*head, *as_of)),
             _ => None,
         });
-        // How high the chain must be before the last thing that happened is as deep as is asked for.
-        let mut settled_at = 0;
+        // How high the confirmed block must be before it has passed the last thing that happened.
+        let mut changed_at = 0;
         let mut answered = false;
         for (index, event) in story.iter().enumerate() {
             match event {
-                Event::Head { block, link, as_of } => {
+                Event::Head { head, link, as_of } => {
+                    let height = head.block.number;
                     let touched = before.is_some_and(|(before, _)| match link {
-                        Link::Extends(apps) => block.number <= before.number || apps.contains(&boot.app_id),
+                        Link::Extends(apps) => height <= before.block.number || apps.contains(&boot.app_id),
                         Link::ExtendsWithNewRules | Link::Replaces => true,
                     });
                     if let Some((before, before_as_of)) = before
                         && index > position
-                        && (touched || before.number < settled_at)
+                        && (touched || (before.confirmed < changed_at && before.confirmed != head.confirmed))
                     {
                         return Some(before_as_of);
                     }
                     if touched {
-                        settled_at = block.number + self.rules.confirmations;
+                        changed_at = height;
                     }
-                    before = Some((*block, *as_of));
+                    before = Some((*head, *as_of));
                 }
                 Event::Answered { boot: of, answer, .. } if **of == *boot && !answered => {
                     answered = true;
-                    settled_at = settled_at.max(answer.block.number + self.rules.confirmations);
+                    changed_at = changed_at.max(answer.block.number);
                 }
                 _ => {}
             }

@@ -27,6 +27,8 @@ pub(crate) enum Manner {
     ForgesHeaders,
     /// Has never seen a log.
     HidesLogs,
+    /// Proves other values than those that are there.
+    ForgesProofs,
     /// Answers each request with an error.
     Errs,
     /// Answers each request with an error of HTTP, in HTML.
@@ -127,6 +129,11 @@ fn alter(manner: &Manner, request: &Value, response: &mut Value) {
             let timestamp = response["result"]["timestamp"].as_str().unwrap().trim_start_matches("0x");
             let earlier = u64::from_str_radix(timestamp, 16).unwrap() - 3_600;
             response["result"]["timestamp"] = json!(format!("{earlier:#x}"));
+        }
+        Manner::ForgesProofs if request["method"] == "eth_getProof" => {
+            for slot in response["result"]["storageProof"].as_array_mut().into_iter().flatten() {
+                slot["value"] = json!("0x1");
+            }
         }
         Manner::HidesLogs if request["method"] == "eth_getLogs" => response["result"] = json!([]),
         Manner::Errs => {

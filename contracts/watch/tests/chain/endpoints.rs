@@ -179,7 +179,7 @@ async fn an_old_head_does_not_undo_a_removal_even_when_an_honest_endpoint_is_awa
     second.become_(Manner::Errs);
     until("the second endpoint is away", || !status(&watching.watch, 1).answering).await;
     tokio::time::sleep(Duration::from_millis(300)).await;
-    assert_eq!(why(&watching.watch.current(&boot)), Why::ComposeHashNotAllowed);
+    assert_eq!(why(&watching.current(&boot)), Why::ComposeHashNotAllowed);
     assert_eq!(watching.watch.head().map(|head| head.number), Some(removed));
 
     second.become_(Manner::Honest);
@@ -195,7 +195,7 @@ async fn without_a_quorum_there_is_no_view_and_what_was_admitted_is_kept() {
     let watching = chain.watch_through(vec![honest, second.url()], |config| config.quorum = 2);
     let boot = chain.boot(7);
     let added = chain.add(7).await;
-    let verdict = watching.watch.evaluate(boot.clone(), Duration::from_millis(300)).await;
+    let verdict = watching.evaluate_within(&boot, Duration::from_millis(300)).await;
     assert_eq!(verdict, Err(NotAdmitted::NoView));
     assert_eq!(watching.watch.freshness(), Freshness::Stale);
 
@@ -203,16 +203,16 @@ async fn without_a_quorum_there_is_no_view_and_what_was_admitted_is_kept() {
     watching.has_seen(added).await;
     assert!(watching.evaluate(&boot).await.is_ok());
     second.become_(Manner::AllowsAll);
-    let verdict = watching.watch.evaluate(chain.boot(8), Duration::from_millis(300)).await;
+    let verdict = watching.evaluate_within(&chain.boot(8), Duration::from_millis(300)).await;
     assert_eq!(verdict, Err(NotAdmitted::NotEvaluated), "one against one is no answer");
-    assert!(watching.watch.current(&boot).is_ok());
+    assert!(watching.current(&boot).is_ok());
 }
 
 #[tokio::test]
 async fn an_endpoint_of_another_chain_does_not_count() {
     let chain = Chain::start().await;
     let watching = chain.watch_through(vec![chain.anvil.url().clone()], |config| config.chain_id = Some(1));
-    let verdict = watching.watch.evaluate(chain.boot(7), Duration::from_millis(200)).await;
+    let verdict = watching.evaluate_within(&chain.boot(7), Duration::from_millis(200)).await;
     assert_eq!(verdict, Err(NotAdmitted::NoView));
     assert!(status(&watching.watch, 0).contradictions > 0);
     let right = chain.watch_through(vec![chain.anvil.url().clone()], |config| config.chain_id = Some(31_337));
@@ -227,7 +227,7 @@ async fn a_node_that_comes_back_is_taken_up_again() {
     until("it is noticed", || status(&watching.watch, 0).failures > 2).await;
     chain.add(7).await;
     node.become_(Manner::Honest);
-    assert!(watching.watch.evaluate(chain.boot(7), PATIENCE).await.is_ok());
+    assert!(watching.evaluate_within(&chain.boot(7), PATIENCE).await.is_ok());
 }
 
 #[tokio::test]
@@ -246,7 +246,7 @@ async fn a_workload_that_spoils_its_request_costs_nobody_else_a_revocation() {
         })
         .collect();
     let mut changes = watching.watch.changes();
-    let verdict = watching.watch.evaluate(spoiler.clone(), Duration::from_millis(1));
+    let verdict = watching.evaluate_within(&spoiler, Duration::from_millis(1));
     let others = futures_util::future::join_all(boots.iter().map(|boot| watching.evaluate(boot)));
     let (verdict, others) = tokio::join!(verdict, others);
     assert!(verdict.is_err());
@@ -258,7 +258,7 @@ async fn a_workload_that_spoils_its_request_costs_nobody_else_a_revocation() {
     for _ in 0..20 {
         assert_eq!(why(&next(&mut changes).await.verdict), Why::ComposeHashNotAllowed);
     }
-    assert_eq!(watching.watch.current(&spoiler), Err(NotAdmitted::NotEvaluated));
+    assert_eq!(watching.current(&spoiler), Err(NotAdmitted::NotEvaluated));
 }
 
 #[tokio::test]

@@ -86,7 +86,7 @@ async fn two_of_three_decide_and_one_that_lags_neither_hides_a_removal_nor_undoe
 
     nodes.remove(&[0], 7).await;
     tokio::time::sleep(Duration::from_millis(200)).await;
-    assert!(watching.watch.current(&nodes.boot(7)).is_ok(), "one node alone says nothing");
+    assert!(watching.current(&nodes.boot(7)).is_ok(), "one node alone says nothing");
     nodes.remove(&[2], 7).await;
     assert_eq!(why(&next(&mut changes).await.verdict), Why::ComposeHashNotAllowed);
     nodes.remove(&[1], 7).await;
@@ -108,7 +108,7 @@ async fn an_allowance_on_a_branch_of_one_node_admits_nobody_and_the_branch_is_fo
     watching.has_seen(nodes.height(0).await).await;
     assert!(watching.evaluate(&nodes.boot(8)).await.is_ok());
     assert_eq!(next(&mut changes).await.boot.compose_hash.0, [8; 32]);
-    assert_eq!(why(&watching.watch.current(&nodes.boot(7))), Why::ComposeHashNotAllowed);
+    assert_eq!(why(&watching.current(&nodes.boot(7))), Why::ComposeHashNotAllowed);
     until("the branch is found out", || names(&watching.watch) == [false, false, true]).await;
     watching.stop().await;
 }

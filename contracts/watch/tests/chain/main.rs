@@ -13,6 +13,8 @@ mod bad_company;
 mod endpoints;
 mod independent;
 mod log;
+mod older;
+mod proofs;
 mod reorganisations;
 mod scenery;
 mod verdicts;

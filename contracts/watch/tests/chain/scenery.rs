@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use alloy::primitives::Address;
 use alloy::sol_types::SolCall;
-use postern_allowlist::{Admission, BootInfo, NotAdmitted, Why};
+use postern_allowlist::{Admission, BootInfo, NotAdmitted, Proven, Why};
 use postern_devnet::Governance;
 use postern_identity::{AppId, ComposeHash, DeviceId, InstanceId, OsImageHash};
 use postern_plumbing::shutdown::Shutdown;
@@ -32,7 +32,12 @@ impl Deref for Chain {
 
 impl Chain {
     pub(crate) async fn start() -> Self {
-        Self(Governance::start(&[], OS_IMAGE).await.unwrap())
+        Self::with(&[]).await
+    }
+
+    /// With further arguments of anvil's command line.
+    pub(crate) async fn with(arguments: &[&str]) -> Self {
+        Self(Governance::start(arguments, OS_IMAGE).await.unwrap())
     }
 
     pub(crate) async fn create_app(&self) -> Address {
@@ -108,7 +113,17 @@ pub(crate) struct Watching {
 
 impl Watching {
     pub(crate) async fn evaluate(&self, boot: &BootInfo) -> Result<Admission, NotAdmitted> {
-        self.watch.evaluate(boot.clone(), PATIENCE).await
+        self.evaluate_within(boot, PATIENCE).await
+    }
+
+    /// The same, on evidence that does not end, within a time.
+    pub(crate) async fn evaluate_within(&self, boot: &BootInfo, time: Duration) -> Result<Admission, NotAdmitted> {
+        self.watch.evaluate(Proven { boot, until: u64::MAX }, time).await
+    }
+
+    /// What is known now.
+    pub(crate) fn current(&self, boot: &BootInfo) -> Result<Admission, NotAdmitted> {
+        self.watch.current(Proven { boot, until: u64::MAX })
     }
 
     /// Waits until the block at a height is the head, or is below it.

@@ -1,11 +1,13 @@
 //! What one honest node says, and what follows from it.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use alloy::primitives::{Address, B256};
 use postern_allowlist::{Freshness, NotAdmitted, Why};
 use postern_plumbing::clock::unix_now;
+use postern_watch::Confirmed;
 use postern_watch::abi::app::AppAuth;
 use postern_watch::abi::kms::KmsAuth;
 use serde_json::json;
@@ -25,17 +27,17 @@ async fn a_removal_revokes_and_adding_again_restores() {
     let change = next(&mut changes).await;
     assert_eq!((change.boot.as_ref(), change.block.number), (&boot, added));
     assert_eq!(change.verdict.unwrap().block.number, added);
-    assert!(watching.watch.current(&boot).is_ok());
+    assert!(watching.current(&boot).is_ok());
 
     let removed = chain.remove(7).await;
     let change = next(&mut changes).await;
     assert_eq!((why(&change.verdict), change.block.number), (Why::ComposeHashNotAllowed, removed));
     assert!(change.seen.elapsed() < PATIENCE);
-    assert_eq!(why(&watching.watch.current(&boot)), Why::ComposeHashNotAllowed);
+    assert_eq!(why(&watching.current(&boot)), Why::ComposeHashNotAllowed);
 
     chain.add(7).await;
     assert!(next(&mut changes).await.verdict.is_ok());
-    assert!(watching.watch.current(&boot).is_ok());
+    assert!(watching.current(&boot).is_ok());
     watching.stop().await;
 }
 
@@ -70,7 +72,7 @@ async fn every_rule_of_both_contracts_is_heard() {
     chain.tell_app(AppAuth::setRequireTcbUpToDateCall { upToDate: true }).await;
     let change = next(&mut changes).await;
     assert_eq!((why(&change.verdict), change.boot.as_ref()), (Why::TcbNotUpToDate, &behind));
-    assert!(watching.watch.current(&good).is_ok());
+    assert!(watching.current(&good).is_ok());
 }
 
 #[tokio::test]
@@ -137,7 +139,7 @@ async fn many_workloads_are_followed_at_once() {
         watching.watch.forget(boot);
     }
     assert_eq!(watching.watch.workloads(), 0);
-    assert_eq!(watching.watch.current(&boots[0]), Err(NotAdmitted::NotEvaluated));
+    assert_eq!(watching.current(&boots[0]), Err(NotAdmitted::NotEvaluated));
 }
 
 #[tokio::test]
@@ -153,7 +155,8 @@ async fn no_more_workloads_than_configured_are_followed() {
 #[tokio::test]
 async fn an_allowance_waits_for_its_confirmations() {
     let chain = Chain::start().await;
-    let watching = chain.watch_through(vec![chain.anvil.url().clone()], |config| config.rules.confirmations = 2);
+    let watching =
+        chain.watch_through(vec![chain.anvil.url().clone()], |config| config.confirmed = Confirmed::Depth(2));
     let mut changes = watching.watch.changes();
     let boot = chain.boot(7);
     let added = chain.add(7).await;
@@ -167,12 +170,34 @@ async fn an_allowance_waits_for_its_confirmations() {
 }
 
 #[tokio::test]
+async fn an_allowance_waits_until_its_block_is_safe_and_a_refusal_does_not() {
+    // Four slots are an epoch here: the block four below the head is safe.
+    let chain = Chain::with(&["--slots-in-an-epoch", "4"]).await;
+    let url = chain.anvil.url().clone();
+    let watching = chain.watch_through(vec![url], |config| config.confirmed = Confirmed::Safe);
+    let mut changes = watching.watch.changes();
+    let boot = chain.boot(7);
+    let added = chain.add(7).await;
+    watching.has_seen(added).await;
+    assert!(matches!(watching.evaluate(&boot).await, Err(NotAdmitted::Unconfirmed { .. })));
+    chain.anvil.mine(3).await.unwrap();
+    watching.has_seen(added + 3).await;
+    assert!(matches!(watching.evaluate(&boot).await, Err(NotAdmitted::Unconfirmed { .. })), "the block before is safe");
+    chain.anvil.mine(1).await.unwrap();
+    let change = next(&mut changes).await;
+    assert_eq!(change.verdict.unwrap().block.number, added + 4);
+    let removed = chain.remove(7).await;
+    let change = next(&mut changes).await;
+    assert_eq!((why(&change.verdict), change.block.number), (Why::ComposeHashNotAllowed, removed));
+}
+
+#[tokio::test]
 async fn a_chain_that_stands_still_loses_its_authority_in_steps() {
     static AHEAD: AtomicU64 = AtomicU64::new(0);
     let chain = Chain::start().await;
     chain.add(7).await;
     let watching = chain.watch_through(vec![chain.anvil.url().clone()], |config| {
-        config.clock = || unix_now() + AHEAD.load(Ordering::Relaxed);
+        config.clock = Arc::new(|| unix_now() + AHEAD.load(Ordering::Relaxed));
     });
     let (known, unknown) = (chain.boot(7), chain.boot(8));
     assert!(watching.evaluate(&known).await.is_ok());
@@ -180,21 +205,21 @@ async fn a_chain_that_stands_still_loses_its_authority_in_steps() {
 
     AHEAD.store(120, Ordering::Relaxed);
     assert_eq!(watching.watch.freshness(), Freshness::Grace);
-    assert!(watching.watch.current(&known).is_ok());
+    assert!(watching.current(&known).is_ok());
     let newcomer = postern_allowlist::BootInfo { mr_system: [9; 32], ..known.clone() };
     assert!(matches!(watching.evaluate(&newcomer).await, Err(NotAdmitted::ViewTooOld { .. })));
     assert_eq!(why(&watching.evaluate(&unknown).await), Why::ComposeHashNotAllowed, "a refusal needs no freshness");
 
     AHEAD.store(1_000, Ordering::Relaxed);
     assert_eq!(watching.watch.freshness(), Freshness::Stale);
-    assert!(matches!(watching.watch.current(&known), Err(NotAdmitted::ViewTooOld { .. })));
+    assert!(matches!(watching.current(&known), Err(NotAdmitted::ViewTooOld { .. })));
 
     let now = unix_now() + 1_000;
     chain.anvil.request("evm_setNextBlockTimestamp", json!([now])).await.unwrap();
     chain.anvil.mine(1).await.unwrap();
     until("the view is fresh again", || watching.watch.freshness() == Freshness::Fresh).await;
-    assert!(watching.watch.current(&known).is_ok());
-    until("the newcomer is admitted, too", || watching.watch.current(&newcomer).is_ok()).await;
+    assert!(watching.current(&known).is_ok());
+    until("the newcomer is admitted, too", || watching.current(&newcomer).is_ok()).await;
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use futures_util::future::join_all;
-use postern_allowlist::{BootInfo, NotAdmitted, Why};
+use postern_allowlist::{BootInfo, NotAdmitted, Proven, Why};
 use postern_devnet::Governance;
 use postern_identity::{AppId, ComposeHash, DeviceId, InstanceId, OsImageHash};
 use postern_plumbing::shutdown::Shutdown;
@@ -97,7 +97,7 @@ async fn lied_to(chain: &Governance, count: usize) -> anyhow::Result<f64> {
 }
 
 fn is_refused(watch: &Watch, boot: &BootInfo) -> bool {
-    matches!(watch.current(boot), Err(NotAdmitted::Refused { refusal, .. }) if refusal.why == Why::ComposeHashNotAllowed)
+    matches!(watch.current(proven(boot)), Err(NotAdmitted::Refused { refusal, .. }) if refusal.why == Why::ComposeHashNotAllowed)
 }
 
 /// The mean time of a check, in nanoseconds.
@@ -105,7 +105,7 @@ fn check(watch: &Watch, boots: &[BootInfo], checks: usize) -> f64 {
     // Far from each other, as connections to many apps would be.
     let strides = boots.iter().cycle().step_by(7_919).take(checks);
     let started = Instant::now();
-    let admitted = strides.filter(|boot| watch.current(boot).is_ok()).count();
+    let admitted = strides.filter(|boot| watch.current(proven(boot)).is_ok()).count();
     let took = started.elapsed();
     std::hint::black_box(admitted);
     took.as_secs_f64() * 1e9 / count_of(checks)
@@ -137,7 +137,7 @@ impl View {
     async fn evaluate(&self, boots: &[BootInfo]) -> usize {
         let mut admitted = 0;
         for boots in boots.chunks(TOGETHER) {
-            let verdicts = join_all(boots.iter().map(|boot| self.watch.evaluate(boot.clone(), PATIENCE))).await;
+            let verdicts = join_all(boots.iter().map(|boot| self.watch.evaluate(proven(boot), PATIENCE))).await;
             admitted += verdicts.iter().filter(|verdict| verdict.is_ok()).count();
         }
         admitted
@@ -147,6 +147,11 @@ impl View {
         self.shutdown.trigger();
         self.tasks.close_and_wait(Duration::from_secs(5)).await;
     }
+}
+
+/// On evidence that does not end.
+fn proven(boot: &BootInfo) -> Proven<'_> {
+    Proven { boot, until: u64::MAX }
 }
 
 /// Instances of the app that run a composition.

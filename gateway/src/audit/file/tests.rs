@@ -7,7 +7,8 @@ const EVENT: &str = r#"{"event":"admitted"}"#;
 /// A folder with the settings of a trail in it.
 pub(in crate::audit) fn place() -> (TempDir, AuditSettings) {
     let folder = tempfile::tempdir().unwrap();
-    let settings = AuditSettings { file: folder.path().join("audit.jsonl"), rotate_at: 1 << 20, sync: true };
+    let settings =
+        AuditSettings { file: folder.path().join("audit.jsonl"), rotate_at: 1 << 20, sync: true, sessions: true };
     (folder, settings)
 }
 

@@ -6,6 +6,7 @@ use postern_gateway_core::pool::AddressPool;
 use postern_gateway_core::registration::{Claim, Link, Register};
 use postern_gateway_core::table::Standing;
 use postern_identity::{AppId, ComposeHash, DeviceId, InstanceId, OsImageHash};
+use postern_plumbing::clock::unix_now;
 use postern_plumbing::tasks::Tasks;
 use postern_wireguard::{DEFAULT_MTU, Datapath, PrivateKey, Tunnel, TunnelConfig};
 use tokio::sync::broadcast;
@@ -37,12 +38,12 @@ impl Forgetful {
 }
 
 impl Chain for Forgetful {
-    fn evaluate(&self, boot: BootInfo, _deadline: Duration) -> Answer<'_> {
-        let verdict = self.verdicts[&boot.instance_id].clone();
+    fn evaluate<'a>(&'a self, proven: Proven<'a>, _deadline: Duration) -> Answer<'a> {
+        let verdict = self.verdicts[&proven.boot.instance_id].clone();
         Box::pin(async move { verdict })
     }
 
-    fn current(&self, _boot: &BootInfo) -> Result<Admission, NotAdmitted> {
+    fn current(&self, _proven: Proven<'_>) -> Result<Admission, NotAdmitted> {
         Err(NotAdmitted::NotEvaluated)
     }
 
@@ -106,7 +107,7 @@ fn refused(members: &Members) -> Vec<InstanceId> {
 async fn everybody_is_asked_about_and_who_was_forgotten_is_followed_again() {
     let members = members([1, 2, 3]).await;
     let (chain, audit) = (Arc::new(Forgetful::new()), Audit::log_only());
-    Follower { chain, members: members.clone(), audit }.look_after().await;
+    Follower { chain, members: members.clone(), audit, clock: Arc::new(unix_now) }.look_after().await;
     assert_eq!(refused(&members), [boot(2).instance_id], "only the chain's own word shuts anybody out");
 }
 
@@ -115,7 +116,8 @@ async fn everybody_is_asked_about_once_a_round_and_not_before() {
     const SECOND: Duration = Duration::from_secs(1);
     let members = members([1, 2, 3]).await;
     tokio::time::pause();
-    let mut following = pin!(follow(Arc::new(Forgetful::new()), members.clone(), Audit::log_only()));
+    let chain = Arc::new(Forgetful::new());
+    let mut following = pin!(follow(chain, members.clone(), Audit::log_only(), Arc::new(unix_now)));
     assert!(timeout(ROUND - SECOND, &mut following).await.is_err(), "it goes on for ever");
     assert_eq!(refused(&members), [], "what changes do not tell is asked about in its turn");
     assert!(timeout(SECOND * 2, &mut following).await.is_err(), "it goes on for ever");

@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use postern_allowlist::{Admission, Block, BootInfo, NotAdmitted, Refusal, Why};
+use postern_allowlist::{Admission, Block, BootInfo, NotAdmitted, Proven, Refusal, Why};
 use postern_attest::{AppIdentity, Appraisal, PeerPolicy};
 use postern_identity::{AppId, ComposeHash, DeviceId, InstanceId, OsImageHash, Register};
 use postern_plumbing::shutdown::Shutdown;
@@ -37,12 +37,12 @@ impl Table {
 }
 
 impl Chain for Table {
-    fn evaluate(&self, boot: BootInfo, _: Duration) -> Answer<'_> {
-        Box::pin(async move { self.current(&boot) })
+    fn evaluate<'a>(&'a self, proven: Proven<'a>, _: Duration) -> Answer<'a> {
+        Box::pin(async move { self.current(proven) })
     }
 
-    fn current(&self, boot: &BootInfo) -> Result<Admission, NotAdmitted> {
-        assert_eq!(boot.app_id, AppId([1; 20]));
+    fn current(&self, proven: Proven<'_>) -> Result<Admission, NotAdmitted> {
+        assert_eq!(proven.boot.app_id, AppId([1; 20]));
         self.verdict.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -77,7 +77,7 @@ pub(in crate::serve) fn peer() -> Appraisal {
 }
 
 fn anybody(chain: &Arc<Table>) -> Clients {
-    Clients::new(PeerPolicy::default(), Some(Arc::clone(chain) as Arc<dyn Chain>))
+    Clients::new(PeerPolicy::default(), Some(Arc::clone(chain) as Arc<dyn Chain>), Arc::new(|| 99))
 }
 
 #[tokio::test]
@@ -91,11 +91,15 @@ async fn the_chain_has_a_say_about_attested_clients() {
 }
 
 #[tokio::test]
-async fn policy_is_asked_before_the_chain() {
+async fn without_a_chain_the_configuration_and_the_evidence_have_their_say() {
     let policy = PeerPolicy { apps: Some(BTreeSet::from([AppId([9; 20])])), ..PeerPolicy::default() };
-    let chain = Table::new(Ok(ADMITTED));
-    let refused = Clients::new(policy, Some(chain)).check(Some(&peer()), DEADLINE).await.unwrap_err();
+    let refused = Clients::new(policy, None, Arc::new(|| 99)).check(Some(&peer()), DEADLINE).await.unwrap_err();
     assert_eq!(refused.label(), "app_not_expected");
+    let check = async |now: u64| {
+        Clients::new(PeerPolicy::default(), None, Arc::new(move || now)).check(Some(&peer()), DEADLINE).await
+    };
+    assert_eq!(check(99).await, Ok(()));
+    assert_eq!(check(100).await, Err(NotAdmitted::EvidenceExpired { until: 100 }));
 }
 
 #[tokio::test(start_paused = true)]
@@ -118,7 +122,7 @@ async fn only_the_chains_word_ends_a_session() {
 async fn a_revocation_between_admission_and_session_is_seen() {
     let clients = anybody(&Table::new(Err(refused())));
     assert!(timeout(DEADLINE, clients.revoked(Some(&peer()))).await.is_ok());
-    let none = Clients::new(PeerPolicy::default(), None);
+    let none = Clients::new(PeerPolicy::default(), None, Arc::new(|| 99));
     assert!(timeout(DEADLINE, none.revoked(Some(&peer()))).await.is_err());
 }
 
@@ -131,11 +135,11 @@ fn clock() -> u64 {
 #[tokio::test(start_paused = true)]
 async fn the_chain_is_watched_for_a_client_for_as_long_as_it_is_connected() {
     let mut config = WatchConfig::new(vec!["http://127.0.0.1:1".parse().unwrap()], Address::ZERO);
-    (config.clock, config.poll_interval) = (clock, Duration::from_secs(5));
+    (config.clock, config.poll_interval) = (Arc::new(clock), Duration::from_secs(5));
     let (tasks, shutdown) = (Tasks::new(), Shutdown::new());
     let watch = Watch::start(config, &tasks, shutdown.clone()).unwrap();
-    let clients = Clients::new(PeerPolicy::default(), Some(Arc::new(watch.clone())));
-    let peer = peer();
+    let clients = Clients::new(PeerPolicy::default(), Some(Arc::new(watch.clone())), Arc::new(clock));
+    let peer = Appraisal { valid_until: u64::MAX, ..peer() };
     assert!(clients.check(Some(&peer), Duration::ZERO).await.is_err(), "nobody answers");
 
     let hours = Duration::from_secs(2 * 3_600);
