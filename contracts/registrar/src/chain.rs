@@ -3,12 +3,14 @@
 use std::cell::RefCell;
 
 use alloy::contract::Error as ContractError;
+use alloy::eips::BlockId;
 use alloy::network::ReceiptResponse as _;
-use alloy::primitives::{Address, B256};
+use alloy::primitives::{Address, B256, U256, b256, keccak256};
 use alloy::providers::{DynProvider, Provider as _, RootProvider};
 use alloy::rpc::types::TransactionReceipt;
 use alloy::transports::TransportError;
 use postern_watch::abi::app::AppAuth::{self, AppAuthInstance};
+use postern_watch::abi::first::FirstRegistry;
 use postern_watch::abi::kms::KmsAuth::{self, KmsAuthInstance};
 use postern_watch::transport;
 
@@ -17,6 +19,9 @@ use crate::failure::Failure;
 use crate::plan::Plan;
 use crate::revert;
 use crate::settings::Settings;
+
+/// Where a proxy keeps the address of its code (ERC-1967).
+const IMPLEMENTATION_SLOT: B256 = b256!("360894a13ba1a3210667c828492db98dca3e2076cc3735a920a3ca505d382bbc");
 
 /// A connection to the chain that was asked for. Every request has a deadline.
 #[derive(Debug)]
@@ -52,6 +57,41 @@ impl Chain {
         Ok(AppAuth::new(address, self.provider.clone()))
     }
 
+    /// Whether the KMS contract knows an app, and the contract that keeps its rules: the app itself, but for the first registries.
+    pub(crate) async fn registration(&self, app: Address) -> Result<(bool, Address), Failure> {
+        let kms = self.kms().await?;
+        let asked = |error| call_failed("asking about the app", error);
+        if let Some(registered) = if_known(kms.registeredApps(app).call().await.map_err(asked))? {
+            return Ok((registered, app));
+        }
+        let entry = FirstRegistry::new(*kms.address(), self.provider.clone()).apps(app).call().await.map_err(asked)?;
+        Ok((entry.isRegistered, if entry.controller.is_zero() { app } else { entry.controller }))
+    }
+
+    /// The app id of the trusted gateway, by whichever name the KMS contract knows it.
+    pub(crate) async fn gateway_app(&self) -> Result<String, Failure> {
+        let kms = self.kms().await?;
+        let asked = |error| call_failed("asking for the gateway's app", error);
+        if let Some(gateway) = if_known(kms.gatewayAppId().call().await.map_err(asked))? {
+            return Ok(gateway);
+        }
+        FirstRegistry::new(*kms.address(), self.provider.clone()).tproxyAppId().call().await.map_err(asked)
+    }
+
+    /// The hash of an account's code.
+    pub(crate) async fn code_hash(&self, address: Address) -> Result<B256, Failure> {
+        let code = self.provider.get_code_at(address).await.map_err(|error| failed("asking for the code", error))?;
+        if code.is_empty() { Err(Failure::NoContract(address)) } else { Ok(keccak256(&code)) }
+    }
+
+    /// The code behind a proxy (ERC-1967); zero where there is no proxy.
+    pub(crate) async fn implementation(&self, proxy: Address) -> Result<Address, Failure> {
+        let slot = self.provider.get_storage_at(proxy, U256::from_be_bytes(IMPLEMENTATION_SLOT.0));
+        let word = slot.block_id(BlockId::latest()).await;
+        let word = word.map_err(|error| failed("looking at the contract's code", error))?;
+        Ok(Address::from_word(B256::from(word)))
+    }
+
     pub(crate) async fn receipt(&self, hash: B256) -> Result<Option<TransactionReceipt>, Failure> {
         let receipt = self.provider.get_transaction_receipt(hash).await;
         receipt.map_err(|error| failed("asking for the receipt", error))
@@ -84,15 +124,21 @@ impl Chain {
     pub(crate) async fn supports(&self, contract: Address, interface: [u8; 4]) -> Result<bool, Failure> {
         let contract = AppAuth::new(contract, self.provider.clone());
         let answer = contract.supportsInterface(interface.into()).call().await;
-        match answer.map_err(|error| call_failed("asking what the contract can do", error)) {
-            Err(Failure::Reverted { .. } | Failure::Unreadable { .. }) => Ok(false),
-            answer => answer,
-        }
+        let answer = answer.map_err(|error| call_failed("asking what the contract can do", error));
+        Ok(if_known(answer)?.unwrap_or(false))
     }
 
     pub(crate) async fn must_be_a_contract(&self, address: Address) -> Result<(), Failure> {
         let code = self.provider.get_code_at(address).await.map_err(|error| failed("asking for the code", error))?;
         if code.is_empty() { Err(Failure::NoContract(address)) } else { Ok(()) }
+    }
+}
+
+/// The answer of a contract, if it knows the question.
+pub(crate) fn if_known<T>(answer: Result<T, Failure>) -> Result<Option<T>, Failure> {
+    match answer {
+        Err(Failure::Reverted { .. } | Failure::Unreadable { .. }) => Ok(None),
+        answer => answer.map(Some),
     }
 }
 

@@ -5,6 +5,8 @@ mod document;
 mod govern;
 mod options;
 
+use std::path::PathBuf;
+
 use alloy::primitives::Address;
 use clap::{Args, Parser, Subcommand};
 use postern_identity::{AppId, DeviceId, InstanceId, OsImageHash};
@@ -104,6 +106,17 @@ pub(crate) enum Command {
     Check(CheckArguments),
     /// Tell every change of policy as it happens, with its block, until it is stopped.
     Watch(WatchArguments),
+    /// Print the code of the KMS contract, of new apps and of the apps named here, as the keys `pinned_...` of gateways and
+    /// sidecars take it. Look at what you pin: they will read its storage.
+    Pins {
+        /// Apps whose code may be another than that of new ones.
+        apps: Vec<AppId>,
+    },
+    /// Write manual pages, one for each command.
+    Man {
+        /// The folder; it has to be there.
+        folder: PathBuf,
+    },
     /// Print a completion script for a shell.
     Completions {
         /// The shell.

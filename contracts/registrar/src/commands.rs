@@ -10,8 +10,11 @@ mod hash;
 mod init;
 mod kms;
 mod os_image;
+mod pins;
 mod timelock;
 mod watch;
+
+use std::path::Path;
 
 use alloy::primitives::Address;
 use clap::CommandFactory as _;
@@ -34,6 +37,9 @@ pub(crate) async fn run(options: &Options, command: &Command) -> Result<Report, 
     }
     if let Command::Completions { shell } = command {
         return completions(*shell);
+    }
+    if let Command::Man { folder } = command {
+        return man(folder);
     }
     // Whoever types a password has all the time that it takes.
     let settings = settings::load(options, needs(command)).map_err(Failure::Config)?;
@@ -60,7 +66,8 @@ async fn change_or_ask(chain: &Chain, command: &Command) -> Result<Report, Failu
         Command::GatewayApp(command) => gateway_app::run(chain, command).await,
         Command::Timelock(command) => timelock::run(chain, command).await,
         Command::Check(arguments) => check::run(chain, arguments).await,
-        Command::Hash(_) | Command::Watch(_) | Command::Completions { .. } => {
+        Command::Pins { apps } => pins::run(chain, apps).await,
+        Command::Hash(_) | Command::Watch(_) | Command::Completions { .. } | Command::Man { .. } => {
             Err(Failure::Unexpected("this command has no end to wait for, or needs no chain".to_owned()))
         }
     }
@@ -83,6 +90,14 @@ fn completions(shell: clap_complete::Shell) -> Result<Report, Failure> {
     Ok(Report::new(json!({"script": script})).line(script.trim_end()))
 }
 
+/// Writes a manual page for each command.
+fn man(folder: &Path) -> Result<Report, Failure> {
+    let written = clap_mangen::generate_to(Arguments::command(), folder);
+    written.map_err(|source| Failure::Output { path: folder.to_owned(), source })?;
+    let line = format!("the manual pages are in {}", folder.display());
+    Ok(Report::new(json!({ "folder": folder })).line(line))
+}
+
 fn needs(command: &Command) -> Needs {
     use crate::cli::{
         AppCommand, ComposeHashCommand, DeviceCommand, GatewayAppCommand, KmsCommand, OsImageCommand, TimelockCommand,
@@ -98,7 +113,12 @@ fn needs(command: &Command) -> Needs {
         Command::Device(command) => !matches!(command, DeviceCommand::List { .. }),
         Command::GatewayApp(command) => matches!(command, GatewayAppCommand::Set { .. }),
         Command::Timelock(command) => !matches!(command, TimelockCommand::List),
-        Command::Hash(_) | Command::Watch(_) | Command::Completions { .. } | Command::Check(_) => false,
+        Command::Hash(_)
+        | Command::Watch(_)
+        | Command::Completions { .. }
+        | Command::Man { .. }
+        | Command::Pins { .. }
+        | Command::Check(_) => false,
     };
     Needs { kms: !matches!(command, Command::Init { .. } | Command::Timelock(_)), key }
 }

@@ -1,8 +1,7 @@
 //! `registrar app`.
 
-use alloy::eips::BlockId;
-use alloy::primitives::{Address, B256, U256, b256};
-use alloy::providers::{DynProvider, Provider as _};
+use alloy::primitives::{Address, B256};
+use alloy::providers::DynProvider;
 use alloy::sol_types::SolEvent as _;
 use postern_identity::AppId;
 use postern_watch::abi::app::AppAuth::setRequireTcbUpToDateCall;
@@ -13,15 +12,12 @@ use postern_watch::abi::kms::KmsAuth::{
 use serde_json::json;
 
 use super::{address, governance, owner_or_signer};
-use crate::chain::{Chain, call_failed, failed};
+use crate::chain::{Chain, call_failed, if_known};
 use crate::cli::{AppCommand, Compose, CreateArguments};
 use crate::failure::Failure;
 use crate::lists::{Change, KMS_MANAGEMENT, List, changes};
 use crate::logs::{Member, word};
 use crate::report::Report;
-
-/// Where a proxy keeps the address of its code (ERC-1967).
-const IMPLEMENTATION_SLOT: B256 = b256!("360894a13ba1a3210667c828492db98dca3e2076cc3735a920a3ca505d382bbc");
 
 pub(crate) async fn run(chain: &Chain, command: &AppCommand) -> Result<Report, Failure> {
     match command {
@@ -128,8 +124,7 @@ async fn is_barred(kms: &KmsAuthInstance<DynProvider>, app: Address) -> Result<b
 }
 
 async fn is_registered(chain: &Chain, app: Address) -> Result<bool, Failure> {
-    let registered = chain.kms().await?.registeredApps(app).call().await;
-    registered.map_err(|error| call_failed("asking about the app", error))
+    Ok(chain.registration(app).await?.0)
 }
 
 async fn list(chain: &Chain) -> Result<Report, Failure> {
@@ -146,24 +141,23 @@ async fn list(chain: &Chain) -> Result<Report, Failure> {
 }
 
 async fn show(chain: &Chain, address: Address) -> Result<Report, Failure> {
-    let kms = chain.kms().await?;
-    let app = chain.app(address).await?;
+    let (registered, contract) = chain.registration(address).await?;
+    let app = chain.app(contract).await?;
     let asked = |error| call_failed("looking at the app", error);
-    let registered = kms.registeredApps(address).call().await.map_err(asked)?;
     let owner = app.owner().call().await.map_err(asked)?;
-    let any_device = app.allowAnyDevice().call().await.map_err(asked)?;
-    let require_tcb = app.requireTcbUpToDate().call().await.map_err(asked)?;
-    let pending = governance::pending(chain, address).await?;
-    let paused = governance::is_paused(chain, address).await?.unwrap_or(false);
+    // Older contracts do not look at the device, or not at the platform.
+    let any_device = if_known(app.allowAnyDevice().call().await.map_err(asked))?.unwrap_or(true);
+    let require_tcb = if_known(app.requireTcbUpToDate().call().await.map_err(asked))?.unwrap_or(false);
+    let pending = governance::pending(chain, contract).await?;
+    let paused = governance::is_paused(chain, contract).await?.unwrap_or(false);
     let compose_hashes = List::ComposeHashes(app.clone()).members(chain).await?;
     let devices = List::Devices(app.clone()).members(chain).await?;
-    let slot = chain.provider.get_storage_at(address, U256::from_be_bytes(IMPLEMENTATION_SLOT.0));
-    let code = slot.block_id(BlockId::latest()).await.map_err(|error| failed("looking at the app's code", error))?;
-    let code = Address::from_word(B256::from(code));
+    let code = chain.implementation(contract).await?;
     let values = |members: &[Member]| members.iter().map(|member| member.value).collect::<Vec<_>>();
     let json = json!({
         "app_id": address,
         "registered": registered,
+        "contract": contract,
         "owner": owner,
         "pending_owner": (!pending.is_zero()).then_some(pending),
         "paused": paused,
@@ -177,6 +171,7 @@ async fn show(chain: &Chain, address: Address) -> Result<Report, Failure> {
     let report = Report::new(json)
         .field("app", format_args!("{address:#x}"))
         .field("registered", registered)
+        .field("contract", format_args!("{contract:#x}"))
         .field("owner", format_args!("{owner:#x}"));
     Ok(governance::tell_pending(report, pending)
         .field("paused", paused)

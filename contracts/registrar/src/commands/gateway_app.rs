@@ -3,16 +3,14 @@
 use postern_watch::abi::kms::KmsAuth::setGatewayAppIdCall;
 use serde_json::json;
 
-use crate::chain::{Chain, call_failed};
+use crate::chain::Chain;
 use crate::cli::GatewayAppCommand;
 use crate::failure::Failure;
 use crate::lists::{Change, changes};
 use crate::report::{Report, printable};
 
 pub(crate) async fn run(chain: &Chain, command: &GatewayAppCommand) -> Result<Report, Failure> {
-    let kms = chain.kms().await?;
-    let current = kms.gatewayAppId().call().await;
-    let current = current.map_err(|error| call_failed("asking for the gateway's app", error))?;
+    let current = chain.gateway_app().await?;
     match command {
         GatewayAppCommand::Show => {
             let line = if current.is_empty() { "none".to_owned() } else { printable(&current) };
@@ -24,7 +22,8 @@ pub(crate) async fn run(chain: &Chain, command: &GatewayAppCommand) -> Result<Re
             let outcome = if current == wanted {
                 None
             } else {
-                Some(chain.govern("naming the gateway's app", *kms.address(), call).await?)
+                let kms = *chain.kms().await?.address();
+                Some(chain.govern("naming the gateway's app", kms, call).await?)
             };
             Ok(changes("named as the gateway's app", "is the gateway's app", &[Change { value: wanted, outcome }]))
         }

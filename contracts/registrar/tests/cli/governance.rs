@@ -1,9 +1,18 @@
 //! Who governs, and what they can do beyond lists: transfer, pause, deregister, and wait.
 
-use alloy::primitives::{Address, hex};
+use alloy::primitives::{Address, hex, keccak256};
+use alloy::sol_types::SolCall as _;
+use postern_devnet::FIRST_ACCOUNT;
+use postern_watch::Pin;
+use postern_watch::abi::app::AppAuth::addComposeHashCall;
 use serde_json::{Value, json};
 
-use crate::scenery::{Chain, FIRST, IMAGE, SECOND, STRANGER, complaint, text};
+use self::first::OldKmsAuth::{nextAppIdCall, registerAppCall, registerImageCall, setTproxyAppIdCall};
+use crate::scenery::{Chain, FIRST, IMAGE, SECOND, STRANGER, complaint, registrar, text};
+
+mod first {
+    alloy::sol!(OldKmsAuth, "../test/abi/OldKmsAuth.json");
+}
 
 const ON_IMAGE: [&str; 2] = ["--os-image", IMAGE];
 
@@ -135,11 +144,74 @@ async fn many_values_take_one_transaction() {
     assert_eq!(chain.done(&["compose-hash", "diff", &app, FIRST, SECOND])["to_remove"], json!([]));
 }
 
+/// What was compiled of one of the contracts that tests know.
+fn bytecode(artifact: &str) -> Vec<u8> {
+    let artifact: Value = serde_json::from_str(artifact).unwrap();
+    hex::decode(text(&artifact["bytecode"]["object"])).unwrap()
+}
+
+#[tokio::test]
+async fn the_first_registrys_apps_are_shown_with_the_contract_that_controls_them() {
+    let mut chain = Chain::empty(&[]);
+    let kms = chain.anvil.deploy(bytecode(include_str!("../../../test/abi/OldKmsAuth.json"))).await.unwrap();
+    chain.kms = Some(kms.to_string());
+    let tell = async |call: Vec<u8>| drop(chain.anvil.call(kms, call).await.unwrap());
+    let next = hex::encode_prefixed(nextAppIdCall {}.abi_encode());
+    let call = json!([{ "from": FIRST_ACCOUNT, "to": kms, "data": next }, "latest"]);
+    let app = text(&chain.anvil.request("eth_call", call).await.unwrap())[26..].to_owned();
+    let mut code = bytecode(include_str!("../../../test/abi/OldAppAuth.json"));
+    code.extend(app.parse::<Address>().unwrap().into_word());
+    let controller = chain.anvil.deploy(code).await.unwrap();
+    tell(setTproxyAppIdCall { appId: "the gateway".to_owned() }.abi_encode()).await;
+    assert_eq!(chain.done(&["app", "show", &controller.to_string()[2..]]).get("registered"), Some(&json!(false)));
+    tell(registerAppCall { controller }.abi_encode()).await;
+    chain
+        .anvil
+        .call(controller, addComposeHashCall { composeHash: FIRST.parse().unwrap() }.abi_encode())
+        .await
+        .unwrap();
+
+    let shown = chain.done(&["app", "show", &app]);
+    assert_eq!((&shown["registered"], text(&shown["contract"])), (&json!(true), format!("{controller:#x}")));
+    assert_eq!(shown["compose_hashes"], json!([FIRST]));
+    assert_eq!(chain.done(&["gateway-app", "show"])["gateway_app_id"], "the gateway");
+    assert_eq!(chain.check(&app, FIRST, &ON_IMAGE), (false, "OS image is not allowed".to_owned()));
+    tell(registerImageCall { image: IMAGE.parse().unwrap() }.abi_encode()).await;
+    assert_eq!(chain.check(&app, FIRST, &ON_IMAGE), (true, String::new()));
+}
+
+#[tokio::test]
+async fn the_code_that_runs_is_printed_as_it_is_pinned() {
+    let (chain, app) = Chain::with_app();
+    let pins = chain.done(&["pins", &app]);
+    assert_eq!(pins["pinned_proxies"].as_array().map(Vec::len), Some(1), "both are the same proxy");
+    let parse = |key: &str| -> Vec<Pin> {
+        pins[key].as_array().unwrap().iter().map(|pin| text(pin).parse().unwrap()).collect()
+    };
+    let (kms, apps) = (parse("pinned_kms"), parse("pinned_apps"));
+    assert_eq!((kms.len(), apps.len()), (1, 1), "a new app has the code of new apps");
+    let code = chain.anvil.request("eth_getCode", json!([kms[0].address, "latest"])).await.unwrap();
+    assert_eq!(keccak256(hex::decode(text(&code)).unwrap()), kms[0].code_hash);
+}
+
+#[test]
+fn every_command_has_a_manual_page() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = registrar().args(["man", folder.path().to_str().unwrap()]).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let pages: Vec<String> = std::fs::read_dir(folder.path())
+        .unwrap()
+        .map(|page| page.unwrap().file_name().into_string().unwrap())
+        .collect();
+    for page in ["registrar.1", "registrar-app-create.1", "registrar-compose-hash-add.1"] {
+        assert!(pages.iter().any(|found| found == page), "{page} is none of {pages:?}");
+    }
+}
+
 #[tokio::test]
 async fn an_older_contract_is_managed_one_value_at_a_time() {
     let chain = Chain::deployed();
-    let artifact: Value = serde_json::from_str(include_str!("../../../test/abi/OldAppAuth.json")).unwrap();
-    let mut code: Vec<u8> = hex::decode(text(&artifact["bytecode"]["object"])).unwrap();
+    let mut code = bytecode(include_str!("../../../test/abi/OldAppAuth.json"));
     code.extend(Address::repeat_byte(1).into_word());
     let app = chain.anvil.deploy(code).await.unwrap().to_string();
     let changes = chain.done(&["compose-hash", "add", &app, FIRST, SECOND])["changes"].clone();
