@@ -57,7 +57,8 @@ impl Chain {
         Ok(AppAuth::new(address, self.provider.clone()))
     }
 
-    /// Whether the KMS contract knows an app, and the contract that keeps its rules: the app itself, but for the first registries.
+    /// Whether the KMS contract knows an app, and the contract that keeps its rules: the app itself, but for the first
+    /// registries.
     pub(crate) async fn registration(&self, app: Address) -> Result<(bool, Address), Failure> {
         let kms = self.kms().await?;
         let asked = |error| call_failed("asking about the app", error);

@@ -256,9 +256,10 @@ impl Follower {
     /// Has the decisions proven as far as that can be done, and asks for the others.
     async fn decisions(&self, questions: Vec<Question>) -> Vec<Option<Decision>> {
         let config = &self.shared.config;
-        let mut decisions = match config.pins.is_empty() {
-            true => vec![None; questions.len()],
-            false => proof::prove(&self.nodes, config.kms, &config.pins, &questions).await,
+        let mut decisions = if config.pins.is_empty() {
+            vec![None; questions.len()]
+        } else {
+            proof::prove(&self.nodes, config.kms, &config.pins, &questions).await
         };
         let open: Vec<Question> =
             questions.into_iter().zip(&decisions).filter_map(|(ask, known)| known.is_none().then_some(ask)).collect();

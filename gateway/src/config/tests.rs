@@ -150,3 +150,9 @@ fn the_environment_overrides_the_file() {
     assert_eq!(config.listen, ["127.0.0.1:0".parse().unwrap()]);
     assert_eq!(*root_of(&config), TrustRoot::from_pem(tee.root_pem().as_bytes()).unwrap());
 }
+
+#[test]
+fn the_apps_that_may_register_are_part_of_the_one_verdict() {
+    let text = format!("{LEAST}[registration]\napps = ['{}']", "07".repeat(20));
+    assert_eq!(parse(&text).unwrap().chain.welcome, PeerPolicy::app(AppId([7; 20])));
+}

@@ -151,8 +151,8 @@ impl Play {
         Ok(())
     }
 
-    /// After as many silent blocks as it takes to confirm what happened, each of them seen and every question answered, the verdicts
-    /// are the chain's.
+    /// After as many silent blocks as it takes to confirm what happened, each of them seen and every question answered, the
+    /// verdicts are the chain's.
     fn settle(&mut self) -> Result<(), TestCaseError> {
         // The next head may be the first that shows what happened.
         let change = self.chain.height() + 1;

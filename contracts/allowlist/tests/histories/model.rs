@@ -114,7 +114,8 @@ impl Model {
         }
     }
 
-    /// Whether an allowance admits somebody anew: it held at the confirmed block, and no head above that was heard to refuse. A refusal on a chain that was higher than the present one was at its height at most.
+    /// Whether an allowance admits somebody anew: it held at the confirmed block, and no head above that was heard to refuse.
+    /// A refusal on a chain that was higher than the present one was at its height at most.
     fn is_deep_enough(&self, boot: &BootInfo, allowance: &Answer) -> bool {
         let story = self.story(boot).unwrap_or(&[]);
         let lowest_head_since = |position: usize| {

@@ -123,3 +123,46 @@ async fn everybody_is_asked_about_once_a_round_and_not_before() {
     assert!(timeout(SECOND * 2, &mut following).await.is_err(), "it goes on for ever");
     assert_eq!(refused(&members), [boot(2).instance_id]);
 }
+
+/// A chain that allows everybody.
+#[derive(Debug)]
+struct Generous(broadcast::Sender<Change>);
+
+fn allowed() -> Admission {
+    Admission { block: Block { number: 9, hash: [9; 32], timestamp: 9 }, expires: u64::MAX }
+}
+
+impl Chain for Generous {
+    fn evaluate<'a>(&'a self, proven: Proven<'a>, _deadline: Duration) -> Answer<'a> {
+        Box::pin(async move { self.current(proven) })
+    }
+
+    fn current(&self, _proven: Proven<'_>) -> Result<Admission, NotAdmitted> {
+        Ok(allowed())
+    }
+
+    fn changes(&self) -> Receiver<Change> {
+        self.0.subscribe()
+    }
+
+    fn forget(&self, _boot: &BootInfo) {}
+
+    fn freshness(&self) -> Freshness {
+        Freshness::Fresh
+    }
+}
+
+#[tokio::test]
+async fn who_is_allowed_again_comes_back_by_the_clock_that_judges_its_evidence() {
+    let members = members([1, 2, 3]).await;
+    members.refuse(&boot(1)).unwrap();
+    let again = async |now: u64| {
+        let chain = Arc::new(Generous(broadcast::Sender::new(1)));
+        let follower =
+            Follower { chain, members: members.clone(), audit: Audit::log_only(), clock: Arc::new(move || now) };
+        follower.allow(vec![(boot(1), allowed())]).await;
+        refused(&members)
+    };
+    assert_eq!(again(u64::MAX).await, [boot(1).instance_id], "by that clock its evidence is over");
+    assert_eq!(again(u64::MAX - 1).await, [], "now it is not");
+}
