@@ -14,7 +14,7 @@ use postern_pgwire::login::{Login, Step};
 use postern_pgwire::negotiation::{Version, agree, named_version};
 use postern_pgwire::opening::{self, Opening};
 use postern_pgwire::roles::{Role, RoleMap, Verifiers};
-use postern_pgwire::scram::{KEY, NONCE, SALT};
+use postern_pgwire::scram::{KEY, NONCE, Password, SALT};
 use postern_pgwire::startup::Startup;
 
 /// A target, under its name.
@@ -86,7 +86,7 @@ pub(crate) fn startup(data: &[u8]) {
 
 /// What Postgres says while we log in.
 pub(crate) fn login(data: &[u8]) {
-    let mut login = Login::new(b"password", &[7; NONCE]);
+    let mut login = Login::new(&Password::new(b"password"), &[7; NONCE]);
     let mut buf = BytesMut::from(data);
     while let Ok(Some(message)) = frame::split(&mut buf, CAP) {
         match login.receive(&message) {

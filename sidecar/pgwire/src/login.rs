@@ -13,7 +13,7 @@ use self::scram::{Proved, Start};
 use crate::cancel::CancelKey;
 use crate::error_response::ServerError;
 use crate::frame::{Message, Summary};
-use crate::scram::{MECHANISM, NONCE};
+use crate::scram::{MECHANISM, NONCE, Password};
 
 /// Largest message that a login reads. ParameterStatus and NoticeResponse are the longest, and short.
 pub const MAX_LOGIN_MESSAGE: usize = 65_536;
@@ -103,8 +103,8 @@ impl Login {
     /// A login with this password, and a random nonce. The user and database stand in the StartupMessage that the caller has
     /// sent.
     #[must_use]
-    pub fn new(password: &[u8], nonce: &[u8; NONCE]) -> Self {
-        Self { state: State::Start(Start::new(password, nonce)) }
+    pub fn new(password: &Password, nonce: &[u8; NONCE]) -> Self {
+        Self { state: State::Start(Start::new(password.clone(), nonce)) }
     }
 
     /// A login to a Postgres that knows us by our user on the machine, which is `peer` in its pg_hba.conf, and asks for nothing.

@@ -1,12 +1,16 @@
 //! What both sides of SCRAM-SHA-256 compute (RFC 5802, RFC 7677). Passwords here are ASCII, so that SASLprep would change
 //! nothing about them.
 
+mod password;
+
 use std::num::NonZeroU32;
 
 use aws_lc_rs::{digest, hmac, pbkdf2};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
+
+pub use self::password::Password;
 
 /// Bytes of every key, signature and proof.
 pub const KEY: usize = 32;

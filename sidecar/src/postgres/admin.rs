@@ -6,6 +6,7 @@ use bytes::BytesMut;
 use postern_pgwire::error_response::ServerError;
 use postern_pgwire::frame::Message;
 use postern_pgwire::login::Login;
+use postern_pgwire::scram;
 use postern_plumbing::secret::Secret;
 use postgres_protocol::message::frontend;
 use thiserror::Error;
@@ -89,7 +90,9 @@ impl Session {
         frontend::startup_message(parameters, &mut startup).map_err(ReadError::Io)?;
         let mut buf = BytesMut::new();
         let login = match proof {
-            Proof::Password(password) => Login::new(password.expose().as_bytes(), &rand::random()),
+            Proof::Password(password) => {
+                Login::new(&scram::Password::new(password.expose().as_bytes()), &rand::random())
+            }
             Proof::Peer => Login::unasked(),
         };
         log_in_by(login, &mut stream, &mut buf, &startup)

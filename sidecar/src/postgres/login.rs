@@ -6,6 +6,7 @@ use bytes::{Bytes, BytesMut};
 use postern_pgwire::cancel::CancelKey;
 use postern_pgwire::error_response::ServerError;
 use postern_pgwire::login::{Login, LoginError, MAX_LOGIN_MESSAGE, Step};
+use postern_pgwire::scram::Password;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -63,7 +64,7 @@ pub async fn log_in<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
     buf: &mut BytesMut,
     startup: &[u8],
-    password: &[u8],
+    password: &Password,
 ) -> Result<Greeting, LoginFailed> {
     log_in_by(Login::new(password, &rand::random()), stream, buf, startup).await
 }

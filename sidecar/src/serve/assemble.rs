@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use postern_allowlist::Freshness;
 use postern_attest_io::{Acceptor, Attestor, ClientRule, Connector, GuestAgent, IdentityKeeper};
+use postern_pgwire::scram::Password;
 use postern_plumbing::admin::ReadinessCheck;
 use postern_plumbing::http::server;
 use postern_plumbing::secret::Secret;
@@ -167,7 +168,7 @@ pub(super) fn server(
         roles: Arc::new(Roles::new(config.role_map().map_err(|error| configuration(&error))?)),
         authentication: config.authentication,
         identities: Identities::new(config.rules.clone()),
-        passwords: credentials.roles.clone(),
+        passwords: passwords(&credentials.roles),
         socket: socket(config),
         postgres,
         limits: config.limits,
@@ -180,6 +181,11 @@ pub(super) fn server(
         places: Places::new(config.limits.max_sessions, shares(&config.roles)),
         replicators: replicators(&config.roles),
     })
+}
+
+fn passwords(roles: &BTreeMap<String, Secret>) -> BTreeMap<String, Password> {
+    let password = |secret: &Secret| Password::new(secret.expose().as_bytes());
+    roles.iter().map(|(role, secret)| (role.clone(), password(secret))).collect()
 }
 
 fn shares(roles: &[RoleConfig]) -> BTreeMap<String, Share> {

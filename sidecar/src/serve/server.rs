@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use postern_attest_io::{Acceptor, Attestor, IdentityKeeper};
 use postern_pgwire::cancel::CancelKey;
-use postern_plumbing::secret::Secret;
+use postern_pgwire::scram::Password;
 use postern_plumbing::shutdown::Shutdown;
 
 use super::authenticate::Authentication;
@@ -44,7 +44,7 @@ pub struct Server {
     /// Which clients need no secret.
     pub identities: Identities,
     /// The password of each role in Postgres.
-    pub passwords: BTreeMap<String, Secret>,
+    pub passwords: BTreeMap<String, Password>,
     /// Where Postgres listens.
     pub socket: Socket,
     /// What is known of Postgres.

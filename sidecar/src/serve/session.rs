@@ -11,6 +11,7 @@ use postern_pgwire::authentication::scram::EndPoint;
 use postern_pgwire::boundary::Boundary;
 use postern_pgwire::login::LoginError;
 use postern_pgwire::negotiation::{Agreement, Version, agree};
+use postern_pgwire::scram::Password;
 use postern_pgwire::startup::Startup;
 use postern_plumbing::Io;
 use postern_plumbing::prefixed::Prefixed;
@@ -219,13 +220,13 @@ impl Server {
             Condition::Misconfigured => return Err(Refusal::PostgresNotReady("It is not set up to be served.")),
             Condition::Ready | Condition::Away => {}
         }
-        let password = self.passwords.get(role).map(|password| password.expose().as_bytes()).unwrap_or_default();
+        let password = self.passwords.get(role).cloned().unwrap_or_else(|| Password::new(b""));
         let answering = Deadline::after(POSTGRES);
         let silent = |_| Refusal::PostgresAway(io::ErrorKind::TimedOut.into());
         let connected = answering.limit(self.socket.connect()).await.map_err(silent)?;
         let mut upstream = connected.map_err(Refusal::PostgresAway)?;
         let mut buf = BytesMut::new();
-        let logging_in = log_in(&mut upstream, &mut buf, &agreement.startup, password);
+        let logging_in = log_in(&mut upstream, &mut buf, &agreement.startup, &password);
         let logged_in = answering.limit(logging_in).await.map_err(silent)?;
         let greeting = logged_in.map_err(|failed| {
             self.doubt_postgres(&failed);

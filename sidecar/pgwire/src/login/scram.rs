@@ -4,16 +4,15 @@ use std::num::NonZeroU32;
 
 use subtle::ConstantTimeEq as _;
 use thiserror::Error;
-use zeroize::Zeroizing;
 
-use crate::scram::{self, Keys, NONCE};
+use crate::scram::{self, NONCE, Password};
 
 /// The most iterations that are computed. The server chooses their number, and 4,096 is what it chooses.
 const MAX_ITERATIONS: u32 = 100_000;
 
 /// An exchange that has begun.
 pub(super) struct Start {
-    password: Zeroizing<Vec<u8>>,
+    password: Password,
     nonce: String,
 }
 
@@ -40,8 +39,8 @@ pub enum ExchangeError {
 }
 
 impl Start {
-    pub(super) fn new(password: &[u8], nonce: &[u8; NONCE]) -> Self {
-        Self { password: Zeroizing::new(password.to_vec()), nonce: scram::encode(nonce) }
+    pub(super) fn new(password: Password, nonce: &[u8; NONCE]) -> Self {
+        Self { password, nonce: scram::encode(nonce) }
     }
 
     /// The client's first message. The user's name stands in the startup packet, and channels are not bound.
@@ -69,7 +68,7 @@ impl Start {
         if iterations.get() > MAX_ITERATIONS {
             return Err(ExchangeError::Iterations(iterations.get()));
         }
-        let keys = Keys::derive(&self.password, &salt, iterations);
+        let keys = self.password.keys(&salt, iterations);
         let unproven = format!("c=biws,r={nonce}");
         let signed = format!("{},{challenge},{unproven}", self.bare());
         let proof = scram::xor(&keys.client, &scram::sign(&keys.stored(), signed.as_bytes()));

@@ -6,11 +6,11 @@ use super::{Login, LoginError, MAX_LOGIN_MESSAGE, Step};
 use crate::cancel::CancelKey;
 use crate::error_response::ErrorResponse;
 use crate::frame::{self, Message};
-use crate::scram::{NONCE, SALT, verifier};
+use crate::scram::{NONCE, Password, SALT, verifier};
 use crate::sqlstate::SqlState;
 
 fn begin(password: &[u8]) -> Login {
-    Login::new(password, &[7; NONCE])
+    Login::new(&Password::new(password), &[7; NONCE])
 }
 
 fn message(tag: u8, body: &[u8]) -> Message {
@@ -31,9 +31,14 @@ fn sent(step: Step) -> Message {
 }
 
 /// Runs SCRAM as a server that knows `stored`, up to and including the server's last word.
-#[expect(clippy::unwrap_in_result, reason = "a broken exchange fails the test; None is a server that saw no proof")]
 fn exchange(login: &mut Login, stored: &[u8]) -> Option<Step> {
-    let mut server = ScramServer::new(&verifier(stored, &[1; SALT]));
+    exchange_with(login, &verifier(stored, &[1; SALT]))
+}
+
+/// The same with a server that has this verifier.
+#[expect(clippy::unwrap_in_result, reason = "a broken exchange fails the test; None is a server that saw no proof")]
+fn exchange_with(login: &mut Login, verifier: &str) -> Option<Step> {
+    let mut server = ScramServer::new(verifier);
     let reply = sent(login.receive(&authentication(10, b"SCRAM-SHA-256-PLUS\0SCRAM-SHA-256\0\0")).unwrap());
     let data = reply.body().strip_prefix(b"SCRAM-SHA-256\0").unwrap();
     let challenge = server.challenge(std::str::from_utf8(&data[4..]).unwrap());
@@ -87,6 +92,17 @@ fn debug_shows_neither_the_proof_nor_the_messages() {
 #[test]
 fn a_wrong_password_has_no_proof() {
     assert_eq!(exchange(&mut begin(b"secret"), b"other"), None);
+}
+
+#[test]
+fn a_password_goes_on_logging_in_when_its_verifier_is_replaced() {
+    let password = Password::new(b"secret");
+    for salt in [1, 1, 2, 1] {
+        let mut login = Login::new(&password, &[7; NONCE]);
+        assert_eq!(exchange_with(&mut login, &verifier(b"secret", &[salt; SALT])), Some(Step::Nothing));
+    }
+    let mut login = Login::new(&password, &[7; NONCE]);
+    assert_eq!(exchange_with(&mut login, &verifier(b"other", &[1; SALT])), None, "the salt alone proves nothing");
 }
 
 #[test]
