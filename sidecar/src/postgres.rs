@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod login;
+pub mod pool;
 pub mod privileges;
 pub mod provision;
 pub mod state;

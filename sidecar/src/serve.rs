@@ -4,6 +4,7 @@ pub mod accept;
 pub mod arrival;
 pub mod assemble;
 pub mod authenticate;
+pub mod backend;
 pub mod cancel_room;
 pub mod cancels;
 pub mod clients;

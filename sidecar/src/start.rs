@@ -145,6 +145,15 @@ pub fn describe_metrics() {
         "Tunnels closed because the gateway's evidence is no longer believed, by reason."
     );
     describe_counter!("postern_sidecar_attestations_total", "Answers about the database's state, by outcome.");
+    describe_counter!(
+        "postern_sidecar_postgres_connections_total",
+        "Connections that sessions got, by how: opened or reused."
+    );
+    describe_counter!(
+        "postern_sidecar_left_connections_total",
+        "Connections that sessions left at rest, by what became of them: kept, old or unclean."
+    );
+    describe_gauge!("postern_sidecar_spare_connections", "Connections to Postgres that wait for a session.");
     describe_gauge!("postern_sidecar_sessions", "Sessions.");
     describe_gauge!(
         "postern_sidecar_target_up",

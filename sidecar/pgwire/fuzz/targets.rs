@@ -16,12 +16,13 @@ use postern_pgwire::opening::{self, Opening};
 use postern_pgwire::roles::{Role, RoleMap, Verifiers};
 use postern_pgwire::scram::{KEY, NONCE, Password, SALT};
 use postern_pgwire::startup::Startup;
+use postern_pgwire::tracker::{Reported, Tracker};
 
 /// A target, under its name.
 pub(crate) type Target = fn(&[u8]);
 
 /// Every target. Each has a folder of its name in `corpus`.
-pub(crate) const ALL: [(&str, Target); 7] = [
+pub(crate) const ALL: [(&str, Target); 8] = [
     ("opening", opening),
     ("startup", startup),
     ("login", login),
@@ -29,6 +30,7 @@ pub(crate) const ALL: [(&str, Target); 7] = [
     ("cancel_key", cancel_key),
     ("frames", frames),
     ("boundary", boundary),
+    ("tracker", tracker),
 ];
 
 /// What opens the role `reader`. No fuzzer finds it.
@@ -182,6 +184,31 @@ pub(crate) fn boundary(data: &[u8]) {
     assert_eq!(boundary.owed().is_none(), lost, "what is no message");
     assert!(lost || (boundary.owed() == Some(0)) == buf.is_empty(), "where a message ends");
     assert_eq!(boundary, Boundary::after(said), "it depends on the parts");
+}
+
+/// A session: the first byte of each piece says who sends it, and how long it is. However the pieces are cut, the verdict is the
+/// same, and a Terminate is found only where a message begins.
+pub(crate) fn tracker(data: &[u8]) {
+    let (mut whole, mut cut) = (Tracker::new(Reported::default()), Tracker::new(Reported::default()));
+    let mut rest = data;
+    while let Some((kind, behind)) = rest.split_first() {
+        let (piece, behind) = behind.split_at(behind.len().min(usize::from(kind >> 1)));
+        rest = behind;
+        if kind & 1 == 0 {
+            let farewell = whole.farewell(piece);
+            assert!(farewell.is_none_or(|at| piece.get(at..) == Some(b"X\0\0\0\x04")), "it is none");
+            whole.sent(piece);
+            piece.iter().for_each(|byte| cut.sent(&[*byte]));
+            assert!(farewell.is_none() || !whole.is_at_rest(), "a session rests after its end");
+        } else {
+            whole.received(piece);
+            piece.iter().for_each(|byte| cut.received(&[*byte]));
+        }
+        assert_eq!(whole.is_at_rest(), cut.is_at_rest(), "the verdict depends on the cuts");
+    }
+    let reported = whole.into_reported();
+    assert_eq!(reported, cut.into_reported());
+    assert_eq!(Reported::of(&reported.greeting()), Some(reported), "it reads back");
 }
 
 fn whole(bytes: &[u8]) -> Option<Message> {

@@ -16,3 +16,4 @@ pub mod roles;
 pub mod scram;
 pub mod sqlstate;
 pub mod startup;
+pub mod tracker;

@@ -90,4 +90,9 @@ mod tests {
     fn boundaries() {
         replay("boundary");
     }
+
+    #[test]
+    fn trackers() {
+        replay("tracker");
+    }
 }

@@ -18,6 +18,7 @@ use super::roles::{RoleConfig, roles};
 use super::sessions::judge_shares;
 use super::{ENVIRONMENT, at_least_one, positive, rules, skip};
 use crate::dial::Place;
+use crate::postgres::pool::PoolBounds;
 use crate::postgres::privileges::is_plain_name;
 use crate::serve::authenticate::Authentication;
 use crate::serve::identities::IdentityRule;
@@ -74,6 +75,8 @@ pub struct Postgres {
     pub superuser_by_peer: bool,
     /// The databases in which privileges are granted.
     pub databases: Vec<String>,
+    /// The connections that outlive their sessions.
+    pub pool: PoolBounds,
 }
 
 /// Our end of the tunnels.
@@ -195,6 +198,15 @@ fn postgres(section: &mut Section<'_>) -> Postgres {
         superuser,
         superuser_by_peer,
         databases,
+        pool: pool(&mut section.section("pool")),
+    }
+}
+
+fn pool(section: &mut Section<'_>) -> PoolBounds {
+    PoolBounds {
+        size: section.or("size", 0),
+        idle: positive(section, "idle", Duration::from_secs(30)),
+        lifetime: positive(section, "lifetime", Duration::from_secs(3_600)),
     }
 }
 

@@ -67,6 +67,7 @@ fn what_has_no_default_is_enough() {
     assert_eq!(config.listen, ["127.0.0.1:5433".parse().unwrap()]);
     assert!(matches!(&config.common.attestation.rules, RuleSettings::Inline { root, .. } if root.is_intel()));
     assert!(!config.insecure_allow_unattested_clients && config.chain.is_none());
+    assert_eq!(config.postgres.pool.size, 0);
     assert_eq!(config.roles[0].privileges, Privileges::Read);
     assert!(config.role_map().unwrap().admit(b"teesql_read", READ.trim().as_bytes()).is_some());
 

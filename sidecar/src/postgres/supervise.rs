@@ -48,6 +48,13 @@ impl Watched {
         self.doubt.notify_one();
     }
 
+    /// Waits until something new is known: Postgres is away, or was provisioned anew. For ever when nobody looks any more.
+    pub async fn changed(&mut self) {
+        if self.condition.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
     /// Waits until Postgres was provisioned for the first time, or can never be.
     pub async fn decided(&mut self) -> Condition {
         let decided = self.condition.wait_for(|condition| *condition != Condition::Starting).await;

@@ -32,6 +32,7 @@ use crate::config::{HttpConfig, RoleConfig, ServeConfig};
 use crate::http::{BOUNDS, Witness, router};
 use crate::postgres::Socket;
 use crate::postgres::admin::Proof;
+use crate::postgres::pool::Pool;
 use crate::postgres::provision::{Login, Provisioning};
 use crate::postgres::state::Database;
 use crate::postgres::supervise::{Supervisor, Watched};
@@ -171,6 +172,7 @@ pub(super) fn server(
         passwords: passwords(&credentials.roles),
         socket: socket(config),
         postgres,
+        pool: Arc::new(Pool::new(config.postgres.pool)),
         limits: config.limits,
         draining: ground.shutdown.clone(),
         dialect: Dialect::default(),

@@ -37,6 +37,8 @@ struct Session {
     number: u64,
     ours: CancelKey,
     real: CancelKey,
+    /// Whether the real key was given out. From then on its backend may be sent a signal at any time.
+    used: bool,
 }
 
 /// Keeps a session's key valid for as long as it lives.
@@ -62,7 +64,7 @@ impl Cancels {
         let mut sessions = self.lock();
         sessions.next += 1;
         let number = sessions.next;
-        let session = Session { number, ours: ours.clone(), real };
+        let session = Session { number, ours: ours.clone(), real, used: false };
         sessions.by_process_id.entry(ours.process_id()).or_default().push(session);
         drop(sessions);
         Some(Registered { cancels: self.clone(), number, ours })
@@ -74,9 +76,11 @@ impl Cancels {
         if ours.secret().len() != SHORT && !self.seal.closes(ours) {
             return None;
         }
-        let sessions = self.lock();
-        let candidates = sessions.by_process_id.get(&ours.process_id())?;
-        candidates.iter().find(|session| session.ours == *ours).map(|session| session.real.clone())
+        let mut sessions = self.lock();
+        let candidates = sessions.by_process_id.get_mut(&ours.process_id())?;
+        let session = candidates.iter_mut().find(|session| session.ours == *ours)?;
+        session.used = true;
+        Some(session.real.clone())
     }
 
     /// The process ids that Postgres gave to the sessions that there are.
@@ -85,14 +89,15 @@ impl Cancels {
         self.lock().by_process_id.values().flatten().map(|session| session.real.process_id()).collect()
     }
 
-    fn forget(&self, process_id: u32, number: u64) {
+    fn forget(&self, process_id: u32, number: u64) -> Option<Session> {
         let mut sessions = self.lock();
-        if let Some(candidates) = sessions.by_process_id.get_mut(&process_id) {
-            candidates.retain(|session| session.number != number);
-            if candidates.is_empty() {
-                sessions.by_process_id.remove(&process_id);
-            }
+        let candidates = sessions.by_process_id.get_mut(&process_id)?;
+        let place = candidates.iter().position(|session| session.number == number)?;
+        let session = candidates.swap_remove(place);
+        if candidates.is_empty() {
+            sessions.by_process_id.remove(&process_id);
         }
+        Some(session)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Sessions> {
@@ -152,11 +157,19 @@ impl Registered {
     pub const fn key(&self) -> &CancelKey {
         &self.ours
     }
+
+    /// Forgets the client's key, and gives the real one if nobody was ever given it: a cancel that is still on its way would
+    /// hit the backend's next session.
+    #[must_use]
+    pub fn retire(self) -> Option<CancelKey> {
+        let session = self.cancels.forget(self.ours.process_id(), self.number)?;
+        (!session.used).then_some(session.real)
+    }
 }
 
 impl Drop for Registered {
     fn drop(&mut self) {
-        self.cancels.forget(self.ours.process_id(), self.number);
+        drop(self.cancels.forget(self.ours.process_id(), self.number));
     }
 }
 

@@ -8,14 +8,13 @@ use postern_pgwire::error_response::ErrorResponse;
 use postern_pgwire::sqlstate::SqlState;
 use postern_plumbing::Io;
 use thiserror::Error;
-use tokio::net::UnixStream;
 
-use super::cancels::Registered;
+use super::backend::Attached;
 use super::places::Place;
 use super::reappraisal::Evidence;
 use super::server::Server;
 use super::session::Ended;
-use super::upstream::{Upstream, carry};
+use super::upstream::carry;
 use crate::meter::Meter;
 
 /// Why a session was cut that was allowed to begin.
@@ -53,11 +52,14 @@ impl Cut {
 /// What a session is made of, but for the client's side.
 #[derive(Debug)]
 pub struct Session {
-    role: String,
-    peer: Option<Arc<Appraisal>>,
-    upstream: Upstream<UnixStream>,
-    _key: Option<Registered>,
-    _place: Place,
+    /// The role that the client has logged in as.
+    pub role: String,
+    /// What the client has proved.
+    pub peer: Option<Arc<Appraisal>>,
+    /// Postgres, which is ready.
+    pub attached: Attached,
+    /// Room for the session.
+    pub place: Place,
 }
 
 /// A session with its client.
@@ -71,35 +73,28 @@ pub struct Live<S> {
     pub evidence: Evidence,
 }
 
-impl Session {
-    /// A session of `role` that Postgres is ready for.
-    #[must_use]
-    pub fn new(
-        role: String,
-        peer: Option<Arc<Appraisal>>,
-        upstream: Upstream<UnixStream>,
-        key: Option<Registered>,
-        place: Place,
-    ) -> Self {
-        Self { role, peer, upstream, _key: key, _place: place }
-    }
-}
-
 impl<S: Io> Live<S> {
     /// Moves bytes both ways until both sides have closed, Postgres has been gone for a moment, or the client is no longer one
     /// of those that may be here.
     pub async fn relay(self: Box<Self>, server: &Server) -> Ended {
-        let Self { mut client, mut session, evidence } = *self;
+        let Self { mut client, session, evidence } = *self;
+        let Session { role, peer, mut attached, place } = session;
         let meter = Meter::start(["to_postgres", "to_client"]);
-        tracing::debug!(role = session.role, "session established");
-        let peer = session.peer.as_deref();
+        tracing::debug!(role, "session established");
+        let peer = peer.as_deref();
         let cut = async {
             tokio::select! {
                 () = server.clients.revoked(peer) => Cut::Chain,
                 refused = evidence.disbelieved(peer, server.clients.policy()) => Cut::Evidence(refused),
             }
         };
-        let end = carry(&mut client, &mut session.upstream, &meter.progress, cut, Cut::response).await;
-        Ended::Session { role: session.role, end }
+        let end = carry(&mut client, &mut attached.upstream, &meter.progress, cut, Cut::response).await;
+        if end.is_ok() {
+            // Postgres is not done with the session until it has forgotten it. An idle one holds no space for that.
+            drop(client);
+            Box::pin(server.detach(attached)).await;
+        }
+        drop(place);
+        Ended::Session { role, end }
     }
 }

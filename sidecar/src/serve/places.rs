@@ -84,6 +84,12 @@ impl Places {
         self.taken.borrow().all
     }
 
+    /// How many more sessions there may be.
+    #[must_use]
+    pub fn left(&self) -> usize {
+        self.total.saturating_sub(self.taken())
+    }
+
     /// Waits until there is no session.
     pub async fn empty(&self) {
         // The sender lives as long as we do.
@@ -144,7 +150,7 @@ mod tests {
         let (write, _) = fill(&places, "write");
         assert_eq!(write.len(), 3);
         assert_eq!(fill(&places, "admin").0.len(), 1, "and the last one is there still");
-        assert_eq!(places.taken(), 9);
+        assert_eq!((places.taken(), places.left()), (9, 1));
     }
 
     #[test]

@@ -83,7 +83,7 @@ impl Serving {
         let server = Arc::new(assemble::server(config, &credentials, &attestor, postgres.clone(), ground)?);
         let mut background = assemble::links(config, &credentials, &attestor, &server, ground);
         let secrets = secrets::follow(Arc::clone(&server.roles), &config.roles, postgres.clone());
-        background.extend([supervising, secrets]);
+        background.extend([supervising, secrets, looking_after(&server)]);
         let addresses = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
         let broken = accept_from(listeners, &server, ground);
         ground.background.spawn("left out of the log", async { match accept::tell_left_out().await {} });
@@ -137,6 +137,7 @@ impl Serving {
     /// clients are told; then cuts what is left even so. Until the end new clients are told that the sidecar stops.
     pub async fn drain(&self, ground: &Ground, deadline: Duration) {
         ground.announce_drain(deadline);
+        self.server.pool.give_up();
         if timeout(deadline, self.server.places.empty()).await.is_err() {
             let left = self.server.places.taken();
             tracing::warn!(left, "sessions were left at the deadline: Postgres is asked to end them");
@@ -146,6 +147,15 @@ impl Serving {
         }
         ground.cut(FAREWELL).await;
     }
+}
+
+/// Closes connections to Postgres that are of no more use.
+fn looking_after(server: &Arc<Server>) -> Task<Infallible> {
+    let (pool, postgres) = (Arc::clone(&server.pool), server.postgres.clone());
+    maintenance("postgres pool", move || {
+        let (pool, postgres) = (Arc::clone(&pool), postgres.clone());
+        async move { pool.run(postgres).await }
+    })
 }
 
 /// Accepts connections; a listener that breaks is reported.

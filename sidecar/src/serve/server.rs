@@ -20,6 +20,7 @@ use super::identities::Identities;
 use super::places::Places;
 use super::throttle::Throttle;
 use crate::postgres::Socket;
+use crate::postgres::pool::Pool;
 use crate::postgres::supervise::Watched;
 use crate::secrets::Roles;
 
@@ -49,6 +50,8 @@ pub struct Server {
     pub socket: Socket,
     /// What is known of Postgres.
     pub postgres: Watched,
+    /// Connections to it that sessions have left.
+    pub pool: Arc<Pool>,
     /// Bounds on connections.
     pub limits: Limits,
     /// Raised when no new sessions are to begin.

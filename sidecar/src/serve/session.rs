@@ -1,43 +1,32 @@
 //! One connection in serve mode, from its first byte to the session that it becomes.
 
-use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::BytesMut;
 use postern_attest::Appraisal;
 use postern_attest_io::{Accepted, Identity, PeerRefused, TlsRefused};
 use postern_pgwire::authentication::scram::EndPoint;
-use postern_pgwire::boundary::Boundary;
-use postern_pgwire::login::LoginError;
 use postern_pgwire::negotiation::{Agreement, Version, agree};
-use postern_pgwire::scram::Password;
 use postern_pgwire::startup::Startup;
 use postern_plumbing::Io;
 use postern_plumbing::prefixed::Prefixed;
 use postern_plumbing::relay::RelayEnd;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
-use tokio::net::UnixStream;
+use tokio::io::AsyncWriteExt as _;
 use tokio_rustls::TlsStream;
 
 use super::arrival::Arrival;
 use super::assemble::{FORWARDED, POSTGRES as POSTGRES_ALPN};
-use super::cancels::Registered;
 use super::handshakes::Room;
 use super::live::{Cut, Live, Session};
 use super::preamble::{Preamble, preamble};
 use super::reappraisal::Evidence;
 use super::refusal::Refusal;
 use super::server::Server;
-use super::upstream::{Severed, Upstream};
+use super::upstream::Severed;
 use crate::deadline::Deadline;
 use crate::opening::{self, Request};
 use crate::packets;
-use crate::postgres::login::{LoginFailed, log_in};
 use crate::postgres::supervise::Condition;
-
-/// How long Postgres may take to accept a connection and let us in, so that one that hangs is told from a slow client.
-const POSTGRES: Duration = Duration::from_secs(5);
 
 /// What a client's certificate proved: nothing where evidence is optional.
 pub type Verdict = Result<Option<Arc<Appraisal>>, PeerRefused>;
@@ -190,8 +179,9 @@ impl Server {
             return Err(Refusal::Draining);
         }
         let place = self.places.take(&role).map_err(|full| Refusal::full(full, &role))?;
-        let (upstream, key) = self.log_in(stream, &mut buf, &agreement, &role, arrival).await?;
-        Ok(Some(Session::new(role, peer, upstream, key, place)))
+        let reusable = !startup.is_replication();
+        let attached = self.attach(stream, &mut buf, &agreement, &role, reusable, arrival).await?;
+        Ok(Some(Session { role, peer, attached, place }))
     }
 
     /// What the session will speak. Postgres is asked what it has only where that matters, and where it may be spoken to.
@@ -204,58 +194,6 @@ impl Server {
             _ => Version::V3_0,
         };
         agree(startup, newest)
-    }
-
-    /// Logs in to Postgres as `role` and passes its greeting on, with a cancel key of ours in place of its own.
-    async fn log_in<S: AsyncRead + AsyncWrite + Unpin>(
-        &self,
-        stream: &mut S,
-        sent_ahead: &mut BytesMut,
-        agreement: &Agreement,
-        role: &str,
-        arrival: &Arrival,
-    ) -> Result<(Upstream<UnixStream>, Option<Registered>), Refusal> {
-        match self.postgres.condition() {
-            Condition::Starting => return Err(Refusal::PostgresNotReady("Its roles are not provisioned yet.")),
-            Condition::Misconfigured => return Err(Refusal::PostgresNotReady("It is not set up to be served.")),
-            Condition::Ready | Condition::Away => {}
-        }
-        let password = self.passwords.get(role).cloned().unwrap_or_else(|| Password::new(b""));
-        let answering = Deadline::after(POSTGRES);
-        let silent = |_| Refusal::PostgresAway(io::ErrorKind::TimedOut.into());
-        let connected = answering.limit(self.socket.connect()).await.map_err(silent)?;
-        let mut upstream = connected.map_err(Refusal::PostgresAway)?;
-        let mut buf = BytesMut::new();
-        let logging_in = log_in(&mut upstream, &mut buf, &agreement.startup, &password);
-        let logged_in = answering.limit(logging_in).await.map_err(silent)?;
-        let greeting = logged_in.map_err(|failed| {
-            self.doubt_postgres(&failed);
-            Refusal::PostgresLogin(failed)
-        })?;
-        let key = greeting.key.and_then(|real| self.cancels.register(arrival.slot, real));
-        let key_data = key.as_ref().map(|registered| registered.key().backend_key_data()).unwrap_or_default();
-        let greeting = [&greeting.messages[..], &key_data, &greeting.ready, &buf].concat();
-        packets::write(stream, &greeting).await?;
-        if !sent_ahead.is_empty() {
-            upstream.write_all(&sent_ahead.split()).await.map_err(Refusal::PostgresAway)?;
-        }
-        Ok((Upstream::new(upstream, Boundary::after(&buf)), key))
-    }
-
-    /// A login that is refused for our password means that Postgres has lost our roles, or is another one.
-    fn doubt_postgres(&self, failed: &LoginFailed) {
-        let doubtful = match failed {
-            LoginFailed::Refused { error, before_login, .. } => *before_login && error.sqlstate.starts_with("28"),
-            LoginFailed::Protocol(LoginError::Unexpected(b'v')) => {
-                self.dialect.forget();
-                true
-            }
-            LoginFailed::Protocol(_) => true,
-            LoginFailed::Read(_) | LoginFailed::TooMuch => false,
-        };
-        if doubtful {
-            self.postgres.doubt();
-        }
     }
 }
 

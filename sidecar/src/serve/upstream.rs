@@ -1,4 +1,5 @@
-//! The other end of a session, which says when it has closed, and in whose place something can be said at the end.
+//! The other end of a session, which says when it has closed, in whose place something can be said at the end, and which may be
+//! kept when the client takes its leave.
 
 use std::io;
 use std::pin::{Pin, pin};
@@ -10,6 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use postern_pgwire::boundary::Boundary;
 use postern_pgwire::error_response::ErrorResponse;
+use postern_pgwire::tracker::{Reported, Tracker};
 use postern_plumbing::relay::{Progress, RelayEnd, relay};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
@@ -30,7 +32,12 @@ const REST: usize = 64 << 10;
 pub struct Upstream<S> {
     /// `None` once it is cut.
     stream: Option<S>,
+    /// What the client has heard.
     heard: Boundary,
+    /// Follows the session where the stream may be used again.
+    tracker: Option<Box<Tracker>>,
+    /// The client has said its farewell, which the stream was not told: for the session, it has ended.
+    left: bool,
     shared: Arc<Shared>,
     /// How much of the last words has been read.
     said: usize,
@@ -103,7 +110,27 @@ async fn over(shared: &Shared) {
 impl<S> Upstream<S> {
     /// A stream of which the client has `heard` so much.
     pub fn new(stream: S, heard: Boundary) -> Self {
-        Self { stream: Some(stream), heard, shared: Arc::default(), said: 0 }
+        Self { stream: Some(stream), heard, tracker: None, left: false, shared: Arc::default(), said: 0 }
+    }
+
+    /// A stream that outlives the session if the client takes its leave while the session rests. The first ReadyForQuery has been
+    /// read from it, and `reported` is what Postgres had said by then.
+    pub fn reusable(stream: S, reported: Reported) -> Self {
+        Self { tracker: Some(Box::new(Tracker::new(reported))), ..Self::new(stream, Boundary::default()) }
+    }
+
+    /// Takes note of bytes that were read from the stream before it came here.
+    pub fn received(&mut self, bytes: &[u8]) {
+        self.heard.follow(bytes);
+        if let Some(tracker) = &mut self.tracker {
+            tracker.received(bytes);
+        }
+    }
+
+    /// The stream, and what Postgres has reported, if the client left it at rest.
+    pub fn into_rested(self) -> Option<(S, Reported)> {
+        let tracker = self.tracker.filter(|tracker| self.left && tracker.is_at_rest())?;
+        Some((self.stream?, tracker.into_reported()))
     }
 
     fn is_cut(&self) -> bool {
@@ -114,14 +141,16 @@ impl<S> Upstream<S> {
 impl<S: AsyncRead + Unpin> Upstream<S> {
     fn poll_stream(&mut self, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = into.filled().len();
-        if let Some(stream) = &mut self.stream {
+        if let Some(stream) = &mut self.stream
+            && !self.left
+        {
             ready!(Pin::new(stream).poll_read(cx, into))?;
         }
         let heard = into.filled().get(before..).unwrap_or_default();
         if heard.is_empty() {
             self.shared.ended.notify_one();
         }
-        self.heard.follow(heard);
+        self.received(heard);
         Poll::Ready(Ok(()))
     }
 
@@ -159,14 +188,35 @@ impl<S: AsyncRead + Unpin> AsyncRead for Upstream<S> {
     }
 }
 
+impl<S: AsyncWrite + Unpin> Upstream<S> {
+    /// Writes to a stream that may outlive the session, but for a Terminate at rest.
+    fn poll_write_followed(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let Self { stream: Some(stream), tracker: Some(tracker), left, .. } = self else {
+            return Poll::Ready(Ok(bytes.len()));
+        };
+        let farewell = tracker.farewell(bytes);
+        *left |= farewell == Some(0) && tracker.is_at_rest();
+        if *left {
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        // A Terminate is written by itself, when it is known whether all before it was taken.
+        let first = bytes.get(..farewell.filter(|at| *at > 0).unwrap_or(bytes.len())).unwrap_or(bytes);
+        let written = ready!(Pin::new(stream).poll_write(cx, first))?;
+        tracker.sent(first.get(..written).unwrap_or_default());
+        Poll::Ready(Ok(written))
+    }
+}
+
 /// What is sent to a stream that is cut is forgotten. It is taken all the same: a connection that closes with unread bytes is
 /// reset, and the reset may overtake the last words.
 impl<S: AsyncWrite + Unpin> AsyncWrite for Upstream<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let cut = self.is_cut();
+        if self.is_cut() {
+            return Poll::Ready(Ok(bytes.len()));
+        }
         match &mut self.stream {
-            Some(stream) if !cut => Pin::new(stream).poll_write(cx, bytes),
-            _ => Poll::Ready(Ok(bytes.len())),
+            Some(stream) if self.tracker.is_none() => Pin::new(stream).poll_write(cx, bytes),
+            _ => self.poll_write_followed(cx, bytes),
         }
     }
 
@@ -179,9 +229,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Upstream<S> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let cut = self.is_cut();
+        let over = self.left || self.is_cut();
         match &mut self.stream {
-            Some(stream) if !cut => Pin::new(stream).poll_shutdown(cx),
+            Some(stream) if !over => Pin::new(stream).poll_shutdown(cx),
             _ => Poll::Ready(Ok(())),
         }
     }

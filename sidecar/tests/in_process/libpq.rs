@@ -20,10 +20,15 @@ const WHO: &str = "select current_user";
 
 /// A sidecar before a real PostgreSQL.
 pub(crate) async fn serving(more: &str) -> (World, Cluster, Sidecar) {
+    serving_with("", more).await
+}
+
+/// The same with these keys in `[postgres]`.
+pub(crate) async fn serving_with(postgres: &str, more: &str) -> (World, Cluster, Sidecar) {
     let world = World::new().await;
     let superuser = keys::superuser_password(&agent_client(&world.server_agent)).await.unwrap();
     let cluster = Cluster::start(&superuser).await;
-    let sidecar = world.serve_before(cluster.folder(), "", more).await;
+    let sidecar = world.serve_before(cluster.folder(), postgres, more).await;
     assert_eq!(sidecar.serving.postgres().clone().decided().await, Condition::Ready);
     (world, cluster, sidecar)
 }

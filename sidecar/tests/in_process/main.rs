@@ -49,6 +49,8 @@ mod protocol;
 #[cfg(test)]
 mod releases;
 #[cfg(test)]
+mod reuse;
+#[cfg(test)]
 mod rules;
 #[cfg(test)]
 mod second_opinion;

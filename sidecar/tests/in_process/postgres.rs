@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -83,6 +83,8 @@ struct State {
     /// Wakes the backend of this process id for its end.
     backends: Mutex<BTreeMap<u32, Arc<Notify>>>,
     sessions: AtomicU32,
+    /// Backends of clients.
+    open: AtomicUsize,
     /// Bytes that were copied in or out.
     copied: AtomicU64,
     /// Lets `copy in` read.
@@ -134,6 +136,11 @@ impl Postgres {
             startup.parameter(b"application_name") != Some(b"postern-sidecar") && startup.version() != Version::GREASE
         };
         self.state.startups.lock().unwrap().iter().filter(ours).cloned().collect()
+    }
+
+    /// How many connections of clients are open that are logged in.
+    pub(crate) fn open(&self) -> usize {
+        self.state.open.load(Ordering::Relaxed)
     }
 
     /// The statements that were run.
@@ -223,7 +230,12 @@ impl State {
             }
             return Ok(());
         }
-        self.backend(stream, buf, key).await
+        let counted =
+            usize::from(user != "postgres" && startup.parameter(b"application_name") != Some(b"postern-sidecar"));
+        self.open.fetch_add(counted, Ordering::Relaxed);
+        let served = self.backend(stream, buf, key).await;
+        self.open.fetch_sub(counted, Ordering::Relaxed);
+        served
     }
 
     async fn misbehave_in_greeting(&self, stream: &mut UnixStream, manner: Manner) -> Result<(), ReadError> {
@@ -302,7 +314,11 @@ impl State {
                 None if sql.contains("pg_control_system") => stream.write_all(&message(b'D', STATE)).await?,
                 None => {}
             }
-            let answer = if sql == "sleep" { self.sleep(&key).await } else { message(b'C', sql.as_bytes()) };
+            let answer = match sql.as_str() {
+                "sleep" => self.sleep(&key).await,
+                "DISCARD ALL" => message(b'C', b"DISCARD ALL\0"),
+                _ => message(b'C', sql.as_bytes()),
+            };
             stream.write_all(&answer).await?;
             stream.write_all(&message(b'Z', b"I")).await?;
         }

@@ -1,3 +1,5 @@
+mod reuse;
+
 use std::future::pending;
 use std::time::Duration;
 
