@@ -3,9 +3,11 @@
 
 mod figures;
 mod pgbench;
+mod pki;
 mod process;
 mod rounds;
 mod scene;
+mod tls;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -40,6 +42,10 @@ pub(crate) struct Programs {
     /// How many rounds; a few give a first impression
     #[arg(long, default_value_t = 7)]
     rounds: usize,
+
+    /// How many seconds a turn of transactions or connections takes
+    #[arg(long, value_name = "SECONDS", default_value_t = 5)]
+    turn: u64,
 }
 
 /// How much is measured.
@@ -57,15 +63,15 @@ struct Plan {
 }
 
 impl Plan {
-    /// Enough for figures that hold.
-    fn full(rounds: usize) -> Self {
-        Self { rounds, turn: Duration::from_secs(5), clients: [1, 16, 64], copied_rows: 65_536, idle: 300 }
+    /// Enough for figures that hold, with enough rounds of enough time.
+    fn full(rounds: usize, turn: Duration) -> Self {
+        Self { rounds, turn, clients: [1, 16, 64], copied_rows: 65_536, idle: 300 }
     }
 }
 
 /// Runs the benchmark.
 pub(crate) fn run(programs: &Programs) -> anyhow::Result<Report> {
-    let plan = &Plan::full(programs.rounds);
+    let plan = &Plan::full(programs.rounds, Duration::from_secs(programs.turn));
     let runtime = tokio::runtime::Runtime::new()?;
     runtime.block_on(async {
         crate::tell("starting a cluster, PgBouncer and Postgres with TLS");

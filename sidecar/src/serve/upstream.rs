@@ -214,9 +214,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Upstream<S> {
         if self.is_cut() {
             return Poll::Ready(Ok(bytes.len()));
         }
-        match &mut self.stream {
-            Some(stream) if self.tracker.is_none() => Pin::new(stream).poll_write(cx, bytes),
-            _ => self.poll_write_followed(cx, bytes),
+        match &mut *self {
+            Self { stream: Some(stream), tracker: None, .. } => Pin::new(stream).poll_write(cx, bytes),
+            followed => followed.poll_write_followed(cx, bytes),
         }
     }
 

@@ -1,7 +1,7 @@
 //! The rounds as a table.
 
 use super::Plan;
-use super::rounds::{Measured, Selects, Sides};
+use super::rounds::{Connects, Measured, Selects, Sides};
 use crate::report::{Report, Row};
 use crate::spread::Spread;
 
@@ -39,15 +39,7 @@ pub(super) fn report(plan: &Plan, measured: &Measured) -> Report {
         }
     }
     let Measured { connects, copies, idle_kb, .. } = measured;
-    rows.push(ratio("connections a second, over PgBouncer's", connects, 1.0, Some("sidecar_connects_over_pgbouncer")));
-    rows.push(Row {
-        what: "— over PgBouncer's when it reuses none",
-        rounds: Spread::of(&ratios(&connects.sidecar, &connects.unpooled)),
-        decimals: 2,
-        ..Row::default()
-    });
-    rows.extend(three(["— a second, sidecar", "— a second, PgBouncer", "— a second, Postgres' TLS"], connects, 0));
-    rows.push(plain("— a second, PgBouncer when it reuses none", &connects.unpooled, 0));
+    rows.extend(of_connects(connects));
     let copied = Row {
         what: "COPY out, over Postgres' TLS",
         rounds: Spread::of(&ratios(&copies.sidecar, &copies.postgres)),
@@ -64,7 +56,27 @@ pub(super) fn report(plan: &Plan, measured: &Measured) -> Report {
         bar: Some(48.0),
         figure: Some("sidecar_idle_kb"),
     });
-    Report { rows, notes: notes(plan) }
+    Report { rows, notes: notes(plan, &measured.tls) }
+}
+
+fn of_connects(connects: &Connects) -> Vec<Row> {
+    let Connects { rate, cpu } = connects;
+    let figure = Some("sidecar_connects_over_pgbouncer");
+    let mut rows = vec![ratio("connections a second, over PgBouncer's", rate, 1.0, figure)];
+    rows.push(Row {
+        what: "— the same when neither keeps connections",
+        rounds: Spread::of(&ratios(&rate.unpooled_sidecar, &rate.unpooled_pgbouncer)),
+        decimals: 2,
+        ..Row::default()
+    });
+    rows.extend(three(["— a second, sidecar", "— a second, PgBouncer", "— a second, Postgres' TLS"], rate, 0));
+    rows.push(plain("— a second, sidecar that keeps none", &rate.unpooled_sidecar, 0));
+    rows.push(plain("— a second, PgBouncer that keeps none", &rate.unpooled_pgbouncer, 0));
+    rows.push(plain("— CPU per connection, µs, sidecar", &cpu.sidecar, 0));
+    rows.push(plain("— CPU per connection, µs, PgBouncer", &cpu.pgbouncer, 0));
+    rows.push(plain("— CPU per connection, µs, sidecar that keeps none", &cpu.unpooled_sidecar, 0));
+    rows.push(plain("— CPU per connection, µs, PgBouncer that keeps none", &cpu.unpooled_pgbouncer, 0));
+    rows
 }
 
 fn of_selects(names: &Names, selects: &Selects) -> Vec<Row> {
@@ -100,7 +112,7 @@ fn plain(what: &'static str, rounds: &[f64], decimals: usize) -> Row {
     Row { what, rounds: Spread::of(rounds), decimals, ..Row::default() }
 }
 
-fn notes(plan: &Plan) -> Vec<String> {
+fn notes(plan: &Plan, tls: &str) -> Vec<String> {
     let Plan { rounds, turn, copied_rows, idle, .. } = plan;
     vec![
         format!(
@@ -111,9 +123,10 @@ fn notes(plan: &Plan) -> Vec<String> {
         "All three speak TLS 1.3 with P-256 certificates on both sides. The sidecar's and its client's carry quotes, so its \
          handshake is several KB longer, and it judges them."
             .to_owned(),
-        "PgBouncer, in session mode, gives a new client a connection to Postgres that an earlier one has left. The sidecar \
-         opens one for each session, with what the client's own startup packet says, and so does a second PgBouncer whose \
-         `server_lifetime` is 0."
+        tls.to_owned(),
+        "PgBouncer, in session mode, gives a new client a connection to Postgres that an earlier one has left, cleaned by \
+         DISCARD ALL. The sidecar that is compared with it does the same (`postgres.pool.size`). Who keeps none is a second \
+         sidecar with the default of 0, and a second PgBouncer whose `server_lifetime` is 0."
             .to_owned(),
         format!("COPY: {copied_rows} rows of 8 KiB by psql. Memory: private to the sidecar, with {idle} sessions that wait."),
     ]
@@ -121,20 +134,26 @@ fn notes(plan: &Plan) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
     fn every_figure_that_is_promised_is_there() {
         let sides = || Sides {
             sidecar: vec![3.0, 1.0],
+            unpooled_sidecar: vec![2.0],
             pgbouncer: vec![2.0, 1.0],
-            unpooled: vec![2.0],
+            unpooled_pgbouncer: vec![2.0],
             postgres: vec![4.0, 2.0],
         };
         let selects = |clients| Selects { clients, tps: sides(), p99: sides(), cpu: sides() };
-        let selects = Plan::full(2).clients.map(selects).into_iter().collect();
-        let measured = Measured { selects, connects: sides(), copies: sides(), idle_kb: vec![30.0] };
-        let report = report(&Plan::full(2), &measured);
+        let plan = Plan::full(2, Duration::from_secs(1));
+        let selects = plan.clients.map(selects).into_iter().collect();
+        let connects = Connects { rate: sides(), cpu: sides() };
+        let tls = "TLS".to_owned();
+        let measured = Measured { selects, connects, copies: sides(), tls, idle_kb: vec![30.0] };
+        let report = report(&plan, &measured);
         let figures: Vec<(&str, String)> = report.figures().collect();
         let expected = [
             ("sidecar_tps_over_pgbouncer_1", "1.25"),

@@ -6,8 +6,8 @@ use anyhow::{Context as _, bail};
 
 use super::Plan;
 use super::pgbench::{Turn, Work};
-use super::process;
 use super::scene::{Scene, Server};
+use super::{process, tls};
 use crate::spread::percentile;
 
 /// How many connections are made at a time where connections are counted.
@@ -20,8 +20,10 @@ const IDLE: Duration = Duration::from_secs(12);
 pub(super) struct Measured {
     /// For each number of clients.
     pub(super) selects: Vec<Selects>,
-    pub(super) connects: Sides,
+    pub(super) connects: Connects,
     pub(super) copies: Sides,
+    /// What is agreed on in a handshake.
+    pub(super) tls: String,
     /// Memory of the sidecar for each idle session, in KiB; one value in all.
     pub(super) idle_kb: Vec<f64>,
 }
@@ -38,13 +40,24 @@ pub(super) struct Selects {
     pub(super) cpu: Sides,
 }
 
+/// New connections.
+#[derive(Debug, Default)]
+pub(super) struct Connects {
+    /// How many a second.
+    pub(super) rate: Sides,
+    /// CPU per connection of who stands before Postgres, in microseconds.
+    pub(super) cpu: Sides,
+}
+
 /// What each of the three gave, one value a round.
 #[derive(Debug, Default)]
 pub(super) struct Sides {
     pub(super) sidecar: Vec<f64>,
+    /// Only where connections are counted.
+    pub(super) unpooled_sidecar: Vec<f64>,
     pub(super) pgbouncer: Vec<f64>,
     /// Only where connections are counted.
-    pub(super) unpooled: Vec<f64>,
+    pub(super) unpooled_pgbouncer: Vec<f64>,
     pub(super) postgres: Vec<f64>,
 }
 
@@ -52,8 +65,9 @@ impl Sides {
     fn push(&mut self, server: Server, value: f64) {
         match server {
             Server::Sidecar => self.sidecar.push(value),
+            Server::UnpooledSidecar => self.unpooled_sidecar.push(value),
             Server::PgBouncer => self.pgbouncer.push(value),
-            Server::Unpooled => self.unpooled.push(value),
+            Server::UnpooledPgBouncer => self.unpooled_pgbouncer.push(value),
             Server::Postgres => self.postgres.push(value),
         }
     }
@@ -67,7 +81,7 @@ fn order(round: usize) -> [Server; 3] {
 }
 
 pub(super) async fn measure(scene: &Scene, plan: &Plan) -> anyhow::Result<Measured> {
-    let mut measured = Measured::default();
+    let mut measured = Measured { tls: tls::compare(scene).await.context("handshakes")?, ..Measured::default() };
     scene.initialize().await.context("pgbench's tables")?;
     // First, while the sidecar's memory has held nothing else.
     crate::tell("idle sessions");
@@ -81,9 +95,9 @@ pub(super) async fn measure(scene: &Scene, plan: &Plan) -> anyhow::Result<Measur
             for selects in &mut measured.selects {
                 select(scene, plan, server, selects).await.with_context(|| format!("{server:?}, transactions"))?;
             }
-            connect(scene, plan, server, &mut measured.connects).await?;
-            if server == Server::PgBouncer {
-                connect(scene, plan, Server::Unpooled, &mut measured.connects).await?;
+            for server in [Some(server), server.unpooled()].into_iter().flatten() {
+                let connected = connect(scene, plan, server, &mut measured.connects).await;
+                connected.with_context(|| format!("{server:?}, connections"))?;
             }
             let copied = scene.copy(server, plan.copied_rows).await;
             measured.copies.push(server, copied.with_context(|| format!("{server:?}, COPY"))? / 1e6);
@@ -92,26 +106,36 @@ pub(super) async fn measure(scene: &Scene, plan: &Plan) -> anyhow::Result<Measur
     Ok(measured)
 }
 
-async fn connect(scene: &Scene, plan: &Plan, server: Server, connects: &mut Sides) -> anyhow::Result<()> {
-    let turn = scene.turn(server, Work::Connect, CONNECTING, plan.turn).await;
-    connects.push(server, turn.with_context(|| format!("{server:?}, connections"))?.tps);
+async fn connect(scene: &Scene, plan: &Plan, server: Server, connects: &mut Connects) -> anyhow::Result<()> {
+    let (turn, cpu) = timed(scene, plan, server, Work::Connect, CONNECTING).await?;
+    connects.rate.push(server, turn.tps);
+    cpu.into_iter().for_each(|cpu| connects.cpu.push(server, cpu));
     Ok(())
 }
 
 async fn select(scene: &Scene, plan: &Plan, server: Server, selects: &mut Selects) -> anyhow::Result<()> {
-    let spent = |pid: Option<u32>| pid.map(process::cpu).transpose();
-    let before = spent(scene.pid(server))?;
-    let turn = scene.turn(server, Work::Select, selects.clients, plan.turn).await?;
-    let after = spent(scene.pid(server))?;
-    let Turn { tps, transactions, latencies } = turn;
-    let p99 = percentile(&latencies, 99).context("no transaction was logged")?;
-    selects.tps.push(server, tps);
+    let (turn, cpu) = timed(scene, plan, server, Work::Select, selects.clients).await?;
+    let p99 = percentile(&turn.latencies, 99).context("no transaction was logged")?;
+    selects.tps.push(server, turn.tps);
     selects.p99.push(server, p99.as_secs_f64() * 1e3);
-    if let (Some(before), Some(after)) = (before, after) {
-        let count = f64::from(u32::try_from(transactions)?);
-        selects.cpu.push(server, after.saturating_sub(before).as_secs_f64() * 1e6 / count);
-    }
+    cpu.into_iter().for_each(|cpu| selects.cpu.push(server, cpu));
     Ok(())
+}
+
+/// A turn, and the microseconds of CPU that who stands before Postgres has spent on each transaction.
+async fn timed(
+    scene: &Scene,
+    plan: &Plan,
+    server: Server,
+    work: Work,
+    clients: usize,
+) -> anyhow::Result<(Turn, Option<f64>)> {
+    let spent = || scene.pid(server).map(process::cpu).transpose();
+    let before = spent()?;
+    let turn = scene.turn(server, work, clients, plan.turn).await?;
+    let spent = spent()?.zip(before).map(|(after, before)| after.saturating_sub(before));
+    let count = f64::from(u32::try_from(turn.transactions)?);
+    Ok((turn, spent.map(|spent| spent.as_secs_f64() * 1e6 / count)))
 }
 
 /// The sidecar's memory for each of some idle sessions, in KiB.

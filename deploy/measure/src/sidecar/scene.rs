@@ -1,29 +1,46 @@
 //! A cluster whose Postgres can be reached through the sidecar, through PgBouncer, and past both.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use postern_world::{PostgresSource, Process, Recipe, World};
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use postern_world::{Admin, PostgresSource, Process, Recipe, World};
 use tokio::net::TcpStream;
 use tokio::process::Command;
 
 use super::Programs;
+use super::pki::Pki;
 
 const READY: Duration = Duration::from_secs(20);
+/// How many connections PgBouncer and the sidecar may keep.
+const POOL: usize = 100;
 /// The role that all clients log in as.
 pub(super) const ROLE: &str = "teesql_readwrite";
 
 /// Who stands between the client and Postgres.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Server {
+    /// The sidecar when it keeps connections for later sessions, as PgBouncer does.
     Sidecar,
+    /// The sidecar as it is by default: a connection for each session.
+    UnpooledSidecar,
     PgBouncer,
     /// PgBouncer when it gives no client a connection that an earlier one has left.
-    Unpooled,
+    UnpooledPgBouncer,
     /// Nobody: Postgres' own TLS.
     Postgres,
+}
+
+impl Server {
+    /// The same, with a connection to Postgres for each client.
+    pub(super) fn unpooled(self) -> Option<Self> {
+        match self {
+            Self::Sidecar => Some(Self::UnpooledSidecar),
+            Self::PgBouncer => Some(Self::UnpooledPgBouncer),
+            Self::UnpooledSidecar | Self::UnpooledPgBouncer | Self::Postgres => None,
+        }
+    }
 }
 
 /// How a client reaches a server.
@@ -41,9 +58,12 @@ pub(super) struct Scene {
     /// Where pgbench writes its logs.
     pub(super) folder: PathBuf,
     sidecar: Endpoint,
+    unpooled_sidecar: Endpoint,
     pgbouncer: Endpoint,
-    unpooled: Endpoint,
+    unpooled_pgbouncer: Endpoint,
     own: Endpoint,
+    /// The sidecar that keeps connections.
+    pooling: Process,
     pooler: Process,
     unpooled_pooler: Process,
     world: World,
@@ -57,10 +77,15 @@ impl Scene {
         let site = World::builder(found).tenants(["a"]).postgres(source).postgres_tcp(true).open()?;
         let mut world = site.build(|_| {}).await?;
         let pooler_ports = [world.free_address()?.port(), world.free_address()?.port()];
+        let pooling_ports = [world.free_address()?, world.free_address()?, world.free_address()?];
         let tenant = world.tenant(0).context("no tenant")?;
         let (certificate, key) = world.client_certificate(tenant).await?;
         let secret = tenant.secrets().read_write.clone();
-        let sidecar = Endpoint { port: tenant.database().address().port(), password: secret, certificate, key };
+        let shown =
+            |port| Endpoint { port, password: secret.clone(), certificate: certificate.clone(), key: key.clone() };
+        let unpooled_sidecar = shown(tenant.database().address().port());
+        let sidecar = shown(pooling_ports[0].port());
+        let pooling = start_pooling(programs, &world, pooling_ports).await?;
 
         let password = world.password(tenant, ROLE).await?;
         let pki = Pki::new(&world)?;
@@ -70,13 +95,27 @@ impl Scene {
             certificate: pki.certificate.clone(),
             key: pki.key.clone(),
         };
-        let ([pgbouncer, unpooled], own) = (pooler_ports.map(plain), plain(tenant.database().postgres.port()));
+        let ([pgbouncer, unpooled_pgbouncer], own) =
+            (pooler_ports.map(plain), plain(tenant.database().postgres.port()));
         let pooler = start_pgbouncer(programs, &world, &pki, &pgbouncer, "pgbouncer", "").await?;
         let once = "server_lifetime = 0\n";
-        let unpooled_pooler = start_pgbouncer(programs, &world, &pki, &unpooled, "pgbouncer-unpooled", once).await?;
+        let unpooled_pooler =
+            start_pgbouncer(programs, &world, &pki, &unpooled_pgbouncer, "pgbouncer-unpooled", once).await?;
         let folder = world.state().folder("pgbench")?;
         let postgres = programs.postgres.clone();
-        let scene = Self { postgres, folder, sidecar, pgbouncer, unpooled, own, pooler, unpooled_pooler, world };
+        let scene = Self {
+            postgres,
+            folder,
+            sidecar,
+            unpooled_sidecar,
+            pgbouncer,
+            unpooled_pgbouncer,
+            own,
+            pooling,
+            pooler,
+            unpooled_pooler,
+            world,
+        };
         scene.secure_postgres(&pki).await?;
         Ok(scene)
     }
@@ -84,8 +123,9 @@ impl Scene {
     pub(super) fn endpoint(&self, server: Server) -> &Endpoint {
         match server {
             Server::Sidecar => &self.sidecar,
+            Server::UnpooledSidecar => &self.unpooled_sidecar,
             Server::PgBouncer => &self.pgbouncer,
-            Server::Unpooled => &self.unpooled,
+            Server::UnpooledPgBouncer => &self.unpooled_pgbouncer,
             Server::Postgres => &self.own,
         }
     }
@@ -93,9 +133,10 @@ impl Scene {
     /// The process that stands between the client and Postgres, where there is one.
     pub(super) fn pid(&self, server: Server) -> Option<u32> {
         match server {
-            Server::Sidecar => self.world.tenant(0).and_then(|tenant| tenant.database().sidecar.pid()),
+            Server::Sidecar => self.pooling.pid(),
+            Server::UnpooledSidecar => self.world.tenant(0).and_then(|tenant| tenant.database().sidecar.pid()),
             Server::PgBouncer => self.pooler.pid(),
-            Server::Unpooled => self.unpooled_pooler.pid(),
+            Server::UnpooledPgBouncer => self.unpooled_pooler.pid(),
             Server::Postgres => None,
         }
     }
@@ -132,12 +173,42 @@ impl Scene {
     }
 
     pub(super) async fn stop(mut self) {
+        self.pooling.stop().await;
         self.pooler.stop().await;
         self.unpooled_pooler.stop().await;
         if let Err(error) = self.world.stop().await.remove() {
             crate::tell(&format!("the state stays: {error}"));
         }
     }
+}
+
+/// Starts one more sidecar in the database's CVM, before the same Postgres, that keeps as many connections as PgBouncer may.
+async fn start_pooling(
+    programs: &Programs,
+    world: &World,
+    [listen, admin, http]: [SocketAddr; 3],
+) -> anyhow::Result<Process> {
+    let database = world.tenant(0).context("no tenant")?.database();
+    let state = world.state().folder("bench/state")?;
+    let config = database.sidecar.config().display().to_string();
+    let mut recipe = Recipe::new("sidecar-pooling", &programs.sidecar).arguments([
+        "serve".to_owned(),
+        "--config".to_owned(),
+        config,
+    ]);
+    let changes = [
+        ("LISTEN__ADDRESSES", format!("[\"{listen}\"]")),
+        ("ADMIN__LISTEN", format!("\"{admin}\"")),
+        ("HTTP__LISTEN", format!("\"{http}\"")),
+        ("ATTESTATION__STATE_DIR", format!("\"{}\"", state.display())),
+        // A gateway has one tunnel to an instance, which is the other sidecar's.
+        ("GATEWAYS", "[]".to_owned()),
+        ("POSTGRES__POOL__SIZE", POOL.to_string()),
+    ];
+    recipe.environment.extend(changes.map(|(key, value)| (format!("POSTERN_SIDECAR__{key}"), value)));
+    let mut process = recipe.start(world.state())?;
+    process.ready(READY, async || Admin(admin).ready().await).await?;
+    Ok(process)
 }
 
 async fn start_pgbouncer(
@@ -157,7 +228,7 @@ async fn start_pgbouncer(
          [pgbouncer]\n\
          listen_addr = 127.0.0.1\nlisten_port = {listen}\nunix_socket_dir =\n\
          auth_type = plain\nauth_file = {users}\n\
-         pool_mode = session\ndefault_pool_size = 500\nmax_client_conn = 1000\n\
+         pool_mode = session\ndefault_pool_size = {POOL}\nmax_client_conn = 1000\n\
          client_tls_sslmode = verify-ca\nclient_tls_protocols = secure\nclient_tls_ca_file = {root}\n\
          client_tls_cert_file = {certificate}\nclient_tls_key_file = {key}\n\
          log_connections = 0\nlog_disconnections = 0\n{more}",
@@ -179,38 +250,4 @@ async fn start_pgbouncer(
     let probe = async || TcpStream::connect(("127.0.0.1", port)).await.map(drop).map_err(|error| error.to_string());
     process.ready(READY, probe).await?;
     Ok(process)
-}
-
-/// The certificates of PgBouncer, of Postgres and of their client: P-256, as the sidecar's.
-struct Pki {
-    root: PathBuf,
-    server_certificate: PathBuf,
-    server_key: PathBuf,
-    certificate: PathBuf,
-    key: PathBuf,
-}
-
-impl Pki {
-    fn new(world: &World) -> anyhow::Result<Self> {
-        let postgres = &world.tenant(0).context("no tenant")?.database().postgres;
-        let key = KeyPair::generate()?;
-        let mut params = CertificateParams::new(Vec::new())?;
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.distinguished_name.push(DnType::CommonName, "root");
-        let root = params.self_signed(&key)?.pem();
-        let issuer = Issuer::new(params, key);
-        let leaf = || -> anyhow::Result<(String, String)> {
-            let key = KeyPair::generate()?;
-            let params = CertificateParams::new(vec!["localhost".to_owned()])?;
-            Ok((params.signed_by(&key, &issuer)?.pem(), key.serialize_pem()))
-        };
-        let (server, client) = (leaf()?, leaf()?);
-        Ok(Self {
-            root: postgres.write("root.crt", root)?,
-            server_certificate: postgres.write("server.crt", server.0)?,
-            server_key: postgres.write("server.key", server.1)?,
-            certificate: world.state().write("bench/client.crt", client.0)?,
-            key: world.state().write("bench/client.key", client.1)?,
-        })
-    }
 }
