@@ -14,7 +14,9 @@ import sys
 PROGRAMS = {"gateway", "sidecar", "registrar"}
 
 # Pure crates decide from their arguments: no socket, no runtime, no clock, no randomness of their own.
-PURE = {"postern-allowlist", "postern-attest", "postern-gateway-core", "postern-identity", "postern-pgwire"}
+PURE = {
+    "postern-allowlist", "postern-attest", "postern-gateway-core", "postern-identity", "postern-packets", "postern-pgwire",
+}  # fmt: skip
 
 # What a pure crate may not name in its own manifest.
 IMPURE = {

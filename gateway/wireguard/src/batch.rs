@@ -5,10 +5,15 @@ use std::ops::Range;
 /// As much as one system call carries: 64 packets, and no more than 62 KiB before encryption.
 const FULL: (usize, usize) = (64, 62 * 1024);
 
+/// The most that is given to the system to split, in datagrams and bytes (UDP_MAX_SEGMENTS of older kernels).
+pub(crate) const MOST_JOINED: (usize, usize) = (64, 65_000);
+
 /// Packets in the order in which they were added. Clearing it keeps the memory.
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
-    bytes: Vec<u8>,
+    /// Longer than what is used of it, so that nothing is cleared only to be written over.
+    memory: Vec<u8>,
+    used: usize,
     ends: Vec<usize>,
 }
 
@@ -23,7 +28,7 @@ pub(crate) struct Run<'a> {
 
 impl Batch {
     pub(crate) fn clear(&mut self) {
-        self.bytes.clear();
+        self.used = 0;
         self.ends.clear();
     }
 
@@ -31,9 +36,14 @@ impl Batch {
         self.ends.is_empty()
     }
 
-    /// Whether the packets are to be sent before another one of `mtu` bytes is added.
+    /// Whether the packets are to be encrypted and sent before another one of `mtu` bytes is added.
     pub(crate) fn is_full(&self, mtu: u16) -> bool {
         self.len() >= FULL.0 || self.size() + usize::from(mtu) > FULL.1
+    }
+
+    /// Whether the datagrams are to be sent before another one of `length` bytes is added.
+    pub(crate) fn is_full_of_datagrams(&self, length: usize) -> bool {
+        self.len() >= MOST_JOINED.0 || self.size() + length > MOST_JOINED.1
     }
 
     /// How many packets there are.
@@ -43,30 +53,43 @@ impl Batch {
 
     /// How many bytes they have together.
     pub(crate) fn size(&self) -> usize {
-        self.bytes.len()
+        self.used
     }
 
-    /// Adds a packet of at most `room` bytes. `fill` writes it and says how long it became, and what else it has to say;
-    /// with a length of zero nothing is added.
+    /// The packets, end to end.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        self.memory.get(..self.used).unwrap_or_default()
+    }
+
+    /// Adds a packet of at most `room` bytes. `fill` writes it over whatever is there and says how long it became, and what
+    /// else it has to say; with a length of zero nothing is added.
     pub(crate) fn push_up_to<T>(&mut self, room: usize, fill: impl FnOnce(&mut [u8]) -> (usize, T)) -> T {
-        let start = self.bytes.len();
-        self.bytes.resize(start + room, 0);
-        let (used, result) = fill(self.bytes.get_mut(start..).unwrap_or_default());
-        self.bytes.truncate(start + used.min(room));
+        let start = self.used;
+        if self.memory.len() < start + room {
+            self.memory.resize(start + room, 0);
+        }
+        let (used, result) = fill(self.memory.get_mut(start..start + room).unwrap_or_default());
+        self.used = start + used.min(room);
         if used > 0 {
-            self.ends.push(self.bytes.len());
+            self.ends.push(self.used);
         }
         result
     }
 
-    /// Adds a packet of exactly `len` bytes, which `fill` writes.
+    /// Adds a packet of exactly `len` bytes, all zero but for those that `fill` writes.
     pub(crate) fn push_exactly<T>(&mut self, len: usize, fill: impl FnOnce(&mut [u8]) -> T) -> T {
-        self.push_up_to(len, |room| (len, fill(room)))
+        self.push_up_to(len, |room| {
+            room.fill(0);
+            (len, fill(room))
+        })
     }
 
     /// Adds a packet.
     pub(crate) fn push(&mut self, packet: &[u8]) {
-        self.push_exactly(packet.len(), |room| room.copy_from_slice(packet));
+        self.push_up_to(packet.len(), |room| {
+            room.copy_from_slice(packet);
+            (packet.len(), ())
+        });
     }
 
     /// The packet that was added last.
@@ -77,18 +100,23 @@ impl Batch {
     /// Takes the packet that was added last away.
     pub(crate) fn drop_last(&mut self) {
         self.ends.pop();
-        self.bytes.truncate(self.ends.last().copied().unwrap_or(0));
+        self.used = self.ends.last().copied().unwrap_or(0);
     }
 
     /// A packet by its place.
     pub(crate) fn get(&self, index: usize) -> Option<&[u8]> {
-        self.bytes.get(self.range(index)?)
+        self.memory.get(self.range(index)?)
     }
 
     /// A packet by its place, to be changed.
     pub(crate) fn get_mut(&mut self, index: usize) -> Option<&mut [u8]> {
         let range = self.range(index)?;
-        self.bytes.get_mut(range)
+        self.memory.get_mut(range)
+    }
+
+    /// The packet that was added last, to be changed.
+    pub(crate) fn last_mut(&mut self) -> Option<&mut [u8]> {
+        self.get_mut(self.ends.len().checked_sub(1)?)
     }
 
     /// The packets in order.
@@ -113,11 +141,12 @@ impl Batch {
                 count += 1;
             }
             next += count;
-            Some(Run { bytes: self.bytes.get(start..end)?, stride })
+            Some(Run { bytes: self.memory.get(start..end)?, stride })
         })
     }
 
-    fn range(&self, index: usize) -> Option<Range<usize>> {
+    /// Where a packet is among the [`Batch::bytes`].
+    pub(crate) fn range(&self, index: usize) -> Option<Range<usize>> {
         let end = *self.ends.get(index)?;
         let start = match index.checked_sub(1) {
             Some(before) => *self.ends.get(before)?,
@@ -151,6 +180,15 @@ mod tests {
         batch.drop_last();
         batch.drop_last();
         assert!(batch.is_empty() && batch.last().is_none());
+    }
+
+    #[test]
+    fn what_was_there_before_does_not_show() {
+        let mut batch = Batch::default();
+        batch.push(&[7; 50]);
+        batch.clear();
+        batch.push_exactly(20, |room| room[0] = 1);
+        assert_eq!((batch.bytes().len(), batch.bytes().iter().map(|byte| u32::from(*byte)).sum()), (20, 1_u32));
     }
 
     #[test]

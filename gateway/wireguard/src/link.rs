@@ -1,96 +1,104 @@
 //! The encrypted side of a tunnel: inner packets in and out, datagrams out and in. Knows nothing of what the packets
 //! carry but their addresses.
 //!
-//! Locks are taken in this order and none is held while waiting: table, then one session, then the socket's backlog.
+//! Locks are taken in this order and none is held while waiting: table, then one session, then the wheel of the timers or
+//! a socket's backlog.
 
 mod allowed;
+mod inbound;
 mod open;
 mod peers;
 mod session;
 mod table;
+mod timers;
 mod udp;
+mod wheel;
 mod work;
 
 use std::net::SocketAddr;
-use std::sync::{Arc, RwLock};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, MutexGuard, RwLock};
+use std::time::Instant;
 
 use boringtun::noise::rate_limiter::RateLimiter;
 use boringtun::x25519;
+use postern_packets::congestion::Mark;
 
 use self::session::Session;
 use self::table::Table;
-use self::udp::Udp;
+use self::wheel::Wheel;
 use crate::batch::Batch;
+use crate::clock;
 use crate::key::{PrivateKey, PublicKey};
 use crate::lock::{lock, read};
 use crate::meters::Meters;
 
+pub(crate) use self::inbound::Inbound;
 pub(crate) use self::session::OVERHEAD;
 pub(crate) use self::table::Peer;
-
-/// How often [`Link::tick`] wants to be called.
-const TICK: Duration = Duration::from_millis(250);
+pub(crate) use self::udp::Udp;
 
 /// Handshake messages a second above which their senders have to show that they own their address (WireGuard paper,
 /// section 5.3). A handshake costs some 150 microseconds.
 const HANDSHAKES_A_SECOND: u64 = 1_000;
 
-/// One socket and every peer.
+/// One address and every peer.
 pub(crate) struct Link {
     pub(crate) meters: Meters,
     pub(crate) key: PublicKey,
     private: PrivateKey,
     secret: x25519::StaticSecret,
+    /// The socket, and more of the same port for more threads. Who sends to it is shared out among them by the system.
     udp: Udp,
+    more: Vec<Udp>,
     table: RwLock<Table>,
+    /// When which session has to be looked at.
+    wheel: Mutex<Wheel>,
     /// Counts and limits handshakes over all peers.
     limiter: RateLimiter,
     /// What sessions are given, as each wants one: it checks again what the first has checked, and never limits.
     unlimited: Arc<RateLimiter>,
 }
 
-/// Packets that came in, and who sent them.
-#[derive(Default)]
-pub(crate) struct Inbound {
-    packets: Batch,
-    peers: Vec<Arc<Peer>>,
+/// The session of a peer, held while packets are encrypted for it.
+pub(crate) struct Sealer<'a> {
+    session: MutexGuard<'a, Session>,
+    now: Instant,
 }
 
-impl Inbound {
-    /// Every packet with its sender, to whom its source address belongs.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&Arc<Peer>, &[u8])> {
-        self.peers.iter().zip(self.packets.iter())
-    }
-
-    /// Adds one as if it had come in.
-    #[cfg(test)]
-    pub(crate) fn push(&mut self, peer: &Arc<Peer>, packet: &[u8]) {
-        self.packets.push(packet);
-        self.peers.push(Arc::clone(peer));
-    }
-
-    /// Forgets them, and keeps the memory.
-    pub(crate) fn clear(&mut self) {
-        self.packets.clear();
-        self.peers.clear();
+impl Sealer<'_> {
+    /// Encrypts a packet, or keeps it until there is a session. `asks` when an answer is due to it.
+    pub(crate) fn seal(&mut self, packet: &[u8], asks: bool, out: &mut Batch) {
+        self.session.seal(packet, asks, self.now, out);
     }
 }
 
 impl Link {
     /// Binds the socket. Must be called within the runtime that reads it.
+    #[cfg(test)]
     pub(crate) fn bind(private: PrivateKey, listen: SocketAddr) -> std::io::Result<Self> {
+        Ok(Self::new(private, Udp::bind(listen)?, Vec::new()))
+    }
+
+    /// A link over a socket, and maybe more of the same port.
+    pub(crate) fn new(private: PrivateKey, udp: Udp, more: Vec<Udp>) -> Self {
         let (secret, key) = (private.to_x25519(), private.public());
-        Ok(Self {
+        Self {
             meters: Meters::new(),
             key,
             secret,
-            udp: Udp::bind(listen)?,
+            udp,
+            more,
             table: RwLock::default(),
+            wheel: Mutex::new(Wheel::new(clock::now())),
             limiter: RateLimiter::new(&key.to_x25519(), HANDSHAKES_A_SECOND),
             unlimited: Arc::new(RateLimiter::new(&key.to_x25519(), u64::MAX)),
             private,
-        })
+        }
+    }
+
+    /// A socket by its number; the first one when there are fewer.
+    pub(crate) fn udp(&self, number: usize) -> &Udp {
+        number.checked_sub(1).and_then(|number| self.more.get(number)).unwrap_or(&self.udp)
     }
 
     pub(crate) fn local_addr(&self) -> SocketAddr {
@@ -100,16 +108,7 @@ impl Link {
     /// Gives the socket back; nothing is sent or received any more.
     pub(crate) fn close(&self) {
         self.udp.close();
-    }
-
-    /// Waits until there is something to [`Link::receive`].
-    async fn readable(&self) -> std::io::Result<()> {
-        self.udp.readable().await
-    }
-
-    /// Waits until datagrams had to wait for the socket and are gone.
-    async fn drain(&self) -> std::io::Result<()> {
-        self.udp.drain().await
+        self.more.iter().for_each(Udp::close);
     }
 
     /// Whether nothing more should be made for the socket for now.
@@ -117,56 +116,63 @@ impl Link {
         self.udp.is_congested()
     }
 
-    /// Waits until more may be made for the socket.
-    pub(crate) async fn uncongested(&self) {
-        self.udp.uncongested().await;
+    /// Receives what is there, answers what the protocol asks for, and adds the packets to `inbound`.
+    fn receive(&self, udp: &Udp, buffer: &mut [u8], inbound: &mut Inbound, now: Instant) -> std::io::Result<()> {
+        let received = udp.try_receive(buffer)?;
+        self.meters.received_bytes.increment(received.len as u64);
+        self.open(udp, buffer, &received, inbound, now);
+        Ok(())
     }
 
-    /// Receives what is there, answers what the protocol asks for, and adds the packets to `inbound`.
-    fn receive(&self, buffer: &mut [u8], inbound: &mut Inbound, now: Instant) -> std::io::Result<()> {
-        let received = self.udp.try_receive(buffer)?;
-        let datagrams = buffer.get(..received.len).unwrap_or_default();
-        self.meters.received_bytes.increment(received.len as u64);
-        self.open(received.from, datagrams, received.stride, inbound, now);
-        Ok(())
+    /// The session of a peer, to encrypt packets with. What else it has to say goes to `out`.
+    pub(crate) fn sealer<'a>(&self, peer: &'a Peer, now: Instant, out: &mut Batch) -> Sealer<'a> {
+        let mut session = lock(&peer.session);
+        self.wake(peer, &mut session, now, out);
+        Sealer { session, now }
+    }
+
+    /// Sends what was encrypted for a peer, and empties it.
+    pub(crate) fn send_to(&self, peer: &Peer, udp: &Udp, sealed: &mut Batch, mark: Mark) {
+        if sealed.is_empty() {
+            return;
+        }
+        let endpoint = {
+            let mut session = lock(&peer.session);
+            session.count_sent(sealed.size());
+            session.endpoint
+        };
+        self.meters.sent_packets.increment(sealed.len() as u64);
+        self.transmit(udp, endpoint, sealed, mark);
     }
 
     /// Encrypts packets and sends them to a peer, in order. `asks` when an answer is due to them. `scratch` is emptied and
     /// used.
     pub(crate) fn send(&self, peer: &Peer, packets: &Batch, asks: bool, scratch: &mut Batch, now: Instant) {
         scratch.clear();
-        let mut session = lock(&peer.session);
+        let mut sealer = self.sealer(peer, now, scratch);
         for packet in packets.iter() {
-            session.seal(packet, asks, now, scratch);
+            sealer.seal(packet, asks, scratch);
         }
-        self.meters.sent_packets.increment(packets.len() as u64);
-        self.send_sealed(&mut session, scratch);
+        drop(sealer);
+        self.send_to(peer, &self.udp, scratch, Mark::NotCapable);
     }
 
-    fn send_sealed(&self, session: &mut Session, sealed: &mut Batch) {
-        if sealed.is_empty() {
-            return;
-        }
-        if let Some(endpoint) = session.endpoint {
+    /// Sends what a session had to say of its own.
+    fn send_sealed(&self, udp: &Udp, session: &mut Session, sealed: &mut Batch) {
+        if !sealed.is_empty() {
             session.count_sent(sealed.size());
+            self.transmit(udp, session.endpoint, sealed, Mark::NotCapable);
+        }
+    }
+
+    fn transmit(&self, udp: &Udp, endpoint: Option<SocketAddr>, sealed: &mut Batch, mark: Mark) {
+        if let Some(endpoint) = endpoint {
             self.meters.sent_bytes.increment(sealed.size() as u64);
-            self.udp.send(endpoint, sealed, &self.meters);
+            udp.send(endpoint, sealed, mark, &self.meters);
         } else {
             self.meters.dropped("no_endpoint", sealed.len());
         }
         sealed.clear();
-    }
-
-    /// Drives the timers of every session.
-    fn tick(&self, now: Instant) {
-        self.limiter.reset_count();
-        let peers: Vec<_> = read(&self.table).peers().map(Arc::clone).collect();
-        let mut out = Batch::default();
-        for peer in peers {
-            let mut session = lock(&peer.session);
-            session.tick(now, &mut out);
-            self.send_sealed(&mut session, &mut out);
-        }
     }
 }
 

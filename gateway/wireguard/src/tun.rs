@@ -3,7 +3,9 @@
 //! The kernel hands over up to 64 KiB of one connection at a time and takes as much back (IFF_VNET_HDR with TSO), and one
 //! trip through its UDP stack carries as much (UDP_SEGMENT, UDP_GRO). Between the two, a packet is split off, encrypted and
 //! put behind the last one in the same buffer, or the other way round; nothing is handed from task to task. Two threads do
-//! that, one for each direction, and a thread sends what it has as soon as there is nothing more to read.
+//! that for each processor, one for each direction, and a thread sends what it has as soon as there is nothing more to
+//! read. The kernel keeps each connection to one queue of the interface and each peer's datagrams to one socket, so order is
+//! kept without locks.
 //!
 //! Connections are ordinary sockets, bound to the interface: what arrives by another one is not theirs, and what they send
 //! does not leave by another one, whatever the routes say.
@@ -62,7 +64,7 @@ impl Tun {
     /// cannot be bound.
     pub(crate) async fn start(config: TunnelConfig, tcp: TcpSettings, tasks: &Tasks) -> Result<Arc<Self>, TunnelError> {
         let TunnelConfig { private_key, listen, address, mtu } = config;
-        let device = Device::open(address, mtu).map_err(TunnelError::Interface)?;
+        let device = Device::open(address, mtu, threads::queues()).map_err(TunnelError::Interface)?;
         let routes = Routes::new(device.index(), address).map_err(TunnelError::Interface)?;
         let finish = move |link, stop| Self {
             link,
@@ -113,5 +115,10 @@ impl Tun {
     /// The name of the interface.
     pub(crate) fn interface(&self) -> &str {
         self.device.name()
+    }
+
+    /// How many queues the interface has.
+    pub(crate) fn queues(&self) -> usize {
+        self.device.queues()
     }
 }

@@ -1,6 +1,7 @@
 //! The handles that the rest of the house holds. They hide which datapath carries the bytes.
 
 use std::fmt;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use crate::clock;
 use crate::config::{Datapath, Peer, PeerStatus, TcpSettings, TunnelConfig};
 use crate::error::{ConnectError, ListenError, TunnelError};
 use crate::key::PublicKey;
-use crate::link::Link;
+use crate::link::{Link, Udp};
 use crate::netstack::Netstack;
 use crate::stream::{Listener, Stream, TunnelListener, TunnelStream};
 #[cfg(target_os = "linux")]
@@ -101,12 +102,13 @@ impl Tunnel {
     /// Says what is in force, which need not be what was asked for.
     fn announce(&self, mtu: u16) {
         let (listen, address, datapath) = (self.local_addr(), self.address(), self.datapath());
-        let interface = match &self.running.0 {
-            Stack::Netstack(_) => "none",
+        let (interface, queues) = match &self.running.0 {
+            Stack::Netstack(_) => ("none", 1),
             #[cfg(target_os = "linux")]
-            Stack::Tun(tun) => tun.interface(),
+            Stack::Tun(tun) => (tun.interface(), tun.queues()),
         };
-        tracing::info!(%listen, %address, mtu, %datapath, interface, "tunnel started");
+        let (splits, joins) = (self.link().udp(0).splits(), self.link().udp(0).joins());
+        tracing::info!(%listen, %address, mtu, %datapath, interface, queues, splits, joins, "tunnel started");
     }
 
     /// The datapath in force.
@@ -205,8 +207,10 @@ impl Tunnel {
 impl Stack {
     async fn netstack(config: TunnelConfig, tcp: TcpSettings, tasks: &Tasks) -> Result<Self, TunnelError> {
         let TunnelConfig { private_key, listen, address, mtu } = config;
-        let link = Link::bind_patiently(private_key, listen).await;
-        let link = link.map_err(|source| TunnelError::Listen { address: listen, source })?;
+        let bound = Link::bind_patiently(listen, 1).await;
+        let udp = bound.and_then(|sockets| sockets.into_iter().map(Udp::new).next().ok_or(io::ErrorKind::NotFound)?);
+        let udp = udp.map_err(|source| TunnelError::Listen { address: listen, source })?;
+        let link = Link::new(private_key, udp, Vec::new());
         let stack = Netstack::new(link, address, mtu, tcp);
         stack.start(tasks);
         Ok(Self::Netstack(stack))

@@ -1,14 +1,16 @@
 //! The way of a datagram that came in to its session.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
 use boringtun::noise::handshake::parse_handshake_anon;
 use boringtun::noise::{Packet, TunnResult};
+use postern_packets::congestion::Mark;
 
 use super::session::{self, Opened};
 use super::table::Peer;
+use super::udp::{Received, Udp};
 use super::{Inbound, Link, OVERHEAD};
 use crate::batch::Batch;
 use crate::key::PublicKey;
@@ -19,17 +21,24 @@ const COOKIE: usize = 64;
 
 impl Link {
     /// Opens datagrams of one sender.
-    pub(super) fn open(&self, from: SocketAddr, datagrams: &[u8], stride: usize, inbound: &mut Inbound, now: Instant) {
+    pub(super) fn open(&self, udp: &Udp, buffer: &[u8], received: &Received, inbound: &mut Inbound, now: Instant) {
         let mut answers = Batch::default();
-        let mut datagrams = datagrams.chunks(stride.max(1)).peekable();
+        let datagrams = buffer.get(..received.len).unwrap_or_default();
+        let mut datagrams = datagrams.chunks(received.stride.max(1)).peekable();
         while let Some(first) = datagrams.next() {
-            let Some(peer) = self.identify(from, first) else { continue };
+            let Some(peer) = self.identify(udp, received.from, first) else { continue };
             let table = read(&self.table);
             let mut session = lock(&peer.session);
-            let mut next = Some(first);
+            self.wake(&peer, &mut session, now, &mut answers);
+            let (mut next, mut count) = (Some(first), 0);
+            // Neighbours mostly have the same source, whose owner need not be looked up again.
+            let mut owned: Option<IpAddr> = None;
             while let Some(datagram) = next {
-                match session.open(datagram, from, now, &mut inbound.packets, &mut answers) {
-                    Ok(Opened::Packet(source)) if table.owns(&peer, source) => inbound.peers.push(Arc::clone(&peer)),
+                match session.open(datagram, received.from, now, &mut inbound.packets, &mut answers) {
+                    Ok(Opened::Packet(source)) if owned == Some(source) || table.owns(&peer, source) => {
+                        owned = Some(source);
+                        self.tell_congestion(received, &mut inbound.packets);
+                    }
                     Ok(Opened::Packet(_)) => {
                         inbound.packets.drop_last();
                         self.meters.dropped("not_allowed", 1);
@@ -38,22 +47,32 @@ impl Link {
                     Ok(Opened::Protocol) => {}
                     Err(_) => self.meters.dropped("not_authentic", 1),
                 }
-                self.meters.received_packets.increment(1);
+                count += 1;
                 next = datagrams.next_if(|next| is_same_session(first, next));
             }
-            self.send_sealed(&mut session, &mut answers);
+            self.meters.received_packets.increment(count);
+            inbound.sent_by(&peer);
+            self.send_sealed(udp, &mut session, &mut answers);
+        }
+    }
+
+    /// Tells the packet that was added last what the outer header said of the way.
+    fn tell_congestion(&self, received: &Received, packets: &mut Batch) {
+        if !packets.last_mut().is_none_or(|packet| received.mark.tell(packet)) {
+            packets.drop_last();
+            self.meters.dropped("congested", 1);
         }
     }
 
     /// The peer that a datagram claims to be from. What it claims is proven by opening it.
-    fn identify(&self, from: SocketAddr, datagram: &[u8]) -> Option<Arc<Peer>> {
+    fn identify(&self, udp: &Udp, from: SocketAddr, datagram: &[u8]) -> Option<Arc<Peer>> {
         let mut cookie = [0; COOKIE];
         let packet = match self.limiter.verify_packet(Some(from.ip()), datagram, &mut cookie) {
             Ok(packet) => packet,
             Err(TunnResult::WriteToNetwork(reply)) => {
                 let mut answer = Batch::default();
                 answer.push(reply);
-                self.udp.send(from, &answer, &self.meters);
+                udp.send(from, &answer, Mark::NotCapable, &self.meters);
                 self.meters.dropped("handshakes_limited", 1);
                 return None;
             }
@@ -88,3 +107,6 @@ impl Link {
 fn is_same_session(one: &[u8], other: &[u8]) -> bool {
     one.first() == Some(&session::DATA) && one.get(..8) == other.get(..8) && other.len() >= OVERHEAD
 }
+
+#[cfg(test)]
+mod tests;

@@ -32,8 +32,8 @@ impl Link {
         session.endpoint = peer.endpoint.or(session.endpoint);
         session.keepalive = peer.keepalive.filter(|seconds| *seconds > 0).map(|s| Duration::from_secs(s.into()));
         let mut out = Batch::default();
-        session.tick(now, &mut out);
-        self.send_sealed(&mut session, &mut out);
+        self.look_at(&known, &mut session, now, &mut out);
+        self.send_sealed(&self.udp, &mut session, &mut out);
         moved
     }
 
@@ -50,8 +50,9 @@ impl Link {
         let Some(peer) = read(&self.table).by_key(key).map(Arc::clone) else { return false };
         let mut session = lock(&peer.session);
         let mut out = Batch::default();
+        self.wake(&peer, &mut session, now, &mut out);
         session.initiate(now, &mut out);
-        self.send_sealed(&mut session, &mut out);
+        self.send_sealed(&self.udp, &mut session, &mut out);
         true
     }
 

@@ -15,6 +15,7 @@ use boringtun::noise::{Tunn, TunnResult};
 use crate::batch::Batch;
 use crate::config::PeerStatus;
 use crate::key::{PrivateKey, PublicKey};
+use crate::link::wheel::TICK;
 
 /// What a data message adds to a packet: type, receiver, counter and authentication tag.
 pub(crate) const OVERHEAD: usize = 32;
@@ -35,6 +36,9 @@ const REKEY_TIMEOUT: Duration = Duration::from_secs(5);
 const UNANSWERED: Duration = Duration::from_secs(2);
 /// A handshake is not started before this has passed since the last one.
 const HANDSHAKE_PAUSE: Duration = Duration::from_secs(1);
+/// A far end that has sent data and got nothing for this long is told that it was heard (KEEPALIVE_TIMEOUT of the WireGuard
+/// paper, section 6.1). A session is never left alone for longer, so keys are forgotten at most so much too late.
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The state shared with a peer.
 pub(super) struct Session {
@@ -51,6 +55,12 @@ pub(super) struct Session {
     sent: Option<Instant>,
     /// When the first packet was sent that asks for an answer, and nothing at all has come back after.
     unanswered: Option<Instant>,
+    /// When the timers were driven last. boringtun takes that for the present time.
+    ticked: Option<Instant>,
+    /// The tick of the wheel that counts.
+    pub(super) armed: Option<u64>,
+    /// Whether something may have happened since the timers were driven.
+    pub(super) awake: bool,
     rx: u64,
     tx: u64,
 }
@@ -79,6 +89,9 @@ impl Session {
             received: None,
             sent: None,
             unanswered: None,
+            ticked: None,
+            armed: None,
+            awake: false,
             rx: 0,
             tx: 0,
         }
@@ -140,8 +153,28 @@ impl Session {
         Ok(if complete && opened == Opened::Protocol { Opened::Handshake } else { opened })
     }
 
-    /// Does what is due: to be called a few times a second.
+    /// Whether the timers were driven so lately that the session may be used.
+    pub(super) fn is_fresh(&self, now: Instant) -> bool {
+        !passed(self.ticked, 2 * TICK, now)
+    }
+
+    /// When something is due next, if nothing happens until then.
+    pub(super) fn next(&self, now: Instant) -> Instant {
+        let heard = self.sent.into_iter().chain(self.received);
+        let pauses = [KEEPALIVE_TIMEOUT, KEEPALIVE_TIMEOUT + REKEY_TIMEOUT];
+        let own = heard.flat_map(|at| pauses.map(|pause| at + pause));
+        let asked = self.unanswered.map(|at| at + UNANSWERED);
+        let begun = self.initiated.map(|at| at + REKEY_TIMEOUT);
+        let kept = self.keepalive.and_then(|keepalive| Some(self.sent? + keepalive));
+        // What is due and could not be done yet is tried again.
+        let tried = asked.into_iter().chain(begun).chain(kept).map(|at| at.max(now + HANDSHAKE_PAUSE));
+        let first = own.filter(|at| *at > now).chain(tried).min();
+        first.map_or(now + KEEPALIVE_TIMEOUT, |first| first.min(now + KEEPALIVE_TIMEOUT))
+    }
+
+    /// Does what is due: to be called a few times a second while something happens, and when [`Session::next`] says.
     pub(super) fn tick(&mut self, now: Instant, out: &mut Batch) {
+        (self.ticked, self.awake) = (Some(now), false);
         let kind = out.push_up_to(HANDSHAKE, |room| written(self.tunn.update_timers(room)));
         self.note_sent(kind, now);
         if self.tunn.is_expired() {

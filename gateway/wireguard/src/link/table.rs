@@ -56,6 +56,11 @@ impl Table {
         self.by_index.get(&(receiver >> 8))
     }
 
+    /// The peer that has an index.
+    pub(super) fn by_index(&self, index: u32) -> Option<&Arc<Peer>> {
+        self.by_index.get(&index)
+    }
+
     /// The peer that owns an inner address.
     pub(super) fn by_address(&self, address: IpAddr) -> Option<&Arc<Peer>> {
         self.by_index.get(&self.allowed.owner(address)?)

@@ -15,19 +15,18 @@ use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
+use postern_packets::congestion::Mark;
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::sync::Notify;
 
 use self::backlog::Backlog;
-use crate::batch::{Batch, Run};
+use crate::batch::{Batch, MOST_JOINED, Run};
 use crate::lock::{lock, read, write};
 use crate::meters::Meters;
 
 /// The largest UDP datagram, or several joined by the system, in bytes.
 pub(crate) const LARGEST: usize = 65_535;
-/// The most that is given to the system to split, in bytes and datagrams (UDP_MAX_SEGMENTS of older kernels).
-const MOST_JOINED: (usize, usize) = (64, 65_000);
 
 /// One or more datagrams of the same sender.
 #[derive(Debug, PartialEq, Eq)]
@@ -36,6 +35,15 @@ pub(crate) struct Received {
     pub(crate) len: usize,
     /// The size of each datagram but the last, which may be shorter.
     pub(crate) stride: usize,
+    /// What the outer headers say of the way.
+    pub(crate) mark: Mark,
+}
+
+/// Where datagrams go, and what their outer headers say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Towards {
+    pub(super) to: SocketAddr,
+    pub(super) mark: Mark,
 }
 
 /// The socket.
@@ -55,16 +63,27 @@ pub(crate) struct Udp {
 }
 
 impl Udp {
-    /// Binds the socket. Must be called within a runtime.
+    /// Binds a socket. Must be called within a runtime.
+    #[cfg(test)]
     pub(crate) fn bind(address: SocketAddr) -> io::Result<Self> {
-        let socket = std::net::UdpSocket::bind(address)?;
+        Self::new(std::net::UdpSocket::bind(address)?)
+    }
+
+    /// Waits until the runtime has seen that the socket is writable: until then, what is sent has to wait.
+    #[cfg(test)]
+    pub(crate) async fn writable(&self) {
+        self.socket().unwrap().writable().await.unwrap();
+    }
+
+    /// Takes a bound socket. Must be called within the runtime that reads it.
+    pub(crate) fn new(socket: std::net::UdpSocket) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
         let socket = UdpSocket::from_std(socket)?;
         system::prepare(&socket);
         Ok(Self {
             local: socket.local_addr()?,
+            splits: AtomicBool::new(system::splits(&socket)),
             socket: RwLock::new(Some(Arc::new(socket))),
-            splits: AtomicBool::new(system::SPLITS),
             backlog: Mutex::default(),
             backlogged: AtomicBool::new(false),
             wake: Notify::new(),
@@ -94,10 +113,21 @@ impl Udp {
         Ok(received)
     }
 
+    /// Whether the system splits what is sent.
+    pub(crate) fn splits(&self) -> bool {
+        self.splits.load(Ordering::Relaxed)
+    }
+
+    /// Whether the system joins what is received.
+    pub(crate) fn joins(&self) -> bool {
+        self.socket().is_ok_and(|socket| system::joins(&socket))
+    }
+
     /// Sends datagrams in order, without waiting. What the socket has no room for goes to a bounded backlog, and what
     /// does not fit there is lost, as datagrams may be.
-    pub(crate) fn send(&self, to: SocketAddr, datagrams: &Batch, meters: &Meters) {
-        let (most, largest) = if self.splits.load(Ordering::Relaxed) { MOST_JOINED } else { (1, 0) };
+    pub(crate) fn send(&self, to: SocketAddr, datagrams: &Batch, mark: Mark, meters: &Meters) {
+        let to = Towards { to, mark };
+        let (most, largest) = if self.splits() { MOST_JOINED } else { (1, 0) };
         for run in datagrams.runs(most, largest) {
             if self.backlogged.load(Ordering::Acquire) {
                 self.keep(to, &run, meters);
@@ -107,7 +137,7 @@ impl Udp {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.keep(to, &run, meters),
                 Err(error) => {
-                    tracing::trace!(%error, %to, "tunnel packets were not sent");
+                    tracing::trace!(%error, to = %to.to, "tunnel packets were not sent");
                     meters.dropped("unsent", run.bytes.len().div_ceil(run.stride));
                 }
             }
@@ -154,7 +184,7 @@ impl Udp {
         }
     }
 
-    fn keep(&self, to: SocketAddr, run: &Run<'_>, meters: &Meters) {
+    fn keep(&self, to: Towards, run: &Run<'_>, meters: &Meters) {
         let mut backlog = lock(&self.backlog);
         if backlog.push(to, run) {
             self.backlogged.store(true, Ordering::Release);
@@ -164,18 +194,24 @@ impl Udp {
         }
     }
 
-    fn transmit(&self, to: SocketAddr, run: &Run<'_>) -> io::Result<()> {
-        let to = self.reachable(to);
+    fn transmit(&self, to: Towards, run: &Run<'_>) -> io::Result<()> {
+        let to = Towards { to: self.reachable(to.to), ..to };
         if run.bytes.len() <= run.stride {
             return self.try_transmit(to, run.bytes, None);
         }
-        if self.splits.load(Ordering::Relaxed) {
+        if self.splits() {
             let stride = u16::try_from(run.stride).map_err(io::Error::other)?;
             match self.try_transmit(to, run.bytes, Some(stride)) {
-                Err(error) if system::cannot_split(&error) => {}
+                Err(error) if system::is_too_large_to_split(&error) => {}
+                Err(error) if system::cannot_split(&error) => return self.stop_splitting(to, run),
                 outcome => return outcome,
             }
         }
+        run.bytes.chunks(run.stride).try_for_each(|datagram| self.try_transmit(to, datagram, None))
+    }
+
+    /// Sends datagrams one by one, from now on for everybody if that works where splitting did not.
+    fn stop_splitting(&self, to: Towards, run: &Run<'_>) -> io::Result<()> {
         let mut datagrams = run.bytes.chunks(run.stride);
         datagrams.next().map_or(Ok(()), |first| self.try_transmit(to, first, None))?;
         // It can be sent, so it was the splitting that failed before, and not the address.
@@ -185,7 +221,7 @@ impl Udp {
         datagrams.try_for_each(|datagram| self.try_transmit(to, datagram, None))
     }
 
-    fn try_transmit(&self, to: SocketAddr, bytes: &[u8], stride: Option<u16>) -> io::Result<()> {
+    fn try_transmit(&self, to: Towards, bytes: &[u8], stride: Option<u16>) -> io::Result<()> {
         let socket = read(&self.socket);
         let socket = socket.as_ref().ok_or(io::ErrorKind::NotConnected)?;
         socket.try_io(Interest::WRITABLE, || system::transmit(socket, to, bytes, stride))
@@ -202,6 +238,14 @@ impl Udp {
             IpAddr::V4(_) | IpAddr::V6(_) => to,
         }
     }
+}
+
+/// Binds so many sockets of one port, among which the system shares out who sends to it; one where it cannot. The first is
+/// bound alone, so that a port that somebody else has is never shared with them by mistake.
+pub(crate) fn bind_all(address: SocketAddr, count: usize) -> io::Result<Vec<std::net::UdpSocket>> {
+    let first = std::net::UdpSocket::bind(address)?;
+    let more = system::bind_beside(&first, count.saturating_sub(1))?;
+    Ok(std::iter::once(first).chain(more).collect())
 }
 
 #[cfg(test)]

@@ -2,20 +2,21 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use tokio::task::yield_now;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
-use super::{Inbound, Link, TICK};
+use super::udp::{LARGEST, Udp, bind_all};
+use super::wheel::TICK;
+use super::{Inbound, Link};
+use crate::batch::MOST_JOINED;
 use crate::clock;
-use crate::key::PrivateKey;
-use crate::link::udp::LARGEST;
 
-/// How many times the socket is read before others get their turn.
-const READS_IN_A_ROW: usize = 16;
+/// How many times packets are worked off before others get their turn.
+const BATCHES_IN_A_ROW: usize = 16;
 
 /// A pause after the socket failed, so that a lasting failure does not keep a processor busy.
 const PAUSE: Duration = Duration::from_millis(10);
@@ -24,26 +25,26 @@ const PAUSE: Duration = Duration::from_millis(10);
 const REBIND: (usize, Duration) = (20, Duration::from_millis(10));
 
 impl Link {
-    /// Binds the socket. A tunnel that was stopped a moment ago may still be about to give the port back.
-    pub(crate) async fn bind_patiently(key: PrivateKey, listen: SocketAddr) -> io::Result<Self> {
+    /// Binds so many sockets of one port. A tunnel that was stopped a moment ago may still be about to give the port back.
+    pub(crate) async fn bind_patiently(listen: SocketAddr, count: usize) -> io::Result<Vec<UdpSocket>> {
         for _ in 0..REBIND.0 {
-            match Self::bind(key.clone(), listen) {
+            match bind_all(listen, count) {
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse => sleep(REBIND.1).await,
                 bound => return bound,
             }
         }
-        Self::bind(key, listen)
+        bind_all(listen, count)
     }
 
-    /// Reads the socket while there is something, hands packets on, and lets others have their turn.
-    pub(crate) async fn keep_receiving(&self, mut deliver: impl FnMut(&Inbound, Instant)) -> Infallible {
+    /// Reads a socket while there is something, hands packets on, and lets others have their turn.
+    pub(crate) async fn keep_receiving(&self, udp: &Udp, mut deliver: impl FnMut(&Inbound, Instant)) -> Infallible {
         let mut buffer = vec![0; LARGEST];
         let mut inbound = Inbound::default();
         loop {
-            if self.readable().await.is_err() {
+            if udp.readable().await.is_err() {
                 sleep(PAUSE).await;
             }
-            if let Err(error) = self.receive_some(&mut buffer, &mut inbound, &mut deliver) {
+            if let Err(error) = self.receive_some(udp, &mut buffer, &mut inbound, &mut deliver) {
                 tracing::debug!(%error, "the tunnel's socket could not be read");
                 self.meters.dropped("unreadable", 1);
                 sleep(PAUSE).await;
@@ -54,15 +55,16 @@ impl Link {
 
     fn receive_some(
         &self,
+        udp: &Udp,
         buffer: &mut [u8],
         inbound: &mut Inbound,
         deliver: &mut impl FnMut(&Inbound, Instant),
     ) -> io::Result<()> {
-        for _ in 0..READS_IN_A_ROW {
+        for _ in 0..BATCHES_IN_A_ROW {
             let now = clock::now();
             inbound.clear();
             let received = self.contain(|| {
-                let received = self.receive(buffer, inbound, now);
+                let received = self.receive_batch(udp, buffer, inbound, now);
                 deliver(inbound, now);
                 received
             });
@@ -75,10 +77,22 @@ impl Link {
         Ok(())
     }
 
-    /// Sends what had to wait for the socket.
-    pub(crate) async fn keep_draining(&self) -> Infallible {
+    /// Receives until there is enough to be worked off, or nothing more.
+    fn receive_batch(&self, udp: &Udp, buffer: &mut [u8], inbound: &mut Inbound, now: Instant) -> io::Result<()> {
+        // Handshakes fill no batch.
+        for _ in 0..MOST_JOINED.0 {
+            self.receive(udp, buffer, inbound, now)?;
+            if inbound.is_full() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends what had to wait for a socket.
+    pub(crate) async fn keep_draining(&self, udp: &Udp) -> Infallible {
         loop {
-            if self.drain().await.is_err() {
+            if udp.drain().await.is_err() {
                 sleep(PAUSE).await;
             }
         }

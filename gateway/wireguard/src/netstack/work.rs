@@ -17,10 +17,11 @@ impl Netstack {
         let stack = || Arc::clone(self);
         let (receiving, draining, ticking) = (stack(), stack(), stack());
         self.spawn(tasks, "tunnel-receive", async move {
-            receiving.link.keep_receiving(|inbound, now| receiving.deliver(inbound, now)).await
+            let udp = receiving.link.udp(0);
+            receiving.link.keep_receiving(udp, |inbound, now| receiving.deliver(inbound, now)).await
         });
         self.spawn(tasks, "tunnel-deadlines", stack().keep_deadlines());
-        self.spawn(tasks, "tunnel-backlog", async move { draining.link.keep_draining().await });
+        self.spawn(tasks, "tunnel-backlog", async move { draining.link.keep_draining(draining.link.udp(0)).await });
         self.spawn(tasks, "tunnel-sessions", async move { ticking.link.keep_ticking().await });
     }
 

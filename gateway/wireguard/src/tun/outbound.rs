@@ -6,14 +6,15 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::runtime::Runtime;
-use tun_rs::{IDEAL_BATCH_SIZE, VIRTIO_NET_HDR_LEN};
+use postern_packets::congestion::Mark;
+use postern_packets::split::{self, Handed};
+use postern_packets::{Segment, vnet};
 
 use super::Tun;
+use super::threads::Private;
 use crate::batch::Batch;
 use crate::clock;
-use crate::link::Peer;
-use crate::segment::Segment;
+use crate::link::{OVERHEAD, Peer, Udp};
 
 /// How many times the interface is read before what was read is sent: some of it waits meanwhile, though never for more.
 const READS_IN_A_ROW: usize = 32;
@@ -24,39 +25,44 @@ const MOST_PEERS: usize = 64;
 /// A pause after the interface failed, so that a lasting failure does not keep a processor busy.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// Buffers that are used again, and the packets of each peer.
-struct Splitter {
-    joined: Vec<u8>,
-    packets: Vec<Vec<u8>>,
-    lengths: Vec<usize>,
+/// Buffers that are used again, and what is to be sent to each peer.
+struct Splitter<'a> {
+    tun: &'a Tun,
+    udp: &'a Udp,
+    frame: Vec<u8>,
+    packet: Vec<u8>,
     outgoing: Vec<Outgoing>,
     spare: Vec<Batch>,
-    sealed: Batch,
+    /// Where the packet before went.
+    last: Option<(IpAddr, usize)>,
 }
 
-/// Packets that wait for more of the same peer.
+/// Datagrams that wait for more of the same peer.
 struct Outgoing {
     peer: Arc<Peer>,
-    packets: Batch,
-    asks: bool,
+    sealed: Batch,
+    /// What all of them say of congestion.
+    mark: Mark,
 }
 
 impl Tun {
-    /// Reads the interface while there is something, and sends it, until `stop` is closed at its other end.
-    pub(super) fn keep_sending(&self, stop: &UnixStream, mtu: u16, runtime: &Runtime) {
-        let mut splitter = Splitter::new(mtu);
+    /// Reads a queue of the interface while there is something, and sends it, until `stop` is closed at its other end.
+    pub(super) fn keep_sending(&self, number: usize, stop: &UnixStream, mtu: u16, runtime: &Private) {
+        let (queue, udp) = (self.device.queue(number), self.link.udp(number));
+        let mut splitter = Splitter::new(self, udp, mtu);
         while !self.shutdown.is_triggered() {
-            let outcome = self.device.wait(stop).and_then(|()| {
-                if self.link.is_congested() {
+            let outcome = queue.wait(stop).and_then(|()| {
+                if udp.is_congested() {
                     // What the kernel holds back meanwhile makes its TCP send less.
-                    runtime.block_on(async {
+                    runtime.run(async {
                         tokio::select! {
-                            () = self.link.uncongested() => {}
+                            () = udp.uncongested() => {}
                             () = self.shutdown.triggered() => {}
                         }
                     });
                 }
-                self.link.contain(|| splitter.send_some(self)).unwrap_or(Ok(()))
+                let read = |frame: &mut [u8]| queue.read(frame);
+                self.link.contain(|| splitter.send_some(read)).unwrap_or(Ok(()))
             });
             if let Err(error) = outcome {
                 tracing::debug!(%error, "the tunnel's interface could not be read");
@@ -67,94 +73,127 @@ impl Tun {
     }
 }
 
-impl Splitter {
-    fn new(mtu: u16) -> Self {
+impl<'a> Splitter<'a> {
+    fn new(tun: &'a Tun, udp: &'a Udp, mtu: u16) -> Self {
         Self {
-            joined: vec![0; VIRTIO_NET_HDR_LEN + usize::from(u16::MAX)],
-            packets: vec![vec![0; mtu.into()]; IDEAL_BATCH_SIZE],
-            lengths: vec![0; IDEAL_BATCH_SIZE],
+            tun,
+            udp,
+            frame: vec![0; vnet::LEN + usize::from(u16::MAX)],
+            packet: vec![0; mtu.into()],
             outgoing: Vec::new(),
             spare: Vec::new(),
-            sealed: Batch::default(),
+            last: None,
         }
     }
 
-    fn send_some(&mut self, tun: &Tun) -> io::Result<()> {
+    /// Sends what the interface has, at the latest when it has nothing more.
+    fn send_some(&mut self, read: impl Fn(&mut [u8]) -> io::Result<usize>) -> io::Result<()> {
         let now = clock::now();
         let mut outcome = Ok(());
         for _ in 0..READS_IN_A_ROW {
-            match tun.device.read(&mut self.joined, &mut self.packets, &mut self.lengths) {
-                Ok(count) => self.sort(tun, count, now),
+            match read(&mut self.frame) {
+                Ok(length) => self.take(length, now),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                // What cannot be split is lost, and what comes after it is not.
-                Err(error) if error.raw_os_error().is_none() => tun.link.meters.dropped("unsplittable", 1),
                 Err(error) => {
                     outcome = Err(error);
                     break;
                 }
             }
         }
-        self.send_all(tun, now);
+        self.send_all();
         outcome
     }
 
-    fn send_all(&mut self, tun: &Tun, now: Instant) {
-        for outgoing in &mut self.outgoing {
-            outgoing.send(tun, &mut self.sealed, now);
+    fn send_all(&mut self) {
+        self.last = None;
+        for mut outgoing in self.outgoing.drain(..) {
+            outgoing.send(self.tun, self.udp);
+            self.spare.push(outgoing.sealed);
         }
-        self.spare.extend(self.outgoing.drain(..).map(|outgoing| outgoing.packets));
     }
 
-    /// Puts packets to those of their peers, and sends what is enough for one system call.
-    fn sort(&mut self, tun: &Tun, count: usize, now: Instant) {
-        let mtu = u16::try_from(self.packets.first().map_or(0, Vec::len)).unwrap_or(u16::MAX);
-        let mut last: Option<(IpAddr, usize)> = None;
-        for (buffer, length) in self.packets.iter().zip(&self.lengths).take(count) {
-            let packet = buffer.get(..*length).unwrap_or_default();
-            // The kernel has more to say on an interface than TCP (IPv6 looks for routers); none of it is for a peer.
-            let Some(segment) = Segment::parse(packet) else { continue };
-            let to = segment.destination.ip();
-            let place = match last {
-                Some((same, place)) if same == to => place,
-                _ => {
-                    let peer = tun.link.route(to);
-                    let parted = || tun.partings.find(to, now).filter(|_| segment.resets);
-                    let Some(peer) = peer.or_else(parted) else {
-                        tun.link.meters.dropped("no_route", 1);
-                        continue;
-                    };
-                    place_of(&mut self.outgoing, &mut self.spare, peer)
-                }
-            };
-            last = Some((to, place));
-            let Some(outgoing) = self.outgoing.get_mut(place) else { continue };
-            if outgoing.packets.is_full(mtu) {
-                outgoing.send(tun, &mut self.sealed, now);
+    /// Encrypts what was read for the peer that it is for.
+    fn take(&mut self, length: usize, now: Instant) {
+        let Self { tun, udp, frame, packet, outgoing, spare, last } = self;
+        let Ok(handed) = split::open(frame.get_mut(..length).unwrap_or_default()) else {
+            return tun.link.meters.dropped("unsplittable", 1);
+        };
+        let whole = match &handed {
+            Handed::Packet(packet) => Segment::parse(packet),
+            Handed::Segments(segments) => Some(*segments.whole()),
+        };
+        // The kernel has more to say on an interface than TCP (IPv6 looks for routers); none of it is for a peer.
+        let Some(whole) = whole else { return };
+        let to = whole.destination().ip();
+        let place = match *last {
+            Some((same, place)) if same == to => place,
+            _ => {
+                let parted = || tun.partings.find(to, now).filter(|_| whole.resets());
+                let Some(peer) = tun.link.route(to).or_else(parted) else {
+                    return tun.link.meters.dropped("no_route", 1);
+                };
+                place_of(outgoing, spare, peer)
             }
-            outgoing.packets.push(packet);
-            outgoing.asks |= segment.asks;
+        };
+        *last = Some((to, place));
+        if let Some(outgoing) = outgoing.get_mut(place) {
+            outgoing.note(Mark::of_packet(whole.packet()), tun, udp);
+            match &handed {
+                Handed::Packet(whole_packet) => outgoing.seal_one(whole_packet, whole.asks(), tun, udp, now),
+                Handed::Segments(segments) => outgoing.seal_many(segments, packet, tun, udp, now),
+            }
         }
         if self.outgoing.len() > MOST_PEERS {
-            self.send_all(tun, now);
+            self.send_all();
         }
     }
 }
 
-/// Where a peer's packets are gathered.
+/// Where a peer's datagrams are gathered.
 fn place_of(outgoing: &mut Vec<Outgoing>, spare: &mut Vec<Batch>, peer: Arc<Peer>) -> usize {
     if let Some(place) = outgoing.iter().position(|known| Arc::ptr_eq(&known.peer, &peer)) {
         return place;
     }
-    outgoing.push(Outgoing { peer, packets: spare.pop().unwrap_or_default(), asks: false });
+    outgoing.push(Outgoing { peer, sealed: spare.pop().unwrap_or_default(), mark: Mark::NotCapable });
     outgoing.len() - 1
 }
 
 impl Outgoing {
-    fn send(&mut self, tun: &Tun, sealed: &mut Batch, now: Instant) {
-        if !self.packets.is_empty() {
-            tun.link.send(&self.peer, &self.packets, self.asks, sealed, now);
+    /// Sends what says something else of congestion than what comes now.
+    fn note(&mut self, mark: Mark, tun: &Tun, udp: &Udp) {
+        if mark != self.mark {
+            self.send(tun, udp);
+            self.mark = mark;
         }
-        self.packets.clear();
-        self.asks = false;
+    }
+
+    fn seal_one(&mut self, packet: &[u8], asks: bool, tun: &Tun, udp: &Udp, now: Instant) {
+        if self.sealed.is_full_of_datagrams(packet.len() + OVERHEAD) {
+            self.send(tun, udp);
+        }
+        tun.link.sealer(&self.peer, now, &mut self.sealed).seal(packet, asks, &mut self.sealed);
+    }
+
+    /// Encrypts segment after segment under one lock, which is given back while a full batch is sent.
+    fn seal_many(&mut self, segments: &split::Segments<'_>, room: &mut [u8], tun: &Tun, udp: &Udp, now: Instant) {
+        let (longest, count) = (room.len() + OVERHEAD, segments.count());
+        let mut next = 0;
+        while next < count {
+            if self.sealed.is_full_of_datagrams(longest) {
+                self.send(tun, udp);
+            }
+            let mut sealer = tun.link.sealer(&self.peer, now, &mut self.sealed);
+            while next < count && !self.sealed.is_full_of_datagrams(longest) {
+                match segments.write(next, room) {
+                    Some(packet) => sealer.seal(packet, true, &mut self.sealed),
+                    None => tun.link.meters.dropped("unsplittable", 1),
+                }
+                next += 1;
+            }
+        }
+    }
+
+    fn send(&mut self, tun: &Tun, udp: &Udp) {
+        tun.link.send_to(&self.peer, udp, &mut self.sealed, self.mark);
     }
 }

@@ -1,8 +1,8 @@
 //! Datagrams that the socket had no room for.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 
+use super::Towards;
 use crate::batch::Run;
 
 /// Above this nothing new is made for the socket, in bytes.
@@ -19,14 +19,14 @@ pub(super) struct Backlog {
 
 #[derive(Debug)]
 struct Waiting {
-    to: SocketAddr,
+    to: Towards,
     bytes: Vec<u8>,
     stride: usize,
 }
 
 impl Backlog {
     /// Keeps datagrams; returns false, and keeps nothing, when there is no room.
-    pub(super) fn push(&mut self, to: SocketAddr, run: &Run<'_>) -> bool {
+    pub(super) fn push(&mut self, to: Towards, run: &Run<'_>) -> bool {
         if self.size + run.bytes.len() > FULL {
             return false;
         }
@@ -36,7 +36,7 @@ impl Backlog {
     }
 
     /// What has waited longest.
-    pub(super) fn first(&self) -> Option<(SocketAddr, Run<'_>)> {
+    pub(super) fn first(&self) -> Option<(Towards, Run<'_>)> {
         self.runs.front().map(|run| (run.to, Run { bytes: &run.bytes, stride: run.stride }))
     }
 
@@ -57,7 +57,7 @@ mod tests {
 
     #[test]
     fn it_keeps_the_order_and_its_bound() {
-        let to = "127.0.0.1:1".parse().unwrap();
+        let to = Towards { to: "127.0.0.1:1".parse().unwrap(), mark: postern_packets::congestion::Mark::Zero };
         let bytes = vec![1; 64 * 1024];
         let mut backlog = Backlog::default();
         let kept = (0..100).filter(|i| backlog.push(to, &Run { bytes: &bytes, stride: 1000 + i })).count();

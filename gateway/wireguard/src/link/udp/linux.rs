@@ -7,16 +7,17 @@ use std::os::fd::AsRawFd as _;
 
 use nix::cmsg_space;
 use nix::errno::Errno;
-use nix::sys::socket::sockopt::{RcvBuf, RcvBufForce, SndBuf, SndBufForce, UdpGroSegment};
+use nix::sys::socket::sockopt::{
+    IpRecvTos, Ipv6RecvTClass, RcvBuf, RcvBufForce, SndBuf, SndBufForce, UdpGroSegment, UdpGsoSegment,
+};
 use nix::sys::socket::{
     ControlMessage, ControlMessageOwned, MsgFlags, SockaddrStorage, getsockopt, recvmsg, sendmsg, setsockopt,
 };
+use postern_packets::congestion::Mark;
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::UdpSocket;
 
-use super::Received;
-
-/// The kernel splits what is sent.
-pub(super) const SPLITS: bool = true;
+use super::{Received, Towards};
 
 /// Room for bursts of many connections, in bytes. Without the privilege to have it, the system's limit applies.
 const BUFFER: usize = 8 * 1024 * 1024;
@@ -29,38 +30,89 @@ pub(super) fn prepare(socket: &UdpSocket) {
     if setsockopt(socket, SndBufForce, &BUFFER).or_else(|_| setsockopt(socket, SndBuf, &BUFFER)).is_err() {
         tracing::warn!("the send buffer of the tunnel's socket keeps the system's default size");
     }
-    let joins = setsockopt(socket, UdpGroSegment, &true).is_ok();
+    if setsockopt(socket, UdpGroSegment, &true).is_err() {
+        tracing::warn!("the kernel does not join datagrams that are received");
+    }
+    // What routers say of congestion. A socket of both families gets it in the form of the datagram's own.
+    let told = [setsockopt(socket, IpRecvTos, &true), setsockopt(socket, Ipv6RecvTClass, &true)];
+    if told.iter().all(Result::is_err) {
+        tracing::warn!("what routers say of congestion is not heard");
+    }
     tracing::info!(
-        joins,
         receive_buffer = getsockopt(socket, RcvBuf).unwrap_or_default(),
         send_buffer = getsockopt(socket, SndBuf).unwrap_or_default(),
         "tunnel socket ready"
     );
 }
 
+/// Whether the kernel splits what is sent.
+pub(super) fn splits(socket: &UdpSocket) -> bool {
+    getsockopt(socket, UdpGsoSegment).is_ok()
+}
+
+/// Whether the kernel joins what is received.
+pub(super) fn joins(socket: &UdpSocket) -> bool {
+    getsockopt(socket, UdpGroSegment).unwrap_or(false)
+}
+
+/// Binds more sockets to the address of one (SO_REUSEPORT, socket(7)). Only sockets of the same user can be added.
+pub(super) fn bind_beside(first: &std::net::UdpSocket, count: usize) -> io::Result<Vec<std::net::UdpSocket>> {
+    if count == 0 {
+        return Ok(Vec::new());
+    }
+    let address = first.local_addr()?;
+    SockRef::from(first).set_reuse_port(true)?;
+    let bind = || {
+        let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+        if address.is_ipv6() {
+            socket.set_only_v6(SockRef::from(first).only_v6()?)?;
+        }
+        socket.set_reuse_port(true)?;
+        socket.bind(&address.into())?;
+        Ok(socket.into())
+    };
+    (0..count).map(|_| bind()).collect()
+}
+
 pub(super) fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<Received> {
-    let mut control = cmsg_space!(i32);
+    let mut control = cmsg_space!(i32, i32);
     let mut parts = [IoSliceMut::new(buffer)];
     let message = recvmsg::<SockaddrStorage>(socket.as_raw_fd(), &mut parts, Some(&mut control), MsgFlags::empty())?;
     let from = message.address.as_ref().and_then(socket_addr).ok_or(io::ErrorKind::InvalidData)?;
-    let joined = message.cmsgs()?.find_map(|control| {
-        let ControlMessageOwned::UdpGroSegments(size) = control else { return None };
-        usize::try_from(size).ok().filter(|size| *size > 0)
-    });
-    Ok(Received { from, len: message.bytes, stride: joined.unwrap_or(message.bytes) })
+    let mut received = Received { from, len: message.bytes, stride: message.bytes, mark: Mark::default() };
+    for control in message.cmsgs()? {
+        if let ControlMessageOwned::UdpGroSegments(size) = control {
+            received.stride = usize::try_from(size).ok().filter(|size| *size > 0).unwrap_or(received.stride);
+        } else if let ControlMessageOwned::Ipv4Tos(byte) = control {
+            received.mark = Mark::of_byte(byte);
+        } else if let ControlMessageOwned::Ipv6TClass(class) = control {
+            received.mark = Mark::of_byte(class.to_le_bytes()[0]);
+        }
+    }
+    Ok(received)
 }
 
-pub(super) fn transmit(socket: &UdpSocket, to: SocketAddr, bytes: &[u8], stride: Option<u16>) -> io::Result<()> {
+pub(super) fn transmit(socket: &UdpSocket, to: Towards, bytes: &[u8], stride: Option<u16>) -> io::Result<()> {
     let parts = [IoSlice::new(bytes)];
-    let to = SockaddrStorage::from(to);
+    let (byte, class) = (to.mark.to_byte(), i32::from(to.mark.to_byte()));
+    let is_v4 = to.to.ip().to_canonical().is_ipv4();
+    let mark = if is_v4 { ControlMessage::Ipv4Tos(&byte) } else { ControlMessage::Ipv6TClass(&class) };
     let split = stride.as_ref().map(ControlMessage::UdpGsoSegments);
-    sendmsg(socket.as_raw_fd(), &parts, split.as_slice(), MsgFlags::empty(), Some(&to))?;
+    let control = [Some(mark).filter(|_| byte != 0), split];
+    let control: Vec<_> = control.into_iter().flatten().collect();
+    sendmsg(socket.as_raw_fd(), &parts, &control, MsgFlags::empty(), Some(&SockaddrStorage::from(to.to)))?;
     Ok(())
 }
 
-/// Whether sending failed because the device, or the path's MTU, does not let the kernel split datagrams.
+/// Whether sending failed because the device does not let the kernel split datagrams.
 pub(super) fn cannot_split(error: &io::Error) -> bool {
-    matches!(error.raw_os_error().map(Errno::from_raw), Some(Errno::EIO | Errno::EINVAL))
+    error.raw_os_error().map(Errno::from_raw) == Some(Errno::EIO)
+}
+
+/// Whether sending failed because the datagrams are larger than what the path to this one address takes. They can be sent as
+/// fragments, which the kernel does not split for us. Nobody else is sent less for it.
+pub(super) fn is_too_large_to_split(error: &io::Error) -> bool {
+    error.raw_os_error().map(Errno::from_raw) == Some(Errno::EINVAL)
 }
 
 fn socket_addr(address: &SockaddrStorage) -> Option<SocketAddr> {

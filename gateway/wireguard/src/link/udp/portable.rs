@@ -1,26 +1,42 @@
 //! Systems that take one datagram at a time.
 
 use std::io;
-use std::net::SocketAddr;
 
+use postern_packets::congestion::Mark;
 use tokio::net::UdpSocket;
 
-use super::Received;
-
-/// Nothing is split for us.
-pub(super) const SPLITS: bool = false;
+use super::{Received, Towards};
 
 pub(super) fn prepare(_socket: &UdpSocket) {}
 
-pub(super) fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<Received> {
-    let (len, from) = socket.try_recv_from(buffer)?;
-    Ok(Received { from, len, stride: len })
+/// Nothing is split for us.
+pub(super) fn splits(_socket: &UdpSocket) -> bool {
+    false
 }
 
-pub(super) fn transmit(socket: &UdpSocket, to: SocketAddr, bytes: &[u8], _stride: Option<u16>) -> io::Result<()> {
-    socket.try_send_to(bytes, to).map(drop)
+/// Nothing is joined for us.
+pub(super) fn joins(_socket: &UdpSocket) -> bool {
+    false
+}
+
+/// One has to do.
+pub(super) fn bind_beside(_first: &std::net::UdpSocket, _count: usize) -> io::Result<Vec<std::net::UdpSocket>> {
+    Ok(Vec::new())
+}
+
+pub(super) fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<Received> {
+    let (len, from) = socket.try_recv_from(buffer)?;
+    Ok(Received { from, len, stride: len, mark: Mark::default() })
+}
+
+pub(super) fn transmit(socket: &UdpSocket, to: Towards, bytes: &[u8], _stride: Option<u16>) -> io::Result<()> {
+    socket.try_send_to(bytes, to.to).map(drop)
 }
 
 pub(super) fn cannot_split(_error: &io::Error) -> bool {
+    false
+}
+
+pub(super) fn is_too_large_to_split(_error: &io::Error) -> bool {
     false
 }

@@ -1,9 +1,8 @@
 use super::*;
 
-/// A socket that the runtime has seen to be writable: until then, what is sent has to wait.
 async fn here(address: &str) -> Udp {
     let udp = Udp::bind(address.parse().unwrap()).unwrap();
-    udp.socket().unwrap().writable().await.unwrap();
+    udp.writable().await;
     udp
 }
 
@@ -30,9 +29,9 @@ fn mixed() -> (Vec<Vec<u8>>, Batch) {
 async fn datagrams_arrive_as_they_were_whether_the_system_splits_them_or_not() {
     for splits in [true, false] {
         let (near, far) = (here("127.0.0.1:0").await, here("127.0.0.1:0").await);
-        near.splits.store(splits && system::SPLITS, Ordering::Relaxed);
+        near.splits.store(splits && near.splits(), Ordering::Relaxed);
         let (packets, batch) = mixed();
-        near.send(far.local_addr(), &batch, &Meters::new());
+        near.send(far.local_addr(), &batch, Mark::NotCapable, &Meters::new());
         assert_eq!(receive(&far, packets.len()).await, packets, "splits: {splits}");
     }
 }
@@ -42,10 +41,10 @@ async fn an_address_that_cannot_be_sent_to_is_no_reason_to_give_up_splitting() {
     let (near, far) = (here("127.0.0.1:0").await, here("127.0.0.1:0").await);
     let (packets, batch) = mixed();
     for nowhere in ["[::1]:9", "127.0.0.1:0", "255.255.255.255:9"] {
-        near.send(nowhere.parse().unwrap(), &batch, &Meters::new());
+        near.send(nowhere.parse().unwrap(), &batch, Mark::NotCapable, &Meters::new());
     }
-    assert_eq!(near.splits.load(Ordering::Relaxed), system::SPLITS);
-    near.send(far.local_addr(), &batch, &Meters::new());
+    assert_eq!(near.splits(), cfg!(target_os = "linux"));
+    near.send(far.local_addr(), &batch, Mark::NotCapable, &Meters::new());
     assert_eq!(receive(&far, packets.len()).await, packets);
 }
 
@@ -55,7 +54,7 @@ async fn a_closed_socket_gives_its_port_back() {
     udp.close();
     let _again = Udp::bind(udp.local_addr()).unwrap();
     assert_eq!(udp.try_receive(&mut [0; 10]).unwrap_err().kind(), io::ErrorKind::NotConnected);
-    udp.send(udp.local_addr(), &mixed().1, &Meters::new());
+    udp.send(udp.local_addr(), &mixed().1, Mark::NotCapable, &Meters::new());
 }
 
 #[tokio::test]
@@ -63,9 +62,9 @@ async fn a_socket_of_both_families_speaks_to_both_and_names_them_plainly() {
     let (both, old) = (here("[::]:0").await, here("127.0.0.1:0").await);
     let (packets, batch) = mixed();
     let port = both.local_addr().port();
-    both.send(old.local_addr(), &batch, &Meters::new());
+    both.send(old.local_addr(), &batch, Mark::NotCapable, &Meters::new());
     assert_eq!(receive(&old, packets.len()).await, packets);
-    old.send(SocketAddr::new([127, 0, 0, 1].into(), port), &batch, &Meters::new());
+    old.send(SocketAddr::new([127, 0, 0, 1].into(), port), &batch, Mark::NotCapable, &Meters::new());
     both.readable().await.unwrap();
     assert_eq!(both.try_receive(&mut [0; LARGEST]).unwrap().from, old.local_addr());
 }
@@ -74,15 +73,59 @@ async fn a_socket_of_both_families_speaks_to_both_and_names_them_plainly() {
 async fn what_waits_goes_first_and_the_backlog_empties() {
     let (near, far) = (here("127.0.0.1:0").await, here("127.0.0.1:0").await);
     let meters = Meters::new();
-    near.keep(far.local_addr(), &Run { bytes: b"first", stride: 5 }, &meters);
+    near.keep(Towards { to: far.local_addr(), mark: Mark::NotCapable }, &Run { bytes: b"first", stride: 5 }, &meters);
     let mut batch = Batch::default();
     batch.push(b"second");
-    near.send(far.local_addr(), &batch, &meters);
+    near.send(far.local_addr(), &batch, Mark::NotCapable, &meters);
     assert!(!near.is_congested(), "a little is no congestion");
     near.drain().await.unwrap();
     assert_eq!(receive(&far, 2).await, [b"first".to_vec(), b"second".to_vec()]);
     batch.clear();
     batch.push(b"third");
-    near.send(far.local_addr(), &batch, &meters);
+    near.send(far.local_addr(), &batch, Mark::NotCapable, &meters);
     assert_eq!(receive(&far, 1).await, [b"third".to_vec()]);
+}
+
+#[tokio::test]
+async fn what_is_said_of_congestion_travels_with_the_datagrams() {
+    for (one, other) in [("127.0.0.1:0", "127.0.0.1:0"), ("[::1]:0", "[::1]:0"), ("[::]:0", "127.0.0.1:0")] {
+        let (near, far) = (here(one).await, here(other).await);
+        for mark in [Mark::NotCapable, Mark::Zero, Mark::One, Mark::Congested] {
+            let (packets, batch) = mixed();
+            near.send(far.local_addr(), &batch, mark, &Meters::new());
+            let (mut buffer, mut got) = (vec![0; LARGEST], 0);
+            while got < packets.len() {
+                far.readable().await.unwrap();
+                while let Ok(received) = far.try_receive(&mut buffer) {
+                    assert_eq!(received.mark, if cfg!(target_os = "linux") { mark } else { Mark::NotCapable });
+                    got += received.len.div_ceil(received.stride);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn sockets_of_one_port_share_out_who_sends_to_it_and_nobody_else_gets_in() {
+    let sockets = bind_all("127.0.0.1:0".parse().unwrap(), 2).unwrap();
+    let address = sockets[0].local_addr().unwrap();
+    assert_eq!(sockets[1].local_addr().unwrap(), address);
+    assert_eq!(bind_all(address, 2).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+    let senders: Vec<_> = (0..64).map(|_| std::net::UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
+    for _ in 0..2 {
+        senders.iter().for_each(|sender| assert_eq!(sender.send_to(b"x", address).unwrap(), 1));
+    }
+    let from = |socket: &std::net::UdpSocket| {
+        socket.set_nonblocking(true).unwrap();
+        let mut from = Vec::new();
+        while let Ok((_, sender)) = socket.recv_from(&mut [0; 1]) {
+            from.push(sender.port());
+        }
+        from
+    };
+    let (one, other) = (from(&sockets[0]), from(&sockets[1]));
+    assert_eq!(one.len() + other.len(), 128);
+    assert!(!one.is_empty() && !other.is_empty(), "{} and {}", one.len(), other.len());
+    assert!(one.iter().all(|port| !other.contains(port)), "what one sends stays in its order");
 }
