@@ -8,5 +8,6 @@
     reason = "a test may panic, in its helpers too"
 )]
 
+mod hostile;
 mod namespaces;
 mod tunnels;

@@ -13,7 +13,7 @@ use crate::namespaces::{LONG, Machine, PORT, Pair, isolated, machines};
 const TUN: [Datapath; 2] = [Datapath::Tun, Datapath::Tun];
 
 /// Answers every connection to [`PORT`] with what it sends.
-fn echo(machine: &Machine, tunnel: &Tunnel) {
+pub(crate) fn echo(machine: &Machine, tunnel: &Tunnel) {
     let tunnel = tunnel.clone();
     let listening = machine.run(async move { tunnel.listen(PORT).unwrap() }).wait();
     machine.run(async move {
@@ -54,7 +54,7 @@ async fn digest(mut from: impl AsyncRead + Unpin) -> Vec<u8> {
 }
 
 /// Sends some megabytes there and back, and says whether they are the same.
-async fn round_trip(client: Tunnel, to: std::net::SocketAddr, megabytes: usize) -> bool {
+pub(crate) async fn round_trip(client: Tunnel, to: std::net::SocketAddr, megabytes: usize) -> bool {
     let stream = client.connect(to, LONG).await.unwrap();
     let (read, mut write) = tokio::io::split(stream);
     let send = async move {
@@ -120,6 +120,30 @@ fn the_kernel_gives_and_takes_many_segments_at_a_time() {
         let (taken, _) = mean_sizes(&pair.far);
         let several = 4 * u64::from(postern_wireguard::DEFAULT_MTU);
         assert!(given > several && taken > several, "{given} bytes a read, {taken} bytes a write");
+    });
+}
+
+#[test]
+fn a_cable_that_is_too_narrow_for_a_datagram_carries_it_in_pieces() {
+    isolated("tunnels::a_cable_that_is_too_narrow_for_a_datagram_carries_it_in_pieces", &[], || {
+        let pair = Pair::new(TUN);
+        for machine in [&pair.near, &pair.far] {
+            machine.ip("link set cable mtu 1300");
+        }
+        // Lost pieces are lost packets, so it takes its time.
+        echo(&pair.far, &pair.server);
+        assert!(pair.near.run(round_trip(pair.client.clone(), pair.at(), 1)).wait());
+    });
+}
+
+#[test]
+fn ends_may_take_part_in_congestion_notification() {
+    isolated("tunnels::ends_may_take_part_in_congestion_notification", &[], || {
+        let pair = Pair::new(TUN);
+        for machine in [&pair.near, &pair.far] {
+            machine.run(async { std::fs::write("/proc/sys/net/ipv4/tcp_ecn", "1").unwrap() }).wait();
+        }
+        bytes_come_back_unchanged(pair);
     });
 }
 
