@@ -26,6 +26,10 @@ impl Netstack {
 
     /// [`Netstack::advance`] with answers that are to be sent already.
     pub(super) fn advance_with(&self, flow: &Arc<Flow>, state: &mut FlowState, scratch: &mut Scratch, now: Instant) {
+        #[cfg(test)]
+        {
+            state.turns += 1;
+        }
         if !state.listed {
             return;
         }

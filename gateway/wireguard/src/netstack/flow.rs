@@ -31,6 +31,9 @@ pub(super) struct FlowState {
     pub(super) accepting: Option<Arc<Accepting>>,
     /// Whether packets still find it. One that rests or is over keeps only what was not read yet.
     pub(super) listed: bool,
+    /// How many times it was its turn.
+    #[cfg(test)]
+    pub(super) turns: u64,
 }
 
 impl Flow {
@@ -40,7 +43,14 @@ impl Flow {
         connection: Connection,
         accepting: Option<Arc<Accepting>>,
     ) -> Arc<Self> {
-        let state = FlowState { connection, armed: None, accepting, listed: true };
+        let state = FlowState {
+            connection,
+            armed: None,
+            accepting,
+            listed: true,
+            #[cfg(test)]
+            turns: 0,
+        };
         Arc::new(Self { key, peer: Arc::clone(peer), state: Mutex::new(state) })
     }
 

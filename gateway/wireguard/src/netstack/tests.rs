@@ -124,3 +124,30 @@ async fn a_packet_of_another_peer_does_not_reach_a_connection() {
     assert!(!challenged(&client.link.route(other.address).unwrap()));
     assert!(challenged(&near.flow.peer));
 }
+
+#[tokio::test]
+async fn idle_connections_cost_a_busy_one_nothing() {
+    const IDLE: usize = 500;
+    let (client, server) = (stack(1), stack(2));
+    introduce(&client, &server);
+    introduce(&server, &client);
+    let listener = server.listen(80).unwrap();
+    let to = SocketAddr::new(server.address, 80);
+    let mut streams = Vec::new();
+    for _ in 0..=IDLE {
+        let near = client.connect(to, Duration::from_secs(30)).await.unwrap();
+        streams.push((near, listener.accept().await));
+    }
+    let (mut near, mut far) = streams.pop().unwrap();
+    let turns = |stream: &Stream| stream.flow.lock().unwrap().turns;
+    let all = || streams.iter().map(|(near, far)| turns(near) + turns(far)).sum::<u64>();
+    let (idle, busy) = (all(), turns(&near) + turns(&far));
+    for _ in 0..50 {
+        near.write_all(&[7; 10_000]).await.unwrap();
+        far.read_exact(&mut [0; 10_000]).await.unwrap();
+    }
+    assert!(turns(&near) + turns(&far) >= busy + 100, "the busy one was not busy");
+    // A timer of the handshake may still come up at either end. Looking through all would be a hundred times as much.
+    let spent = all() - idle;
+    assert!(spent <= 2 * IDLE as u64, "{spent} turns of connections that nothing happens to");
+}
