@@ -25,8 +25,7 @@ pub(super) fn connecting(socket: Socket) -> TcpSocket {
 }
 
 /// No delay for small packets, and a far end that is gone is noticed.
-pub(super) fn tune(stream: &TcpStream, tcp: &TcpSettings) -> io::Result<()> {
-    let socket = SockRef::from(stream);
+pub(super) fn tune(socket: &Socket, tcp: &TcpSettings) -> io::Result<()> {
     let between = (tcp.user_timeout.saturating_sub(tcp.keepalive) / PROBES).max(Duration::from_secs(1));
     let keepalive = TcpKeepalive::new().with_time(tcp.keepalive).with_interval(between).with_retries(PROBES);
     socket.set_tcp_nodelay(true)?;

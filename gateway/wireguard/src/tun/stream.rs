@@ -2,6 +2,7 @@
 
 use std::future::pending;
 use std::io;
+use std::mem;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -37,7 +38,6 @@ pub(crate) struct Listener {
 impl Stream {
     /// A connection of a peer that is there.
     pub(super) fn new(tun: &Tun, place: Place, socket: TcpStream, peer: Arc<Peer>) -> io::Result<Self> {
-        sockets::tune(&socket, &tun.tcp)?;
         let connection = tun.connections.list(place, socket, peer)?;
         // Whoever removes the peer from now on finds the connection; who has removed it before did not.
         if connection.peer().is_removed() || tun.shutdown.is_triggered() {
@@ -104,7 +104,9 @@ impl AsyncWrite for Stream {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.connection.check()?;
-        self.finished = true;
+        if mem::replace(&mut self.finished, true) {
+            return Poll::Ready(Ok(()));
+        }
         match SockRef::from(&self.connection.socket).shutdown(Shutdown::Write) {
             // The far end has ended the connection already.
             Err(error) if error.kind() == io::ErrorKind::NotConnected => Poll::Ready(Ok(())),
@@ -132,6 +134,8 @@ impl Listener {
         let backlog = i32::try_from(tun.tcp.backlog).unwrap_or(i32::MAX);
         let open = || {
             let socket = sockets::new(tun.device.name(), local)?;
+            // What is accepted inherits it.
+            sockets::tune(&socket, &tun.tcp)?;
             socket.set_reuse_address(true)?;
             socket.bind(&local.into())?;
             socket.listen(backlog)?;
