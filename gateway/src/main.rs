@@ -179,6 +179,8 @@ fn fit(config: Config) -> Config {
 async fn serve(config: &Config, telemetry: Metrics) -> Result<(), StartError> {
     let (shutdown, readiness) = (Shutdown::new(), Readiness::new());
     shutdown.on_signals();
+    // Before anybody can ask: without a check, the answer would be that all is well.
+    let _doors = readiness.register("doors");
     let (background, admin_end) = (Shutdown::new(), Shutdown::new());
     let tasks = Tasks::new();
     let address = config.admin;
