@@ -1,4 +1,4 @@
-//! The gateway's way of a connection without its tunnel: the same accepting, opening, PROXY header and relay, but a plain TCP
+//! The gateway's way of a connection without its tunnel: the same listeners, opening, PROXY header and relay, but a plain TCP
 //! connection behind it, to one place, and nobody who has to be admitted. It is there to be measured and for nothing else.
 
 use std::convert::Infallible;
@@ -8,11 +8,12 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use postern_gateway_core::opening::{Opening, Step};
 use postern_plumbing::accept;
-use postern_plumbing::relay::{Progress, relay};
+use postern_plumbing::relay::{Pipes, Progress, relay_sockets};
 use postern_plumbing::tasks::Tasks;
 use ppp::v2::{Builder, Command, Protocol, Version};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime;
 use tokio::time::timeout;
 
 /// How long an opening may take.
@@ -21,6 +22,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const LONGEST_HELLO: usize = 16 * 1024;
 /// How much is read of a client at a time until its opening is complete.
 const READ: usize = 4 * 1024;
+/// How many pipes there may be, for both directions of every connection that moves bytes.
+const PIPES: usize = 1_000;
 
 /// Where it listens, and where it leads.
 #[derive(Clone, clap::Args)]
@@ -38,34 +41,50 @@ pub(crate) struct Road {
     to: SocketAddr,
 }
 
-/// Serves until the process is ended.
+/// Serves until the process is ended, with a thread for each processor.
 pub(crate) fn run(road: &Road) -> anyhow::Result<Infallible> {
-    tokio::runtime::Runtime::new()?.block_on(async {
-        let listener = TcpListener::bind(road.listen).await?;
+    let pipes = Pipes::new(PIPES);
+    for _ in 1..std::thread::available_parallelism()?.get() {
+        let (road, pipes, listener) = (road.clone(), pipes.clone(), accept::listen(road.listen)?);
+        // Whoever connects notices if it ends.
+        std::thread::spawn(move || drop(serve(&road, listener, &pipes)));
+    }
+    serve(road, accept::listen(road.listen)?, &pipes)
+}
+
+fn serve(road: &Road, listener: std::net::TcpListener, pipes: &Pipes) -> anyhow::Result<Infallible> {
+    runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+        let listener = TcpListener::from_std(listener)?;
         let tasks = Tasks::new();
         loop {
-            let (stream, client) = accept::accept(&listener).await?;
-            let road = road.clone();
+            let (stream, client) = accept::next(&listener).await?;
+            let (road, pipes) = (road.clone(), pipes.clone());
             tasks.spawn("client connection", async move {
                 // Who breaks off is seen by the client.
-                drop(carry(&road, stream, client).await);
+                drop(carry(&road, stream, client, &pipes).await);
             });
         }
     })
 }
 
-async fn carry(road: &Road, mut stream: TcpStream, client: SocketAddr) -> anyhow::Result<()> {
+async fn carry(road: &Road, mut stream: TcpStream, client: SocketAddr, pipes: &Pipes) -> anyhow::Result<()> {
+    let mut upstream = Box::pin(begin(road, &mut stream, client)).await?;
+    relay_sockets(&mut stream, &mut upstream, &Progress::default(), pipes).await;
+    Ok(())
+}
+
+/// Everything up to the first byte that is relayed.
+async fn begin(road: &Road, stream: &mut TcpStream, client: SocketAddr) -> anyhow::Result<TcpStream> {
     let mut opening = Opening::new(LONGEST_HELLO);
-    let name = timeout(PATIENCE, open(&mut stream, &mut opening)).await.context("no hello in time")??;
+    let name = timeout(PATIENCE, open(stream, &mut opening)).await.context("no hello in time")??;
     ensure!(name == road.name, "no route");
     let mut upstream = timeout(PATIENCE, TcpStream::connect(road.to)).await.context("no server in time")??;
     accept::tune(&upstream);
     let addresses = (client, stream.local_addr()?);
-    let mut first = Builder::with_addresses(Version::Two | Command::Proxy, Protocol::Stream, addresses).build()?;
-    first.extend_from_slice(&opening.into_received());
-    upstream.write_all(&first).await?;
-    relay(&mut stream, &mut upstream, &Progress::default()).await;
-    Ok(())
+    let mut header = Builder::with_addresses(Version::Two | Command::Proxy, Protocol::Stream, addresses).build()?;
+    header.extend_from_slice(&opening.into_received());
+    upstream.write_all(&header).await?;
+    Ok(upstream)
 }
 
 /// Reads until the name is known that the client asks for.

@@ -77,14 +77,14 @@ impl Scene {
         let mut scene = Self {
             proxies: Vec::new(),
             daemons: Vec::new(),
-            postern: postern,
+            postern,
             _serving: serving,
             targets: Vec::new(),
             client,
             server,
             remarks: vec![format!("Programs: {}.", versions(programs).join("; "))],
             network,
-            folder: folder,
+            folder,
         };
         for peer in peers {
             match scene.add(programs, *peer, &name).await {
