@@ -11,7 +11,10 @@ import subprocess
 import sys
 
 # The programs. They are started, never imported.
-PROGRAMS = {"gateway", "sidecar", "registrar"}
+PROGRAMS = {"gateway", "loadtest", "sidecar", "registrar"}
+
+# The programs that stand between a client and its database, and the one that governs them. The others are for trials.
+RELEASED = {"gateway", "sidecar", "registrar"}
 
 # Pure crates decide from their arguments: no socket, no runtime, no clock, no randomness of their own.
 PURE = {
@@ -28,9 +31,10 @@ IMPURE = {
 # What may not be anywhere below a pure crate.
 IMPURE_BELOW = {"async-io", "async-std", "hyper", "mio", "polling", "reqwest", "smol", "socket2", "tokio"}
 
-# The TEE that does not exist is for tests, for the cluster of deploy/world and for benchmarks; none of them is released.
+# The TEE that does not exist is for tests, for the cluster of deploy/world, for load tests and for benchmarks; none of them
+# is released.
 SIMULATOR = "postern-simulator"
-MAY_SIMULATE = {"postern-measure", "postern-simulator", "postern-world"}
+MAY_SIMULATE = {"loadtest", "postern-measure", "postern-simulator", "postern-world"}
 
 # Crates with their only users.
 ONLY_BELOW = {"ring": {"boringtun"}}
@@ -75,7 +79,7 @@ def check_simulator(packages, tree_below):
     for name, dependency, kind in dependencies(packages):
         if dependency == SIMULATOR and kind != "dev" and name not in MAY_SIMULATE:
             yield f"{name}: {SIMULATOR} may only be a dev-dependency here"
-    for name in sorted(PROGRAMS & {package["name"] for package in packages}):
+    for name in sorted(RELEASED & {package["name"] for package in packages}):
         if SIMULATOR in tree_below(name):
             yield f"{name}: is released, and {SIMULATOR} is below it"
 
@@ -88,7 +92,7 @@ def check_only_below(users_of):
 
 def check_names(packages):
     """A rule about a crate that was renamed would hold for ever."""
-    for name in sorted((PURE | PROGRAMS | MAY_SIMULATE) - {package["name"] for package in packages}):
+    for name in sorted((PURE | PROGRAMS | RELEASED | MAY_SIMULATE) - {package["name"] for package in packages}):
         yield f"{name}: is named in a rule, and is no package of the workspace"
 
 
