@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 
 use postern_identity::AppId;
 
+use crate::Admin;
 use crate::chain::ChainClient;
-use crate::{Admin, Guest};
 
-/// What both modes are told; `attestation` is that section.
-pub(crate) fn common(guest: &Guest, attestation: &str, admin: Admin) -> String {
+/// What both modes are told: the socket of the guest agent, the section `[attestation]`, and the admin port.
+pub(crate) fn common(agent: &Path, attestation: &str, admin: Admin) -> String {
     format!(
         r#"[log]
 format = "json"
@@ -22,7 +22,7 @@ endpoint = "unix:{agent}"
 
 {attestation}"#,
         admin = admin.0,
-        agent = guest.socket().display(),
+        agent = agent.display(),
     )
 }
 
@@ -36,14 +36,16 @@ pub(crate) fn listen(addresses: &[SocketAddr]) -> String {
 pub(crate) struct Serve<'a> {
     pub(crate) socket_folder: &'a Path,
     pub(crate) postgres_port: u16,
+    pub(crate) superuser: &'a str,
+    pub(crate) database: &'a str,
     /// Each role, and the file with its secret.
-    pub(crate) roles: [(&'a str, PathBuf); 2],
+    pub(crate) roles: &'a [(&'a str, PathBuf)],
     /// The application that may connect.
     pub(crate) client: AppId,
     /// Further keys about clients.
     pub(crate) clients: &'a str,
-    pub(crate) chain: ChainClient,
-    pub(crate) kms: &'a str,
+    /// The chain and its contract, if the sidecar is to ask them about clients.
+    pub(crate) chain: Option<(ChainClient, &'a str)>,
     pub(crate) gateway: AppId,
     pub(crate) registration: SocketAddr,
 }
@@ -51,21 +53,22 @@ pub(crate) struct Serve<'a> {
 impl Serve<'_> {
     pub(crate) fn to_toml(&self) -> String {
         let role = |(role, secret): &(&str, PathBuf)| {
-            format!("\n[[roles]]\nname = \"{role}\"\nsecret_files = [\"{}\"]\n", secret.display())
+            // The roles of TeeSQL have the privileges that their names say.
+            let privileges = if role.starts_with("teesql_") { "" } else { "privileges = \"readwrite\"\n" };
+            format!("\n[[roles]]\nname = \"{role}\"\nsecret_files = [\"{}\"]\n{privileges}", secret.display())
         };
         let text = format!(
             r#"
 [postgres]
 socket_dir = "{socket_folder}"
 port = {postgres_port}
+superuser = "{superuser}"
+databases = ["{database}"]
 
 [clients]
 app_ids = ["{client}"]
 {clients}
-[chain]
-rpc_urls = ["{chain}"]
-kms_contract = "{kms}"
-
+{chain}
 [[gateways]]
 url = "https://gateway.postern.test:{port}"
 address = "{registration}"
@@ -77,15 +80,23 @@ listen = "127.0.0.1:0"
 "#,
             socket_folder = self.socket_folder.display(),
             postgres_port = self.postgres_port,
+            superuser = self.superuser,
+            database = self.database,
             client = self.client,
             clients = self.clients,
-            chain = self.chain.url(),
-            kms = self.kms,
+            chain = self.chain(),
             port = self.registration.port(),
             registration = self.registration,
             gateway = self.gateway,
         );
         self.roles.iter().map(role).fold(text, |text, role| text + &role)
+    }
+
+    fn chain(&self) -> String {
+        let section = |(chain, kms): (ChainClient, &str)| {
+            format!("\n[chain]\nrpc_urls = [\"{}\"]\nkms_contract = \"{kms}\"\n", chain.url())
+        };
+        self.chain.map(section).unwrap_or_default()
     }
 }
 

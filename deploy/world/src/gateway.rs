@@ -57,6 +57,26 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) kms: &'a str,
     /// Where CVMs are told to send their tunnel packets: the gateway's own address, or a tap in front of it.
     pub(crate) tunnel_endpoint: SocketAddr,
+    /// What it is to bear, when that is more than the default.
+    pub(crate) bounds: Option<Bounds>,
+}
+
+/// What a gateway is to bear.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// Connections at once, in all.
+    pub connections: u32,
+    /// Connections at once to one app.
+    pub connections_per_app: u32,
+}
+
+impl Bounds {
+    /// All instances of a fleet come from one address here, so that one source has as much judged as all sources together.
+    const APPRAISALS: &'static str = "appraisals_per_minute = 1000000\nappraisals_burst = 10000\n";
+
+    fn to_toml(self) -> String {
+        format!("\n[limits]\nconnections = {}\nconnections_per_app = {}\n", self.connections, self.connections_per_app)
+    }
 }
 
 impl Gateway {
@@ -91,10 +111,22 @@ impl Gateway {
         self.addresses.registration
     }
 
+    /// Where its tunnels arrive.
+    pub(crate) fn tunnel(&self) -> SocketAddr {
+        self.addresses.tunnel
+    }
+
     /// Where it tells operators how it is.
     #[must_use]
     pub fn admin(&self) -> Admin {
         Admin(self.addresses.admin)
+    }
+
+    /// Starts it anew with other bounds; returns as soon as the program runs.
+    pub(crate) async fn restart(&mut self, surroundings: &Surroundings<'_>) -> Result<(), WorldError> {
+        surroundings.config(&self.guest, self.addresses)?;
+        self.process.stop().await;
+        self.process.start()
     }
 
     /// Kills it as a crash would and starts it again; returns as soon as the program runs.
@@ -124,7 +156,12 @@ impl Gateway {
 impl Surroundings<'_> {
     fn config(&self, guest: &Guest, addresses: Addresses) -> Result<PathBuf, WorldError> {
         let kept = self.state.folder(guest.folder().join("state"))?;
-        let attestation = by_service(self.platform, self.collateral, &kept);
+        let mut attestation = by_service(self.platform, self.collateral, &kept);
+        let mut limits = String::new();
+        if let Some(bounds) = self.bounds {
+            attestation += Bounds::APPRAISALS;
+            limits = bounds.to_toml();
+        }
         let text = format!(
             r#"[edge]
 domains = ["{DOMAIN}"]
@@ -155,7 +192,7 @@ file = "{audit}"
 
 [log]
 format = "json"
-"#,
+{limits}"#,
             edge = addresses.edge,
             edge_https = addresses.edge_https,
             admin = addresses.admin,

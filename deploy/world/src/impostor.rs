@@ -52,7 +52,7 @@ impl Tenant {
         }
         let folder = format!("{}/impostor-{}", self.name, admin.0.port());
         let guest = Guest::boot(foundation, &folder, genuine.app_id(), compose, measurements).await?;
-        let config = common(&guest, &by_file(platform), admin) + &listen(&[]) + &self.database.serve;
+        let config = common(guest.socket(), &by_file(platform), admin) + &listen(&[]) + &self.database.serve;
         let sidecar =
             Sidecar::prepare(state, &programs.sidecar, guest.name(), "serve", &config, admin)?.start(state)?;
         Ok(Impostor { sidecar, guest })

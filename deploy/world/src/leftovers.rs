@@ -13,8 +13,8 @@ use crate::trust;
 /// How long a process gets to end after it was asked to.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The most that is read of a pid file, in bytes. A world has a few dozen processes.
-const MAX_PID_FILE: u64 = 64 * 1024;
+/// The most that is read of a pid file, in bytes. A world has a few dozen processes, and a fleet some thousand.
+const MAX_PID_FILE: u64 = 1024 * 1024;
 
 /// Stops every process that a pid file of this user lists and that is still the one it lists: pids are used again, so the
 /// start time and the user have to agree too.
@@ -22,6 +22,8 @@ pub(crate) fn stop(pid_file: &Path) {
     let Ok(lines) = read(pid_file) else { return };
     let leftovers: Vec<(i32, u64)> = lines.lines().filter_map(parse).filter(|&leftover| runs(leftover)).collect();
     signal_all(&leftovers, Signal::TERM);
+    // One that was halted would not hear it.
+    signal_all(&leftovers, Signal::CONT);
     let deadline = Instant::now() + PATIENCE;
     while leftovers.iter().any(|&leftover| runs(leftover)) && Instant::now() < deadline {
         std::thread::sleep(Duration::from_millis(20));

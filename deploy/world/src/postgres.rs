@@ -60,6 +60,8 @@ impl std::str::FromStr for PostgresSource {
 pub(crate) struct Settings {
     /// Where else it listens than on its Unix socket.
     pub(crate) tcp: Option<SocketAddr>,
+    /// How many connections it takes, when that is not the usual number.
+    pub(crate) connections: Option<u32>,
 }
 
 impl Settings {
@@ -74,10 +76,9 @@ impl Settings {
             format!("unix_socket_directories={}", socket_folder.display()),
             format!("port={}", self.port()),
         ];
-        if self.tcp.is_some() {
-            // Room for those who come by several ways to be compared.
-            settings.push("max_connections=600".to_owned());
-        }
+        // Room for those who come by several ways to be compared.
+        let connections = self.connections.or(self.tcp.map(|_| 600));
+        settings.extend(connections.map(|connections| format!("max_connections={connections}")));
         let data = ["-D".to_owned(), data.display().to_string()];
         data.into_iter().chain(settings.into_iter().flat_map(|setting| ["-c".to_owned(), setting])).collect()
     }
@@ -128,6 +129,37 @@ impl Installation {
         run(self.command(&self.postgres).arg("--version"), "postgres --version").await
     }
 
+    /// A folder for a server's data and socket, which is its user's alone.
+    pub(crate) fn folder(&self, state: &State, relative: &Path) -> Result<PathBuf, WorldError> {
+        let folder = state.folder(relative)?;
+        let private = fs::Permissions::from_mode(0o700);
+        fs::set_permissions(&folder, private).map_err(|error| WorldError::file(&folder, error))?;
+        if let Some(owner) = self.owner {
+            owner.take(&folder)?;
+        }
+        Ok(folder)
+    }
+
+    /// Makes data in `folder` whose superuser `postgres` has the password in a file, which is deleted.
+    pub(crate) async fn make(&self, folder: &Path, password_file: &Path) -> Result<(), WorldError> {
+        if let Some(owner) = self.owner {
+            owner.take(password_file)?;
+        }
+        let mut command = self.command(&self.initdb);
+        command.arg("-D").arg(folder.join("data")).arg("--pwfile").arg(password_file);
+        command.args(["-U", "postgres", "-A", "scram-sha-256", "-E", "UTF8", "--locale=C", "--no-sync"]);
+        let made = run(&mut command, "initdb").await;
+        fs::remove_file(password_file).map_err(|error| WorldError::file(password_file, error))?;
+        made
+    }
+
+    /// Copies the data of a server that does not run from one folder to another.
+    pub(crate) async fn copy_data(&self, from: &Path, to: &Path) -> Result<(), WorldError> {
+        let mut command = self.command(Path::new("cp"));
+        command.arg("-R").arg("-p").arg(from.join("data")).arg(to.join("data"));
+        run(&mut command, "cp").await
+    }
+
     fn command(&self, program: &Path) -> Command {
         let mut command = Command::new(program);
         if let Some(owner) = self.owner {
@@ -157,20 +189,23 @@ impl Postgres {
         folder: &Path,
         password_file: &Path,
     ) -> Result<Self, WorldError> {
-        let folder = state.folder(folder)?;
-        let private = fs::Permissions::from_mode(0o700);
-        fs::set_permissions(&folder, private).map_err(|error| WorldError::file(&folder, error))?;
-        if let Some(owner) = installation.owner {
-            owner.take(&folder)?;
-            owner.take(password_file)?;
+        let folder = installation.folder(state, folder)?;
+        if !folder.join("data").exists() {
+            installation.make(&folder, password_file).await?;
         }
-        let data = folder.join("data");
-        if !data.exists() {
-            initdb(installation, &data, password_file).await?;
-        }
-        fs::remove_file(password_file).map_err(|error| WorldError::file(password_file, error))?;
+        Self::run(state, installation, settings, name, folder).await
+    }
 
-        let mut recipe = Recipe::new(name, &installation.postgres).arguments(settings.arguments(&data, &folder));
+    /// Starts it on the data that are in `folder`.
+    pub(crate) async fn run(
+        state: &State,
+        installation: &Installation,
+        settings: Settings,
+        name: &str,
+        folder: PathBuf,
+    ) -> Result<Self, WorldError> {
+        let arguments = settings.arguments(&folder.join("data"), &folder);
+        let mut recipe = Recipe::new(name, &installation.postgres).arguments(arguments);
         let owner = installation.owner;
         recipe.owner = owner;
         // Fast shutdown: sessions are ended, and nothing is left to recover.
@@ -249,13 +284,6 @@ impl Postgres {
     pub fn process(&mut self) -> &mut Process {
         &mut self.process
     }
-}
-
-async fn initdb(installation: &Installation, data: &Path, password_file: &Path) -> Result<(), WorldError> {
-    let mut command = installation.command(&installation.initdb);
-    command.arg("-D").arg(data).arg("--pwfile").arg(password_file);
-    command.args(["-U", "postgres", "-A", "scram-sha-256", "-E", "UTF8", "--locale=C", "--no-sync"]);
-    run(&mut command, "initdb").await
 }
 
 async fn run(command: &mut Command, name: &str) -> Result<(), WorldError> {

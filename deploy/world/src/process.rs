@@ -122,19 +122,31 @@ impl Process {
 
     /// Asks it to end and waits; kills it when it takes longer than ten seconds.
     pub async fn stop(&mut self) {
-        self.signal(self.recipe.stop);
+        self.ask_to_end();
         self.reap(PATIENCE).await;
     }
 
     /// Asks it to end, and does not wait for it.
     pub fn ask_to_end(&self) {
         self.signal(self.recipe.stop);
+        // A halted process would not hear it.
+        self.go_on();
     }
 
     /// Kills it at once, as a crash would.
     pub async fn kill(&mut self) {
         self.signal(Signal::KILL);
         self.reap(PATIENCE).await;
+    }
+
+    /// Halts it, so that it does nothing and answers nobody until [`Process::go_on`].
+    pub fn halt(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Lets it go on after [`Process::halt`].
+    pub fn go_on(&self) {
+        self.signal(Signal::CONT);
     }
 
     /// Waits until `probe` finds nothing missing any more. The probe says what is missing.
@@ -205,7 +217,7 @@ impl Process {
 impl Drop for Process {
     /// For panics and early returns: blocks for up to two seconds. An orderly end has awaited [`Process::stop`] before.
     fn drop(&mut self) {
-        self.signal(self.recipe.stop);
+        self.ask_to_end();
         let Some(mut child) = self.child.take() else { return };
         let pid = raw_pid(&child);
         let end = Instant::now() + HASTY;
@@ -272,6 +284,28 @@ mod tests {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         panic!("it still runs");
+    }
+
+    #[tokio::test]
+    async fn a_halted_process_does_nothing_until_it_may_go_on() {
+        let (_folder, _state, mut process) = shell("while :; do echo tick; sleep 0.01; done");
+        said(&mut process, "tick", 3).await;
+        process.halt();
+        let halted = format!("/proc/{}/stat", process.pid().unwrap());
+        let probe = async || match fs::read_to_string(&halted).unwrap().contains(") T ") {
+            true => Ok(()),
+            false => Err("it still runs".to_owned()),
+        };
+        process.ready(PATIENCE, probe).await.unwrap();
+        let before = process.log().len();
+        process.go_on();
+        let log = process.log.clone();
+        let longer = async || match fs::read_to_string(&log).unwrap().len() > before {
+            true => Ok(()),
+            false => Err("it says nothing".to_owned()),
+        };
+        process.ready(PATIENCE, longer).await.unwrap();
+        process.stop().await;
     }
 
     #[tokio::test]

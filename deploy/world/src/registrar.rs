@@ -89,8 +89,13 @@ impl Registrar {
     }
 
     async fn change(&self, change: &str, guest: &Guest) -> Result<u64, WorldError> {
-        let compose = guest.compose_file().display().to_string();
-        let answer = self.run(&["compose-hash", change, &guest.cvm().app_id().to_string(), &compose]).await?;
+        self.change_compose(change, guest.cvm().app_id(), &guest.compose_file()).await
+    }
+
+    /// Adds or removes what an app may run, and says in which block.
+    pub(crate) async fn change_compose(&self, change: &str, app: AppId, compose: &Path) -> Result<u64, WorldError> {
+        let compose = compose.display().to_string();
+        let answer = self.run(&["compose-hash", change, &app.to_string(), &compose]).await?;
         let block = answer.pointer("/changes/0/block").and_then(Value::as_u64);
         block.ok_or_else(|| self.unexpected(&answer.to_string()))
     }

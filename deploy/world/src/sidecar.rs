@@ -93,17 +93,18 @@ impl Sidecar {
     }
 }
 
-/// Has the program derive the password that a role has in Postgres from the keys of a CVM, and gives the file with it.
-pub(crate) async fn password(program: &Path, guest: &Guest, role: &str) -> Result<PathBuf, WorldError> {
-    let file = guest.folder().join(format!("password-of-{role}"));
-    run(program, &["password", "--role", role, "--out", &file.display().to_string()], guest).await?;
+/// Has the program derive the password that a role has in Postgres from the keys of a CVM, whose disk and guest agent are
+/// given, and gives the file with it.
+pub(crate) async fn password(program: &Path, folder: &Path, agent: &Path, role: &str) -> Result<PathBuf, WorldError> {
+    let file = folder.join(format!("password-of-{role}"));
+    run(program, &["password", "--role", role, "--out", &file.display().to_string()], agent).await?;
     Ok(file)
 }
 
 /// Has the program write a client certificate that carries the quote of a CVM. Gives the files with it and with its key.
 pub(crate) async fn certificate(program: &Path, guest: &Guest) -> Result<(PathBuf, PathBuf), WorldError> {
     let folder = guest.folder();
-    run(program, &["certificate", "--out-dir", &folder.display().to_string()], guest).await?;
+    run(program, &["certificate", "--out-dir", &folder.display().to_string()], guest.socket()).await?;
     Ok((folder.join("client.crt"), folder.join("client.key")))
 }
 
@@ -127,8 +128,8 @@ pub(crate) async fn judge_attestation(
 }
 
 /// Runs one of the program's short commands inside a CVM.
-async fn run(program: &Path, arguments: &[&str], guest: &Guest) -> Result<(), WorldError> {
-    let agent = format!("--agent=unix:{}", guest.socket().display());
+async fn run(program: &Path, arguments: &[&str], agent: &Path) -> Result<(), WorldError> {
+    let agent = format!("--agent=unix:{}", agent.display());
     let arguments: Vec<_> = arguments.iter().map(|argument| (*argument).to_owned()).chain([agent]).collect();
     run_anywhere(program, &arguments).await.map(drop)
 }

@@ -168,7 +168,7 @@ impl Plot {
             owner,
             database_admin: Admin(ports.address()?),
             database: ports.address()?,
-            postgres: Settings { tcp },
+            postgres: Settings { tcp, ..Settings::default() },
             application_admin: Admin(ports.address()?),
             application: ports.address()?,
             public: ports.address()?,
@@ -207,11 +207,12 @@ impl Plot {
         let serve = Serve {
             socket_folder: &socket_folder,
             postgres_port: self.postgres.port(),
-            roles: [read?, read_write?],
+            superuser: "postgres",
+            database: "postgres",
+            roles: &[read?, read_write?],
             client: application.cvm().app_id(),
             clients: ground.keys.clients,
-            chain: ground.chain,
-            kms: registrar.kms(),
+            chain: Some((ground.chain, registrar.kms())),
             gateway: ground.gateway.guest.cvm().app_id(),
             registration: ground.gateway.registration(),
         };
@@ -220,10 +221,10 @@ impl Plot {
         let kept = state.folder(guest.folder().join("state"))?;
         let attestation = by_policy(&policy, platform, ground.collateral, &kept);
         let ports = listen(&[self.database]) + &http(self.public);
-        let config = common(&guest, &attestation, self.database_admin) + &ports + &serve;
+        let config = common(guest.socket(), &attestation, self.database_admin) + &ports + &serve;
         let name = format!("{}-database", self.name);
         let sidecar = Sidecar::prepare(state, &programs.sidecar, &name, "serve", &config, self.database_admin)?;
-        let password = sidecar::password(&programs.sidecar, &guest, "postgres").await?;
+        let password = sidecar::password(&programs.sidecar, guest.folder(), guest.socket(), "postgres").await?;
         let postgres_name = format!("{}-postgres", self.name);
         let (installation, settings) = (ground.installation, self.postgres.clone());
         let postgres =
@@ -262,7 +263,7 @@ pub(crate) async fn connect_mode(
     admin: Admin,
 ) -> Result<Sidecar, WorldError> {
     let Foundation { state, programs, platform, .. } = foundation;
-    let config = common(guest, &by_file(platform), admin) + &connect.to_toml();
+    let config = common(guest.socket(), &by_file(platform), admin) + &connect.to_toml();
     let mut sidecar = Sidecar::prepare(state, &programs.sidecar, name, "connect", &config, admin)?.start(state)?;
     sidecar.ready().await?;
     Ok(sidecar)

@@ -142,6 +142,7 @@ impl WorldSite {
             chain: chain.client(),
             kms: registrar.kms(),
             tunnel_endpoint: taps.as_ref().map_or(addresses.tunnel, |taps| taps.tunnel.address()),
+            bounds: None,
         };
         let gateway = Gateway::start(guest, addresses, &surroundings).await?;
 
@@ -344,7 +345,8 @@ impl World {
     /// # Errors
     /// When the `sidecar` program fails.
     pub async fn password(&self, tenant: &Tenant, role: &str) -> Result<String, WorldError> {
-        let file = sidecar::password(&self.programs.sidecar, &tenant.database().guest, role).await?;
+        let guest = &tenant.database().guest;
+        let file = sidecar::password(&self.programs.sidecar, guest.folder(), guest.socket(), role).await?;
         let password = std::fs::read_to_string(&file).map_err(|error| WorldError::file(&file, error))?;
         std::fs::remove_file(&file).map_err(|error| WorldError::file(&file, error))?;
         Ok(password.trim_end().to_owned())

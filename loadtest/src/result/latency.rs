@@ -1,7 +1,5 @@
 //! Latencies: a table for humans, and the whole histogram for programs.
 
-use std::fmt::Write as _;
-
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
@@ -53,12 +51,8 @@ impl Latency {
             return Self::default();
         }
         let at = |quantile| histogram.value_at_quantile(quantile);
-        let mut buckets = String::new();
-        for bucket in histogram.iter_recorded() {
-            let space = if buckets.is_empty() { "" } else { " " };
-            // Writing to a string does not fail.
-            drop(write!(buckets, "{space}{}:{}", bucket.value_iterated_to(), bucket.count_at_value()));
-        }
+        let buckets = histogram.iter_recorded();
+        let buckets = buckets.map(|bucket| format!("{}:{}", bucket.value_iterated_to(), bucket.count_at_value()));
         Self {
             count: histogram.len(),
             mean_us: histogram.mean(),
@@ -67,7 +61,7 @@ impl Latency {
             p999_us: at(0.999),
             max_us: histogram.max(),
             table: QUANTILES.map(|quantile| Quantile { quantile, us: at(quantile) }).to_vec(),
-            buckets,
+            buckets: buckets.collect::<Vec<_>>().join(" "),
         }
     }
 

@@ -1,0 +1,140 @@
+//! One tenant of a fleet.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use postern_identity::AppId;
+
+use super::{Fleet, HostedGuest};
+use crate::config::{Serve, common, listen};
+use crate::gateway::DOMAIN;
+use crate::governance::by_file;
+use crate::registrar::Registrar;
+use crate::sidecar::{self, Sidecar};
+use crate::{Admin, WorldError};
+
+/// One tenant: an app on the chain, the CVM with its sidecar and database, and the CVM of its clients.
+#[derive(Debug)]
+pub struct Member {
+    sidecar: Sidecar,
+    name: String,
+    host: String,
+    role: String,
+    secret: String,
+    database: HostedGuest,
+    clients: HostedGuest,
+    compose_file: PathBuf,
+    registrar: Registrar,
+}
+
+impl Member {
+    /// Creates the app, boots the CVMs, makes the database, and waits until the sidecar serves and is registered.
+    pub(super) async fn build(
+        fleet: &Fleet,
+        number: usize,
+        key: PathBuf,
+        admin: SocketAddr,
+    ) -> Result<Self, WorldError> {
+        let (state, platform, admin) = (&fleet.state, &fleet.platform, Admin(admin));
+        let name = format!("t{number:03}");
+        let registrar = fleet.registrar.signing_with(key);
+        let compose = compose(&name);
+        let compose_file = state.write(Path::new(&name).join("app-compose.json"), &compose)?;
+        let app_id = registrar.create_app(&compose_file).await?;
+        let database = HostedGuest::boot(state, platform, &name, app_id, compose)?;
+        let clients = format!("{name}-clients");
+        let of_clients = self::compose(&clients);
+        let clients = HostedGuest::boot(state, platform, &clients, AppId(rand::random()), of_clients)?;
+
+        let (role, secret) = (format!("{name}_app"), hex::encode(rand::random::<[u8; 32]>()));
+        let secret_file = state.write(Path::new(&name).join("secret"), &secret)?;
+        let superuser = format!("{name}_admin");
+        let program = &fleet.programs.sidecar;
+        let file = sidecar::password(program, database.folder(), database.socket(), &superuser).await?;
+        let password = std::fs::read_to_string(&file).map_err(|error| WorldError::file(&file, error))?;
+        std::fs::remove_file(&file).map_err(|error| WorldError::file(&file, error))?;
+        let place = fleet.databases.make(number, &name, password.trim_end()).await?;
+
+        let serve = Serve {
+            socket_folder: place.socket_folder,
+            postgres_port: place.port,
+            superuser: &superuser,
+            database: &name,
+            roles: &[(&role, secret_file)],
+            client: clients.cvm().app_id(),
+            chain: None,
+            gateway: fleet.gateway.guest.cvm().app_id(),
+            registration: fleet.gateway.registration(),
+        };
+        let limits = format!("\n[limits]\nsessions = {0}\nhandshakes = {0}\n", fleet.sessions.max(512));
+        let config = common(database.socket(), &by_file(platform), admin) + &listen(&[]) + &serve.to_toml() + &limits;
+        let mut sidecar =
+            Sidecar::prepare(state, program, &format!("{name}-sidecar"), "serve", &config, admin)?.start(state)?;
+        sidecar.ready().await?;
+        let host = format!("{app_id}s.{DOMAIN}");
+        Ok(Self { sidecar, name, host, role, secret, database, clients, compose_file, registrar })
+    }
+
+    /// What it is called in logs and folders; its database has the same name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The name under which its database is reached through the gateway.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// The app of its database.
+    #[must_use]
+    pub fn app_id(&self) -> AppId {
+        self.database.cvm().app_id()
+    }
+
+    /// The role that its clients log in as, and the secret that opens it.
+    #[must_use]
+    pub fn login(&self) -> (&str, &str) {
+        (&self.role, &self.secret)
+    }
+
+    /// The CVM of its clients.
+    #[must_use]
+    pub fn clients(&self) -> &HostedGuest {
+        &self.clients
+    }
+
+    /// Its sidecar, to break it.
+    pub fn sidecar_mut(&mut self) -> &mut Sidecar {
+        &mut self.sidecar
+    }
+
+    /// Forbids its database on the chain, and says in which block.
+    ///
+    /// # Errors
+    /// When the registrar fails.
+    pub async fn forbid(&self) -> Result<u64, WorldError> {
+        self.registrar.change_compose("remove", self.app_id(), &self.compose_file).await
+    }
+
+    /// Allows its database on the chain again, and says in which block.
+    ///
+    /// # Errors
+    /// When the registrar fails.
+    pub async fn allow(&self) -> Result<u64, WorldError> {
+        self.registrar.change_compose("add", self.app_id(), &self.compose_file).await
+    }
+
+    pub(super) async fn stop(&mut self) {
+        self.sidecar.process().stop().await;
+    }
+}
+
+fn compose(name: &str) -> Vec<u8> {
+    let compose = serde_json::json!({
+        "manifest_version": 2, "name": name, "runner": "docker-compose",
+        "docker_compose_file": format!("# the compose file of {name}\n"),
+    });
+    compose.to_string().into_bytes()
+}
