@@ -95,6 +95,9 @@ prepare_world() {
     (cd "$root" && cargo build --quiet -p gateway -p sidecar -p registrar -p postern-simulator -p postern-world "$@" >&2)
 }
 
+# What `loadtest` is made of, and starts.
+load_packages=(-p gateway -p sidecar -p registrar -p postern-simulator -p loadtest)
+
 # once_at_a_time COMMAND...: two programs that start at once prepare one after the other.
 once_at_a_time() {
     mkdir -p "$cache"

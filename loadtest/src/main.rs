@@ -21,7 +21,7 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Build a cluster, or aim at one that is there, and run a scenario on it
-    Run(run::Arguments),
+    Run(Box<run::Arguments>),
     /// Run a scenario with other edges in the gateway's place, and without any
     Peers(peers::Arguments),
     /// Tell whether one result is better or worse than another
@@ -35,7 +35,7 @@ enum Command {
 const AFTER_HELP: &str = "\
 Exit codes:
   0   done, and nothing was found wrong
-  1   acknowledged writes were lost, or a comparison found a measure worse
+  1   the system failed: it lost acknowledged writes, or did no work; or a comparison found a measure worse
   64  wrong usage
   65  a result file is not one
   69  something needed is not there

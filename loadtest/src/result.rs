@@ -61,6 +61,10 @@ pub struct RunResult {
     pub ledger: Option<Ledger>,
     /// Further figures of this scenario by name; the unit is the end of the name, such as `revocation_cut_p99_ms`.
     pub measures: BTreeMap<String, f64>,
+    /// What the system under test did that it must not: it lost acknowledged writes, did no work at all, or kept what was
+    /// withdrawn. A run with any of these ends with exit code 1.
+    #[serde(default)]
+    pub failures: Vec<String>,
     /// What a reader has to know: that the generator was the limit, what was left out and why.
     pub notes: Vec<String>,
 }

@@ -162,7 +162,7 @@ impl FleetSite {
         let databases =
             Databases::start(&state, installation, builder.servers, builder.tenants, builder.sessions).await?;
         let mut fleet = Fleet {
-            members: Vec::new(),
+            members: Members::default(),
             databases,
             gateway,
             chain,
@@ -186,7 +186,7 @@ impl FleetSite {
 #[derive(Debug)]
 pub struct Fleet {
     // The fields are dropped in this order, which is also the one in which the parts are stopped.
-    members: Vec<Member>,
+    members: Members,
     databases: Databases,
     gateway: Gateway,
     chain: Chain,
@@ -200,8 +200,18 @@ pub struct Fleet {
     state: State,
 }
 
+/// The tenants. When they are dropped, all are asked to end before the first is waited for.
+#[derive(Debug, Default)]
+struct Members(Vec<Member>);
+
+impl Drop for Members {
+    fn drop(&mut self) {
+        self.0.iter_mut().for_each(|member| member.sidecar_mut().process().ask_to_end());
+    }
+}
+
 impl Fleet {
-    async fn tenants(&mut self, count: usize, progress: &impl Fn(&str)) -> Result<Vec<Member>, WorldError> {
+    async fn tenants(&mut self, count: usize, progress: &impl Fn(&str)) -> Result<Members, WorldError> {
         let mut plots = Vec::new();
         for number in 0..count {
             plots.push((number, self.chain.key(number + 1)?, self.ports.address()?));
@@ -209,11 +219,12 @@ impl Fleet {
         let ground = &*self;
         let building = plots.into_iter().map(|(number, key, admin)| Member::build(ground, number, key, admin));
         let mut building = stream::iter(building).buffered(AT_ONCE);
-        let mut members = Vec::new();
+        let mut members = Members::default();
         while let Some(member) = building.try_next().await? {
-            members.push(member);
-            if members.len() == count || members.len().is_multiple_of(20) {
-                progress(&format!("{} of {count} tenants are ready", members.len()));
+            members.0.push(member);
+            let ready = members.0.len();
+            if ready == count || ready.is_multiple_of(20) {
+                progress(&format!("{ready} of {count} tenants are ready"));
             }
         }
         Ok(members)
@@ -228,12 +239,12 @@ impl Fleet {
     /// The tenants, in the order of their numbers.
     #[must_use]
     pub fn members(&self) -> &[Member] {
-        &self.members
+        &self.members.0
     }
 
     /// A tenant by its number, to break it.
     pub fn member_mut(&mut self, number: usize) -> Option<&mut Member> {
-        self.members.get_mut(number)
+        self.members.0.get_mut(number)
     }
 
     /// The gateway, to break it.
@@ -304,7 +315,7 @@ impl Fleet {
 
     /// Stops every part, in order: who depends on another goes first. Gives the state folder back.
     pub async fn stop(mut self) -> State {
-        join_all(self.members.iter_mut().map(Member::stop)).await;
+        join_all(self.members.0.iter_mut().map(Member::stop)).await;
         self.databases.stop().await;
         self.gateway.process().stop().await;
         self.gateway.guest.agent().stop().await;

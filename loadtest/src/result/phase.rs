@@ -34,6 +34,9 @@ pub struct Phase {
     pub per_second: f64,
     /// How long what was done took.
     pub latency: Latency,
+    /// Attempts to open a session that failed, by reason. Work waits for a session, and is late or fails if it gets none.
+    #[serde(default)]
+    pub connect_failed: Reasons,
     /// How long new sessions took, from the first byte to readiness for queries.
     pub connect: Latency,
     /// How evenly tenants were served.
@@ -59,6 +62,9 @@ pub struct TenantPhase {
     pub tenant: String,
     /// Whether it is the one that takes more than its share.
     pub noisy: bool,
+    /// Whether something was done to it in this phase, such as a revocation.
+    #[serde(default)]
+    pub disturbed: bool,
     /// Its part of all arrivals, from 0 to 1.
     pub share: f64,
     /// Pieces of work that were due.
@@ -71,7 +77,7 @@ pub struct TenantPhase {
     pub latency: Latency,
 }
 
-/// How evenly tenants were served. The noisy tenant is not part of it.
+/// How evenly tenants were served. The noisy tenant is not part of it, nor are those to whom something was done.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Fairness {
     /// Jain's index over each tenant's done work relative to its due work: 1 when all get the same part of what they ask

@@ -12,6 +12,7 @@ fn example() -> RunResult {
         due: 101,
         done: 100,
         failed: BTreeMap::from([("tls".to_owned(), 1)]),
+        connect_failed: BTreeMap::new(),
         bytes: 0,
         sessions: 4,
         per_second: 10.0,
@@ -52,6 +53,7 @@ fn example() -> RunResult {
         generator: Generator::default(),
         ledger: Some(Ledger::default()),
         measures: BTreeMap::new(),
+        failures: Vec::new(),
         notes: Vec::new(),
     }
 }

@@ -1,0 +1,132 @@
+//! What `run` tells its user.
+
+use std::path::Path;
+
+use crate::drive::Observer;
+use crate::result::{Phase, PhaseKind, RunResult, Second};
+use crate::scenario::{Scenario, Shipped};
+
+/// Tells on the standard error output how a load goes, a line now and then.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Lines;
+
+/// How often a second is told, in seconds.
+const EVERY: u32 = 5;
+
+impl Observer for Lines {
+    fn tell(&self, text: &str) {
+        complain(&format!("loadtest: {text}"));
+    }
+
+    fn second(&self, phase: &str, second: &Second) {
+        if !(second.second + 1).is_multiple_of(EVERY) {
+            return;
+        }
+        let failed: u64 = second.failed.values().sum();
+        complain(&format!(
+            "loadtest: {phase}, {} s: {} due, {} done, {failed} failed in the last second; p50 {} µs, p99 {} µs; {} sessions",
+            second.second + 1,
+            second.due,
+            second.done,
+            second.p50_us,
+            second.p99_us,
+            second.sessions
+        ));
+    }
+}
+
+/// Prints the scenarios.
+pub(super) fn list(scenarios: &[Shipped]) {
+    for shipped in scenarios {
+        let about = Scenario::read(shipped.text, &[], Path::new(".")).map(|scenario| scenario.about);
+        print(&format!("{:<16} {}\n", shipped.name, about.unwrap_or_default()));
+    }
+}
+
+/// Prints the outcome as a table, and what a reader has to know.
+pub(super) fn summary(result: &RunResult, file: &Path) {
+    let mut text = format!("### {}: {}\n\n", result.scenario.name, result.scenario.about);
+    text += "| phase | s | due | done | failed | a second | p50 ms | p99 ms | sessions | Jain | worst p99 / median |\n";
+    text += "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n";
+    for phase in &result.phases {
+        text += &row(phase);
+    }
+    text += "\n";
+    if let Some(ledger) = &result.ledger {
+        text += &format!(
+            "- ledger: {} writes acknowledged, {} lost, {} twice, {} unexpected; {} of unknown outcome, of which {} were done\n",
+            ledger.acknowledged, ledger.lost, ledger.twice, ledger.unexpected, ledger.unknown, ledger.unknown_found
+        );
+        text.extend(ledger.unread.iter().map(|tenant| format!("- not read back: {tenant}\n")));
+        text.extend(ledger.examples.iter().map(|example| format!("- {example}\n")));
+    }
+    text.extend(result.marks.iter().map(|mark| {
+        let until = mark.until_s.map(|until| format!("-{until:.1}")).unwrap_or_default();
+        format!("- at {:.1}{until} s, {}: {}\n", mark.at_s, mark.target, mark.text)
+    }));
+    text.extend(result.measures.iter().map(|(name, value)| format!("- {name}: {value:.3}\n")));
+    for part in &result.parts {
+        text += &format!(
+            "- {}: {} processes, {:.1} s of CPU, {:.0} MiB\n",
+            part.name, part.processes, part.cpu_seconds, part.peak_memory_mib
+        );
+    }
+    text += &format!("- generator: p99 of its own lateness {} µs\n", result.generator.p99_error_us);
+    text.extend(result.failures.iter().map(|failure| format!("- FAILED: {failure}\n")));
+    text.extend(result.notes.iter().map(|note| format!("- {note}\n")));
+    text += &format!("- seed {}; the result is in {}\n", result.seed, file.display());
+    print(&text);
+}
+
+fn row(phase: &Phase) -> String {
+    let name = match phase.kind {
+        PhaseKind::WarmUp => format!("{} (not counted)", phase.name),
+        PhaseKind::Measured => phase.name.clone(),
+    };
+    let failed: u64 = phase.failed.values().sum();
+    let millis = |micros: u64| crate::fairness::ratio(micros, 1000);
+    format!(
+        "| {name} | {:.0} | {} | {} | {failed} | {:.1} | {:.2} | {:.2} | {} | {:.4} | {:.2} |\n",
+        phase.seconds,
+        phase.due,
+        phase.done,
+        phase.per_second,
+        millis(phase.latency.p50_us),
+        millis(phase.latency.p99_us),
+        phase.sessions,
+        phase.fairness.jain,
+        phase.fairness.worst_over_median(),
+    )
+}
+
+/// Prints the main figures for scripts.
+pub(super) fn figures(result: &RunResult) {
+    let total = &result.total;
+    if result.subject.databases == "echo" {
+        print(&format!("figure load_generator_p99_error_us {}\n", result.generator.p99_error_us));
+        return;
+    }
+    let mut text = format!("figure load_tenants {}\n", result.subject.tenants);
+    text += &format!("figure load_sessions {}\n", total.sessions);
+    text += &format!("figure load_qps {:.0}\n", total.per_second);
+    text += &format!("figure load_p50_us {}\n", total.latency.p50_us);
+    text += &format!("figure load_p99_us {}\n", total.latency.p99_us);
+    text += &format!("figure load_jain {:.4}\n", total.fairness.jain);
+    for name in ["sidecar_memory_per_tenant_mib", "database_memory_per_tenant_mib"] {
+        text.extend(result.measures.get(name).map(|value| format!("figure load_{name} {value:.2}\n")));
+    }
+    print(&text);
+    if let Some(ledger) = result.ledger.as_ref().filter(|ledger| ledger.unread.is_empty()) {
+        print(&format!("figure load_lost_writes {}\n", ledger.lost + ledger.twice + ledger.unexpected));
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "what was asked for goes to standard output")]
+pub(super) fn print(text: &str) {
+    print!("{text}");
+}
+
+#[expect(clippy::print_stderr, reason = "a command-line program tells its user what it does")]
+fn complain(text: &str) {
+    eprintln!("{text}");
+}
