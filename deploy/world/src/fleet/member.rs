@@ -50,7 +50,8 @@ impl Member {
         let secret_file = state.write(Path::new(&name).join("secret"), &secret)?;
         let superuser = format!("{name}_admin");
         let program = &fleet.programs.sidecar;
-        let file = sidecar::password(program, database.folder(), database.socket(), &superuser).await?;
+        // The superuser's password is called so, whatever the superuser is called.
+        let file = sidecar::password(program, database.folder(), database.socket(), "postgres").await?;
         let password = std::fs::read_to_string(&file).map_err(|error| WorldError::file(&file, error))?;
         std::fs::remove_file(&file).map_err(|error| WorldError::file(&file, error))?;
         let place = fleet.databases.make(number, &name, password.trim_end()).await?;

@@ -1,0 +1,92 @@
+//! A whole cluster under load, with faults. The gateway, the sidecar, the registrar and the simulator are those that cargo has
+//! built beside this program; in a fresh tree, `cargo build` makes them.
+
+use std::fs;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use loadtest::result::{MarkKind, PartKind, RunResult};
+
+/// Where Debian has PostgreSQL's programs, which are not on PATH.
+fn postgres() -> String {
+    let releases = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let folder = releases.map(|release| release.path().join("bin")).find(|folder| folder.join("initdb").is_file());
+    folder.map_or("path".to_owned(), |folder| folder.display().to_string())
+}
+
+fn loadtest(state: &Path, out: &Path) -> Command {
+    let program = PathBuf::from(env!("CARGO_BIN_EXE_loadtest"));
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let mut command = Command::new(&program);
+    command.args(["run", "smoke", "--seed", "7", "--keep", "--postgres", &postgres()]);
+    command.arg("--repository").arg(repository).arg("--state").arg(state).arg("--out").arg(out);
+    command.stdin(Stdio::null());
+    command
+}
+
+/// The processes that a fleet's pid file names, each with when it was started.
+fn processes(state: &Path) -> Vec<(u32, String)> {
+    let lines = fs::read_to_string(state.join("pids")).unwrap_or_default();
+    let process = |line: &str| {
+        let mut words = line.split(' ');
+        Some((words.next()?.parse().ok()?, words.next()?.to_owned()))
+    };
+    lines.lines().filter_map(process).collect()
+}
+
+fn runs((pid, started): &(u32, String)) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let fields: Vec<&str> = stat.rsplit_once(") ").map(|(_, fields)| fields.split(' ').collect()).unwrap_or_default();
+    fields.first().is_some_and(|state| *state != "Z") && fields.get(19) == Some(&started.as_str())
+}
+
+/// Starts a run and kills it as soon as a sidecar runs. Gives what it left behind.
+fn crashed(state: &Path, out: &Path) -> Vec<(u32, String)> {
+    let mut run = loadtest(state, out).stderr(Stdio::null()).process_group(0).spawn().unwrap();
+    let end = Instant::now() + Duration::from_secs(60);
+    loop {
+        let lines = fs::read_to_string(state.join("pids")).unwrap_or_default();
+        if lines.contains("-sidecar") {
+            break;
+        }
+        assert!(Instant::now() < end && run.try_wait().unwrap().is_none(), "it did not get as far as a sidecar");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    run.kill().unwrap();
+    run.wait().unwrap();
+    processes(state)
+}
+
+#[test]
+fn a_cluster_survives_faults_and_loses_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let (state, out) = (folder.path().join("state"), folder.path().join("result.json"));
+    let left = crashed(&state, &out);
+    assert!(left.iter().any(runs), "a killed run leaves processes behind");
+
+    let done = loadtest(&state, &out).output().unwrap();
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success(), "{said}\n{}", String::from_utf8_lossy(&done.stdout));
+    assert!(!left.iter().any(runs), "and the next run removes them");
+    assert_eq!(processes(&state), [], "a run that ends leaves nothing");
+
+    let result = RunResult::read(&out).unwrap();
+    let ledger = result.ledger.as_ref().unwrap();
+    assert!(ledger.is_sound() && ledger.acknowledged > 100, "{ledger:?}");
+    let done_writes = result.phases.iter().map(|phase| phase.done).sum::<u64>();
+    assert_eq!(ledger.acknowledged, done_writes, "every transaction that was done is a write that was acknowledged");
+    let kinds: Vec<MarkKind> = result.marks.iter().map(|mark| mark.kind).collect();
+    assert_eq!(kinds, [MarkKind::Kill, MarkKind::Revoke]);
+    for figure in ["kill_gateway_ready_ms", "revocation_asked_to_cut_ms", "allowance_asked_to_session_ms"] {
+        assert!(result.measures.contains_key(figure), "{figure} in {:?}", result.measures);
+    }
+    assert_eq!((result.subject.tenants, result.subject.gateways), (2, 1));
+    let processes = |kind| result.parts.iter().find(|part| part.kind == kind).map(|part| part.processes);
+    assert_eq!((processes(PartKind::Edge), processes(PartKind::Sidecars)), (Some(1), Some(2)));
+    assert!(result.parts.iter().all(|part| part.peak_memory_mib > 0.0), "{:?}", result.parts);
+    assert!(result.phases.iter().all(|phase| phase.tenants.iter().all(|tenant| tenant.done > 0)));
+    let [_, faults] = result.phases.as_slice() else { panic!("{:?}", result.phases) };
+    assert!(faults.tenants[1].disturbed && !faults.tenants[0].disturbed, "the revoked tenant is no part of fairness");
+}
