@@ -16,11 +16,11 @@ fn postgres() -> String {
     folder.map_or("path".to_owned(), |folder| folder.display().to_string())
 }
 
-fn loadtest(state: &Path, out: &Path) -> Command {
+fn loadtest(scenario: &str, state: &Path, out: &Path) -> Command {
     let program = PathBuf::from(env!("CARGO_BIN_EXE_loadtest"));
     let repository = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let mut command = Command::new(&program);
-    command.args(["run", "smoke", "--seed", "7", "--keep", "--postgres", &postgres()]);
+    command.args(["run", scenario, "--seed", "7", "--keep", "--postgres", &postgres()]);
     command.arg("--repository").arg(repository).arg("--state").arg(state).arg("--out").arg(out);
     command.stdin(Stdio::null());
     command
@@ -44,7 +44,7 @@ fn runs((pid, started): &(u32, String)) -> bool {
 
 /// Starts a run and kills it as soon as a sidecar runs. Gives what it left behind.
 fn crashed(state: &Path, out: &Path) -> Vec<(u32, String)> {
-    let mut run = loadtest(state, out).stderr(Stdio::null()).process_group(0).spawn().unwrap();
+    let mut run = loadtest("smoke", state, out).stderr(Stdio::null()).process_group(0).spawn().unwrap();
     let end = Instant::now() + Duration::from_secs(60);
     loop {
         let lines = fs::read_to_string(state.join("pids")).unwrap_or_default();
@@ -66,7 +66,7 @@ fn a_cluster_survives_faults_and_loses_nothing() {
     let left = crashed(&state, &out);
     assert!(left.iter().any(runs), "a killed run leaves processes behind");
 
-    let done = loadtest(&state, &out).output().unwrap();
+    let done = loadtest("smoke", &state, &out).output().unwrap();
     let said = String::from_utf8_lossy(&done.stderr);
     assert!(done.status.success(), "{said}\n{}", String::from_utf8_lossy(&done.stdout));
     assert!(!left.iter().any(runs), "and the next run removes them");
@@ -89,4 +89,73 @@ fn a_cluster_survives_faults_and_loses_nothing() {
     assert!(result.phases.iter().all(|phase| phase.tenants.iter().all(|tenant| tenant.done > 0)));
     let [_, faults] = result.phases.as_slice() else { panic!("{:?}", result.phases) };
     assert!(faults.tenants[1].disturbed && !faults.tenants[0].disturbed, "the revoked tenant is no part of fairness");
+}
+
+/// Runs a scenario that stands here, and gives its result.
+fn run(scenario: &str) -> RunResult {
+    let folder = tempfile::tempdir().unwrap();
+    let [file, state, out] = ["scenario.toml", "state", "result.json"].map(|name| folder.path().join(name));
+    fs::write(&file, scenario).unwrap();
+    fs::write(folder.path().join("script.sql"), "\\set a random(1, 100)\nINSERT INTO numbers VALUES (:a);\n").unwrap();
+    fs::write(folder.path().join("setup.sql"), "CREATE TABLE numbers (number int);\n").unwrap();
+    let done = loadtest(&file.display().to_string(), &state, &out).output().unwrap();
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success(), "{said}\n{}", String::from_utf8_lossy(&done.stdout));
+    RunResult::read(&out).unwrap()
+}
+
+const HEAD: &str = "name = \"test\"\nabout = \"A test.\"\n[cluster]\ntenants = 2\nclients = 2\n";
+
+fn event(at: u32, what: &str) -> String {
+    format!("[[events]]\nphase = \"faults\"\nat = \"{at}s\"\n{what}\n")
+}
+
+#[test]
+fn whatever_is_done_to_a_cluster_loses_nothing() {
+    let events = [
+        event(1, "do = \"stop\"\npart = \"gateway\"\nfor = \"1s\""),
+        event(3, "do = \"partition\"\nfor = \"1s\""),
+        event(5, "do = \"lossy-link\"\nloss = 0.05\ndelay = \"5ms\"\nfor = \"2s\""),
+        event(8, "do = \"slow-disk\"\ntenant = 0\ndelay = \"50ms\"\nfor = \"2s\""),
+        event(11, "do = \"kill\"\npart = \"sidecar\"\ntenant = 0"),
+        event(17, "do = \"kill\"\npart = \"database\"\ntenant = 0"),
+        event(24, "do = \"leave\"\ntenant = 1\nfor = \"1s\""),
+    ];
+    let scenario = format!(
+        "{HEAD}databases = \"each\"\n[work]\nkind = \"key-value\"\nwrites = 0.8\nrows = 100\ntimeout = \"15s\"\n[arrivals]\nrate = \
+         40\n[[phases]]\nname = \"faults\"\nlength = \"32s\"\n{}",
+        events.concat()
+    );
+    let result = run(&scenario);
+    let ledger = result.ledger.as_ref().unwrap();
+    assert!(ledger.is_sound() && ledger.acknowledged > 200, "{ledger:?}");
+    assert_eq!(result.marks.len(), events.len(), "{:?}", result.marks);
+    let [phase] = result.phases.as_slice() else { panic!("{:?}", result.phases) };
+    let failed: u64 = phase.failed.values().sum();
+    assert_eq!(phase.due, phase.done + failed, "what was due was done or has failed, with its reason");
+    // While nothing passed, nothing was done; what was due meanwhile was late, and shows.
+    assert!(phase.latency.max_us > 500_000, "{:?}", phase.latency.max_us);
+    let servers = result.parts.iter().find(|part| part.kind == PartKind::Databases).map(|part| part.processes);
+    assert_eq!(servers, Some(2), "each tenant has a server of its own");
+}
+
+#[test]
+fn every_kind_of_work_works() {
+    let script = "script\"\nscript = \"script.sql\"\nsetup = \"setup.sql";
+    for (kind, arrivals) in
+        [("copy", "rate = 4"), ("connect", "rate = 10"), (script, "rate = 20"), ("idle", "rate = 0")]
+    {
+        let scenario = format!(
+            "{HEAD}[work]\nkind = \"{kind}\"\nbytes = 1000000\n[arrivals]\n{arrivals}\n[[phases]]\nname = \"steady\"\nlength = \
+             \"3s\"\n"
+        );
+        let total = run(&scenario).total;
+        assert!(total.failed.is_empty() && total.due == total.done, "{kind}: {total:?}");
+        match kind {
+            "copy" => assert!(total.bytes >= total.done * 1_000_000, "{total:?}"),
+            "connect" => assert!(total.connect.count >= total.done && total.done > 0, "{total:?}"),
+            "idle" => assert_eq!((total.done, total.sessions), (0, 4), "{total:?}"),
+            _ => assert!(total.done > 0, "{total:?}"),
+        }
+    }
 }
