@@ -82,20 +82,25 @@ postgres_releases() {
     done
 }
 
-# What every world is made of: Postgres and the chain from npm, psql, psycopg, and Postern itself.
-#   prepare_world [CARGO-OPTION...]
-prepare_world() {
+# What every world is made of but for Postern itself: Postgres and the chain from npm, psql, psycopg.
+install_world() {
     have cargo || die "cargo is missing: see https://rustup.rs"
     need psql postgresql-client
     need python3 python3
     postgres_releases
     "$root/contracts/check" install >&2
     python_with "$root/deploy/requirements.txt" "$cache/venv"
+}
+
+# The same, and Postern.
+#   prepare_world [CARGO-OPTION...]
+prepare_world() {
+    install_world
     say "building; the first time takes several minutes"
     (cd "$root" && cargo build --quiet -p gateway -p sidecar -p registrar -p postern-simulator -p postern-world "$@" >&2)
 }
 
-# What `loadtest` is made of, and starts.
+# `loadtest`, and what it starts.
 load_packages=(-p gateway -p sidecar -p registrar -p postern-simulator -p loadtest)
 
 # once_at_a_time COMMAND...: two programs that start at once prepare one after the other.

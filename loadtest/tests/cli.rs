@@ -1,5 +1,7 @@
 //! The program as its users start it.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
+
 use std::path::Path;
 use std::process::{Command, Output};
 

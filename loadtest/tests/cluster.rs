@@ -1,6 +1,8 @@
 //! A whole cluster under load, with faults. The gateway, the sidecar, the registrar and the simulator are those that cargo has
 //! built beside this program; in a fresh tree, `cargo build` makes them.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
+
 use std::fs;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};

@@ -35,7 +35,7 @@ pub use hosted::HostedGuest;
 pub use member::Member;
 
 /// How many tenants are built at once. Most of the time each of them waits for a block.
-const AT_ONCE: usize = 48;
+const AT_ONCE: usize = 24;
 
 /// What a fleet is to be like.
 #[derive(Debug)]

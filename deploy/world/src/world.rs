@@ -179,15 +179,20 @@ pub(crate) struct Foundation<'a> {
 impl Foundation<'_> {
     /// Creates an application on chain and boots its first instance, whose disk is `folder`.
     pub(crate) async fn new_app(&self, folder: &str, name: &str) -> Result<Guest, WorldError> {
-        let compose = serde_json::json!({
-            "manifest_version": 2, "name": name, "runner": "docker-compose",
-            "docker_compose_file": format!("# the compose file of {name}\n"),
-        });
-        let compose = compose.to_string().into_bytes();
+        let compose = compose(name);
         let file = self.state.write(Path::new(folder).join("app-compose.json"), &compose)?;
         let app_id = self.registrar.create_app(&file).await?;
         Guest::boot(*self, folder, app_id, compose, Measurements::default()).await
     }
+}
+
+/// What an application of this name runs, as `app-compose.json` says it.
+pub(crate) fn compose(name: &str) -> Vec<u8> {
+    let compose = serde_json::json!({
+        "manifest_version": 2, "name": name, "runner": "docker-compose",
+        "docker_compose_file": format!("# the compose file of {name}\n"),
+    });
+    compose.to_string().into_bytes()
 }
 
 /// What is there before a tenant.

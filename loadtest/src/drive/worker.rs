@@ -80,12 +80,7 @@ impl Worker {
                 () = session.ended() => return false,
                 due = self.lane.next() => due,
             };
-            let begun = Instant::now();
-            let Some(left) = self.time_left(&due, begun) else {
-                self.done(&due, Outcome::not_begun("late"));
-                continue;
-            };
-            self.shared.recorder.begun(due.at.max(free), begun);
+            let Some(left) = self.begin(&due, free) else { continue };
             let work = &self.shared.work;
             let Ok(outcome) = tokio::time::timeout(left, Box::pin(perform(work, session, prepared, due.piece))).await
             else {
@@ -109,12 +104,8 @@ impl Worker {
                 () = self.shared.stop.triggered() => return,
                 due = self.lane.next() => due,
             };
+            let Some(left) = self.begin(&due, free) else { continue };
             let begun = Instant::now();
-            let Some(left) = self.time_left(&due, begun) else {
-                self.done(&due, Outcome::not_begun("late"));
-                continue;
-            };
-            self.shared.recorder.begun(due.at.max(free), begun);
             match self.lane.door.open(left).await {
                 Ok(session) => {
                     self.shared.recorder.connected(begun.elapsed());
@@ -140,9 +131,18 @@ impl Worker {
         }
     }
 
-    fn time_left(&self, due: &Due, now: Instant) -> Option<Duration> {
-        let left = self.shared.work.timeout.checked_sub(now.saturating_duration_since(due.at))?;
-        (!left.is_zero()).then_some(left)
+    /// Begins a piece of work on a session that has been free since a moment. Gives the time that is left for it; when there is
+    /// none, it has failed.
+    fn begin(&self, due: &Due, free: Instant) -> Option<Duration> {
+        let begun = Instant::now();
+        let left = self.shared.work.timeout.checked_sub(begun.saturating_duration_since(due.at));
+        let left = left.filter(|left| !left.is_zero());
+        if left.is_some() {
+            self.shared.recorder.begun(due.at.max(free), begun);
+        } else {
+            self.done(due, Outcome::not_begun("late"));
+        }
+        left
     }
 
     /// While there is no session, what waits too long has failed.

@@ -11,6 +11,7 @@ use crate::gateway::DOMAIN;
 use crate::governance::by_file;
 use crate::registrar::Registrar;
 use crate::sidecar::{self, Sidecar};
+use crate::world::compose;
 use crate::{Admin, WorldError};
 
 /// One tenant: an app on the chain, the CVM with its sidecar and database, and the CVM of its clients.
@@ -38,12 +39,12 @@ impl Member {
         let (state, platform, admin) = (&fleet.state, &fleet.platform, Admin(admin));
         let name = format!("t{number:03}");
         let registrar = fleet.registrar.signing_with(key);
-        let compose = compose(&name);
-        let compose_file = state.write(Path::new(&name).join("app-compose.json"), &compose)?;
+        let of_database = compose(&name);
+        let compose_file = state.write(Path::new(&name).join("app-compose.json"), &of_database)?;
         let app_id = registrar.create_app(&compose_file).await?;
-        let database = HostedGuest::boot(state, platform, &name, app_id, compose)?;
+        let database = HostedGuest::boot(state, platform, &name, app_id, of_database)?;
         let clients = format!("{name}-clients");
-        let of_clients = self::compose(&clients);
+        let of_clients = compose(&clients);
         let clients = HostedGuest::boot(state, platform, &clients, AppId(rand::random()), of_clients)?;
 
         let (role, secret) = (format!("{name}_app"), hex::encode(rand::random::<[u8; 32]>()));
@@ -130,12 +131,4 @@ impl Member {
     pub(super) async fn stop(&mut self) {
         self.sidecar.process().stop().await;
     }
-}
-
-fn compose(name: &str) -> Vec<u8> {
-    let compose = serde_json::json!({
-        "manifest_version": 2, "name": name, "runner": "docker-compose",
-        "docker_compose_file": format!("# the compose file of {name}\n"),
-    });
-    compose.to_string().into_bytes()
 }
