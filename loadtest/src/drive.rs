@@ -14,7 +14,7 @@ use tokio::sync::Semaphore;
 
 use crate::client::Door;
 use crate::result::{Ledger, Second};
-use crate::scenario::{Scenario, Work};
+use crate::scenario::{Databases, Scenario, Work};
 use crate::work::{found, has_ledger};
 
 pub(crate) use lane::Lane;
@@ -40,6 +40,8 @@ pub trait Observer: Send + Sync {
 pub(crate) struct Shared {
     pub(crate) work: Work,
     pub(crate) lanes: Vec<Arc<Lane>>,
+    /// Whether nothing but this program can make work late, as before an echo: then a busy session is no excuse.
+    is_alone: bool,
     recorder: Recorder,
     stop: Shutdown,
     opening: Semaphore,
@@ -64,7 +66,9 @@ impl Drive {
         let recorder = Recorder::new(lanes.len());
         let stop = Shutdown::new();
         let work = scenario.work.clone();
-        let shared = Arc::new(Shared { work, lanes, recorder, stop, opening: Semaphore::new(OPENING), observer });
+        let is_alone = scenario.cluster.databases == Databases::Echo;
+        let shared =
+            Arc::new(Shared { work, lanes, is_alone, recorder, stop, opening: Semaphore::new(OPENING), observer });
         let preparing = shared.lanes.iter().map(|lane| {
             let (shared, lane) = (Arc::clone(&shared), Arc::clone(lane));
             Task::spawn("prepare", async move { lane.prepare(&shared).await })

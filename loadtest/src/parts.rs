@@ -147,6 +147,17 @@ impl Seen {
         (all > 0.0).then(|| (others / all).clamp(0.0, 1.0))
     }
 
+    /// The part of the machine's processors that were busy within the given times, from 0 to 1.
+    pub(crate) fn busy(&self, measured: &[(Duration, Duration)], cores: u32) -> Option<f64> {
+        let (mut busy, mut all) = (0.0, 0.0);
+        for (from, to) in measured {
+            let (from, to) = (self.nearest(*from)?, self.nearest(*to)?);
+            busy += to.busy? - from.busy?;
+            all += to.at.saturating_sub(from.at).as_secs_f64() * f64::from(cores);
+        }
+        (all > 0.0).then(|| (busy / all).clamp(0.0, 1.0))
+    }
+
     fn nearest(&self, at: Duration) -> Option<&Look> {
         self.0.iter().min_by_key(|look| look.at.abs_diff(at))
     }

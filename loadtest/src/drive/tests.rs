@@ -89,6 +89,7 @@ async fn what_cannot_be_begun_has_failed_and_is_not_forgotten() {
     let shared = Arc::new(Shared {
         work: scenario.work.clone(),
         lanes,
+        is_alone: false,
         recorder: Recorder::new(2),
         stop: Shutdown::new(),
         opening: Semaphore::new(OPENING),

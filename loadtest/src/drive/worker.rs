@@ -138,7 +138,8 @@ impl Worker {
         let left = self.shared.work.timeout.checked_sub(begun.saturating_duration_since(due.at));
         let left = left.filter(|left| !left.is_zero());
         if left.is_some() {
-            self.shared.recorder.begun(due.at.max(free), begun);
+            let possible = if self.shared.is_alone { due.at } else { due.at.max(free) };
+            self.shared.recorder.begun(possible, begun);
         } else {
             self.done(due, Outcome::not_begun("late"));
         }

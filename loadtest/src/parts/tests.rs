@@ -27,6 +27,7 @@ fn cpu_is_counted_within_the_measured_times_only() {
     assert_eq!(cpu, [0.5, 1.0]);
     // Two seconds of the machine in one, of which the edge had one, on four processors.
     assert!(seen.others(&measured, 4).is_some_and(|others| (others - 0.25).abs() < 1e-9));
+    assert!(seen.busy(&measured, 4).is_some_and(|busy| (busy - 0.5).abs() < 1e-9));
     assert_eq!(Seen(Vec::new()).others(&measured, 4), None);
 }
 

@@ -50,7 +50,8 @@ pub struct PartSample {
     pub memory_mib: f64,
 }
 
-/// How well the generator kept its own timetable: how late it began pieces of work for which a session was free.
+/// How well the generator kept its own timetable: how late it began pieces of work for which a session was free. Before an echo,
+/// where nothing else can be late, how late it began any.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Generator {
     /// Half of all began no later than this, in microseconds.

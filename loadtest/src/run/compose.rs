@@ -17,6 +17,8 @@ use crate::scenario::{Scenario, WorkKind};
 const LATE_US: u64 = 5000;
 /// The part of a second's work that the generator may take of all processors before it is named.
 const BUSY: f64 = 0.5;
+/// How busy a machine is that has nothing left to give.
+const FULL: f64 = 0.95;
 /// What other programs may take of the machine before they are named.
 const OTHERS: f64 = 0.1;
 
@@ -49,7 +51,8 @@ impl Ran<'_> {
         let machine = Machine { others, ..self.machine.clone() };
         let total = total(&measured);
         let generator = self.generator(&parts, &times);
-        let notes = self.notes(&machine, &generator, &parts);
+        let busy = self.seen.busy(&times, machine.cores);
+        let notes = self.notes(&machine, &generator, &parts, busy);
         let measures = self.measures(&total, &parts);
         let (subject, failures) = (self.subject(), self.failures(&measured));
         RunResult {
@@ -125,12 +128,12 @@ impl Ran<'_> {
         failures
     }
 
-    fn notes(&self, machine: &Machine, generator: &Generator, parts: &[Part]) -> Vec<String> {
+    fn notes(&self, machine: &Machine, generator: &Generator, parts: &[Part], busy: Option<f64>) -> Vec<String> {
         let mut notes = self.chronicle.notes.clone();
         let warm_up = self.phases.iter().filter(|phase| phase.kind == PhaseKind::WarmUp);
         for phase in warm_up {
             notes.push(format!(
-                "{} is warm-up: its {:.0} s and {} pieces of work are in no total",
+                "the phase {} is warm-up: its {:.0} s and {} pieces of work are in no total",
                 phase.name, phase.seconds, phase.due
             ));
         }
@@ -140,6 +143,12 @@ impl Ran<'_> {
                  {:.1} s of CPU; latencies say more about it than about the cluster",
                 generator.p99_error_us,
                 parts.iter().find(|part| part.kind == PartKind::Generator).map_or(0.0, |part| part.cpu_seconds)
+            ));
+        }
+        if let Some(busy) = busy.filter(|busy| *busy > FULL) {
+            notes.push(format!(
+                "the machine was busy to {:.0} %: the figures are what everything on it could do together, this program included",
+                busy * 100.0
             ));
         }
         if let Some(others) = machine.others.filter(|others| *others > OTHERS) {
