@@ -40,6 +40,9 @@ pub enum Failure {
     /// The load could not be driven.
     #[error("{0}")]
     Drive(String),
+    /// Nobody reads what is told.
+    #[error("cannot write to the standard output: {0}")]
+    Output(std::io::Error),
 }
 
 impl Failure {
@@ -47,7 +50,7 @@ impl Failure {
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::File { .. } | Self::World(_) | Self::Unavailable(_) => exit::UNAVAILABLE,
+            Self::File { .. } | Self::Output(_) | Self::World(_) | Self::Unavailable(_) => exit::UNAVAILABLE,
             Self::NotAResult { .. } => exit::DATA,
             Self::Scenario(_) => exit::CONFIG,
             Self::Usage(_) => exit::USAGE,

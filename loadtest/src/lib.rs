@@ -14,6 +14,7 @@ mod echo;
 mod events;
 mod failure;
 pub mod fairness;
+mod junit;
 pub mod ledger;
 mod parts;
 pub mod peers;
