@@ -17,6 +17,13 @@ need_postgres() {
   compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || need_command initdb postgresql
 }
 
+# The other edges that loadtest compares with.
+need_edges() {
+  need_command /usr/sbin/haproxy haproxy
+  need_command /usr/sbin/nginx nginx
+  [[ -e /usr/lib/nginx/modules/ngx_stream_module.so ]] || install_package libnginx-mod-stream "nginx's stream module is missing"
+}
+
 install_package() {
   local package=$1 why=$2
   if [[ $(id -u) != 0 ]] || ! command -v apt-get >/dev/null; then

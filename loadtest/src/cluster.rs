@@ -34,6 +34,8 @@ pub(crate) struct Places {
     pub(crate) binaries: Option<PathBuf>,
     pub(crate) state: Option<PathBuf>,
     pub(crate) postgres: PostgresSource,
+    /// Whether sidecars can be reached past the gateway.
+    pub(crate) direct: bool,
 }
 
 /// Opens the folder of a fleet, and stops what a killed run has left there.
@@ -52,6 +54,7 @@ pub(crate) fn open(scenario: &Scenario, places: &Places) -> Result<FleetSite, Fa
         .postgres(places.postgres.clone())
         .servers(servers)
         .bounds(bounds(scenario.cluster.connections_per_app))
+        .direct(places.direct)
         .link(scenario.needs_link());
     Ok(builder.open()?)
 }

@@ -19,6 +19,7 @@ pub mod ledger;
 mod parts;
 pub mod peers;
 pub mod plan;
+pub mod progress;
 pub mod report;
 pub mod result;
 pub mod run;

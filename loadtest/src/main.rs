@@ -23,7 +23,7 @@ enum Command {
     /// Build a cluster, or aim at one that is there, and run a scenario on it
     Run(Box<run::Arguments>),
     /// Run a scenario with other edges in the gateway's place, and without any
-    Peers(peers::Arguments),
+    Peers(Box<peers::Arguments>),
     /// Tell whether one result is better or worse than another
     Compare(compare::Arguments),
     /// Size a fleet from measured unit costs, and simulate its control plane

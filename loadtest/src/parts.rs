@@ -8,6 +8,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use crate::peers::Edge;
 use crate::result::{Part, PartKind, PartSample};
 use proc::{Usage, machine_busy, usage};
 
@@ -38,10 +39,11 @@ pub(crate) struct Seen(Vec<Look>);
 
 impl Watch {
     /// Watches the processes that a pid file names, and this one. Without a file, only this one.
-    pub(crate) fn start(pid_file: Option<PathBuf>, begin: Instant) -> std::io::Result<Self> {
+    pub(crate) fn start(pid_file: Option<PathBuf>, begin: Instant, edge: Edge) -> std::io::Result<Self> {
         let (stop, stopped) = channel();
-        let watching =
-            std::thread::Builder::new().name("watch".to_owned()).spawn(move || watch(pid_file, begin, &stopped))?;
+        let watching = std::thread::Builder::new()
+            .name("watch".to_owned())
+            .spawn(move || watch(pid_file, begin, edge, &stopped))?;
         Ok(Self { stop, watching })
     }
 
@@ -52,7 +54,7 @@ impl Watch {
     }
 }
 
-fn watch(pid_file: Option<PathBuf>, begin: Instant, stopped: &Receiver<()>) -> Vec<Look> {
+fn watch(pid_file: Option<PathBuf>, begin: Instant, edge: Edge, stopped: &Receiver<()>) -> Vec<Look> {
     let (mut looks, mut memory) = (Vec::new(), BTreeMap::new());
     for number in 0_u32.. {
         let mut last = false;
@@ -62,7 +64,7 @@ fn watch(pid_file: Option<PathBuf>, begin: Instant, stopped: &Receiver<()>) -> V
                 stopped.recv_timeout(next.saturating_duration_since(Instant::now())) != Err(RecvTimeoutError::Timeout);
         }
         let with_memory = last || number.is_multiple_of(MEMORY);
-        let mut parts = look(pid_file.as_ref(), with_memory);
+        let mut parts = look(pid_file.as_ref(), edge, with_memory);
         for (kind, usage) in &mut parts {
             // Between two looks, memory is what it was.
             if with_memory {
@@ -79,24 +81,28 @@ fn watch(pid_file: Option<PathBuf>, begin: Instant, stopped: &Receiver<()>) -> V
     looks
 }
 
-fn look(pid_file: Option<&PathBuf>, with_memory: bool) -> BTreeMap<PartKind, Usage> {
+fn look(pid_file: Option<&PathBuf>, edge: Edge, with_memory: bool) -> BTreeMap<PartKind, Usage> {
     let lines = pid_file.and_then(|file| std::fs::read_to_string(file).ok()).unwrap_or_default();
-    let mut processes: Vec<(PartKind, u32)> = lines.lines().filter_map(parse).collect();
+    let mut processes: Vec<(PartKind, u32)> = lines.lines().filter_map(|line| parse(line, edge)).collect();
     processes.push((PartKind::Generator, std::process::id()));
     let mut parts: BTreeMap<PartKind, Usage> = BTreeMap::new();
     for (kind, pid) in processes {
-        parts.entry(kind).or_default().add(usage(pid, kind == PartKind::Databases, with_memory));
+        parts.entry(kind).or_default().add(usage(
+            pid,
+            matches!(kind, PartKind::Databases | PartKind::Edge),
+            with_memory,
+        ));
     }
     parts
 }
 
 /// A line of a pid file: the pid, when it was started, and the name.
-fn parse(line: &str) -> Option<(PartKind, u32)> {
+fn parse(line: &str, edge: Edge) -> Option<(PartKind, u32)> {
     let mut words = line.split(' ');
     let pid = words.next()?.parse().ok()?;
     let name = words.nth(1)?;
     let kind = match name {
-        "gateway" => PartKind::Edge,
+        name if name == edge.name() => PartKind::Edge,
         "anvil" => PartKind::Chain,
         name if name.ends_with("-sidecar") => PartKind::Sidecars,
         name if name.starts_with("postgres") => PartKind::Databases,
@@ -170,7 +176,7 @@ fn rate(before: f64, now: f64, between: Duration) -> f64 {
 
 fn name(kind: PartKind) -> &'static str {
     match kind {
-        PartKind::Edge => "gateway",
+        PartKind::Edge => "edge",
         PartKind::Sidecars => "sidecars",
         PartKind::Databases => "databases",
         PartKind::Chain => "chain",

@@ -20,10 +20,11 @@ use crate::drive::{Drive, Observer, PhasePlan};
 use crate::echo::Echo;
 use crate::events::{Chronicle, Conductor};
 use crate::parts::Watch;
+use crate::peers::{self, Edge};
+use crate::progress::Progress;
 use crate::result::{Phase, RunResult};
 use crate::scenario::{Databases, Event, Means, SHIPPED, Scenario, Shipped, shortfalls};
 use compose::Ran;
-pub use show::Lines;
 
 /// How long all sessions may take to be opened before a phase.
 const OPENING: Duration = Duration::from_secs(120);
@@ -37,7 +38,17 @@ pub struct Arguments {
 
     /// Where the result goes
     #[arg(long, value_name = "FILE", default_value = "loadtest.json")]
-    out: PathBuf,
+    pub(crate) out: PathBuf,
+
+    /// Also make a page of the result, beside it
+    #[arg(long)]
+    page: bool,
+
+    /// Which edge stands between the clients and the databases
+    #[arg(skip = Edge::Gateway)]
+    edge: Edge,
+    #[arg(skip)]
+    peers: peers::Programs,
 
     /// What every random choice comes from; the same seed gives the same arrivals
     #[arg(long)]
@@ -102,26 +113,46 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode, Failure> {
         show::list(SHIPPED);
         return Ok(ExitCode::SUCCESS);
     }
-    let named = arguments.scenario.as_deref().unwrap_or_default();
-    let (text, folder) = scenario_text(named)?;
     if arguments.print {
+        let (text, _) = scenario_text(arguments.scenario.as_deref().unwrap_or_default())?;
         show::print(&text);
         return Ok(ExitCode::SUCCESS);
     }
-    let scenario = Scenario::read(&text, &arguments.set, &folder)
-        .map_err(|problems| Failure::Scenario(format!("{named}:\n{problems}")))?;
+    let scenario = arguments.scenario()?;
     if arguments.check {
         check(&scenario, arguments)?;
         show::print("the scenario is in order, and can work on this machine\n");
         return Ok(ExitCode::SUCCESS);
     }
-    let result = run(&scenario, arguments, Arc::new(Lines))?;
+    let result = run(&scenario, arguments, Arc::new(Progress::new(scenario.length())))?;
     result.write(&arguments.out)?;
     show::summary(&result, &arguments.out);
+    if arguments.page {
+        crate::report::write(&result, &arguments.out.with_extension("html"))?;
+    }
     if arguments.figures {
         show::figures(&result);
     }
     Ok(if result.failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+impl Arguments {
+    /// The scenario that is asked for.
+    pub(crate) fn scenario(&self) -> Result<Scenario, Failure> {
+        let named = self.scenario.as_deref().unwrap_or_default();
+        let (text, folder) = scenario_text(named)?;
+        Scenario::read(&text, &self.set, &folder).map_err(|problems| Failure::Scenario(format!("{named}:\n{problems}")))
+    }
+
+    /// The seed that is asked for, or one of chance.
+    pub(crate) fn seed(&self, scenario: &Scenario) -> u64 {
+        self.seed.or(scenario.seed).unwrap_or_else(|| rand::random::<u32>().into())
+    }
+
+    /// The same on another edge, with a seed, and with its result in a file of its own.
+    pub(crate) fn on(&self, edge: Edge, peers: &peers::Programs, seed: u64, out: PathBuf) -> Self {
+        Self { edge, peers: peers.clone(), seed: Some(seed), out, ..self.clone() }
+    }
 }
 
 /// The text of a scenario that is shipped or in a file, and the folder that its own files are looked for in.
@@ -158,14 +189,14 @@ fn check(scenario: &Scenario, arguments: &Arguments) -> Result<(), Failure> {
 pub fn run(scenario: &Scenario, arguments: &Arguments, observer: Arc<dyn Observer>) -> Result<RunResult, Failure> {
     let target = arguments.target.as_deref().map(Target::read).transpose()?;
     let scenario = &for_target(scenario, target.as_ref())?;
-    let seed = arguments.seed.or(scenario.seed).unwrap_or_else(|| rand::random::<u32>().into());
+    let seed = arguments.seed(scenario);
     observer.tell(&format!("{}: seed {seed}", scenario.name));
     check(scenario, arguments)?;
     allow_descriptors();
     let machine = machine::here();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::Unavailable(format!("no runtime: {error}")))?;
-    let session = Session { scenario, seed, observer, machine };
+    let session = Session { edge: arguments.edge, scenario, seed, observer, machine };
     runtime.block_on(async {
         tokio::select! {
             outcome = Box::pin(session.run(arguments, target)) => outcome,
@@ -211,6 +242,7 @@ async fn stopped() -> &'static str {
 
 /// One run.
 struct Session<'a> {
+    edge: Edge,
     scenario: &'a Scenario,
     seed: u64,
     observer: Arc<dyn Observer>,
@@ -242,14 +274,18 @@ impl Session<'_> {
             binaries: arguments.binaries.clone(),
             state: arguments.state.clone(),
             postgres: arguments.postgres.clone(),
+            direct: arguments.edge != Edge::Gateway,
         };
         let site = cluster::open(self.scenario, &places)?;
         let folder = site.folder().display().to_string();
         self.observer.tell(&format!("state in {folder}"));
         let observer = Arc::clone(&self.observer);
         let outcome = async {
-            let fleet = Box::pin(site.build(|step| observer.tell(step))).await?;
-            let doors = cluster::doors(&fleet).await?;
+            let mut fleet = Box::pin(site.build(|step| observer.tell(step))).await?;
+            let mut doors = cluster::doors(&fleet).await?;
+            // It ends with this value, after the load.
+            let _stand_in =
+                arguments.peers.stand_in(arguments.edge, &mut fleet, &mut doors, self.scenario.sessions()).await?;
             let mut fleet = Site::Fleet(Box::new(fleet));
             let result = self.load(doors, &mut fleet, started.elapsed()).await?;
             let state = match fleet {
@@ -291,7 +327,8 @@ impl Session<'_> {
             Site::Fleet(fleet) => Some(fleet.state().path("pids")),
             Site::Echo | Site::Target => None,
         };
-        let watch = Watch::start(pid_file, begin).map_err(|error| Failure::Unavailable(error.to_string()))?;
+        let watch =
+            Watch::start(pid_file, begin, self.edge).map_err(|error| Failure::Unavailable(error.to_string()))?;
         let mut chronicle = Chronicle::default();
         let phases = Box::pin(self.phases(&drive, site, tenants, begin, &mut chronicle)).await?;
         let alive = self.alive(&drive);
@@ -315,6 +352,7 @@ impl Session<'_> {
             alive,
             versions: machine::versions(drive.shared()).await,
             is_target: matches!(site, Site::Target),
+            edge: self.edge,
         };
         Ok(ran.compose())
     }

@@ -193,6 +193,12 @@ impl Scenario {
         }
     }
 
+    /// How long all phases take together.
+    #[must_use]
+    pub fn length(&self) -> Duration {
+        self.phases.iter().map(|phase| phase.length).sum()
+    }
+
     /// How many sessions a tenant's clients open.
     #[must_use]
     pub fn clients(&self, tenant: usize) -> usize {

@@ -48,6 +48,7 @@ pub struct FleetBuilder {
     sessions: u32,
     bounds: Bounds,
     link: bool,
+    direct: bool,
 }
 
 impl FleetBuilder {
@@ -63,6 +64,7 @@ impl FleetBuilder {
             sessions,
             bounds: Bounds { connections: 100_000, connections_per_app: 100_000 },
             link: false,
+            direct: false,
         }
     }
 
@@ -99,6 +101,13 @@ impl FleetBuilder {
     #[must_use]
     pub fn link(mut self, link: bool) -> Self {
         self.link = link;
+        self
+    }
+
+    /// Whether sidecars also listen on a TCP port of their own, past the gateway and its tunnels. Only for comparisons.
+    #[must_use]
+    pub fn direct(mut self, direct: bool) -> Self {
+        self.direct = direct;
         self
     }
 
@@ -175,7 +184,7 @@ impl FleetSite {
             ports,
             state,
         };
-        fleet.members = fleet.tenants(builder.tenants, &progress).await?;
+        fleet.members = fleet.tenants(builder.tenants, builder.direct, &progress).await?;
         Ok(fleet)
     }
 }
@@ -211,13 +220,16 @@ impl Drop for Members {
 }
 
 impl Fleet {
-    async fn tenants(&mut self, count: usize, progress: &impl Fn(&str)) -> Result<Members, WorldError> {
+    async fn tenants(&mut self, count: usize, direct: bool, progress: &impl Fn(&str)) -> Result<Members, WorldError> {
         let mut plots = Vec::new();
         for number in 0..count {
-            plots.push((number, self.chain.key(number + 1)?, self.ports.address()?));
+            let admin = self.ports.address()?;
+            let direct = if direct { Some(self.ports.address()?) } else { None };
+            plots.push((number, self.chain.key(number + 1)?, admin, direct));
         }
         let ground = &*self;
-        let building = plots.into_iter().map(|(number, key, admin)| Member::build(ground, number, key, admin));
+        let building =
+            plots.into_iter().map(|(number, key, admin, direct)| Member::build(ground, number, key, (admin, direct)));
         let mut building = stream::iter(building).buffered(AT_ONCE);
         let mut members = Members::default();
         while let Some(member) = building.try_next().await? {
@@ -234,6 +246,14 @@ impl Fleet {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.gateway.address()
+    }
+
+    /// One more address on which nobody listens.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn free_address(&mut self) -> Result<SocketAddr, WorldError> {
+        self.ports.address()
     }
 
     /// The tenants, in the order of their numbers.

@@ -7,7 +7,7 @@ fn look(at_s: u64, edge_cpu: f64, memory: f64, busy: f64) -> Look {
 
 #[test]
 fn processes_are_known_by_their_names() {
-    let kind = |line| parse(line).map(|(kind, _)| kind);
+    let kind = |line| parse(line, Edge::Gateway).map(|(kind, _)| kind);
     assert_eq!(kind("7 100 gateway"), Some(PartKind::Edge));
     assert_eq!(kind("7 100 gateway-agent"), Some(PartKind::Simulated));
     assert_eq!(kind("7 100 t004-sidecar"), Some(PartKind::Sidecars));
@@ -40,7 +40,7 @@ fn a_process_that_begins_anew_has_not_gained_time() {
 
 #[test]
 fn a_watch_sees_this_process() {
-    let watch = Watch::start(None, Instant::now()).unwrap();
+    let watch = Watch::start(None, Instant::now(), Edge::Gateway).unwrap();
     let seen = watch.finish();
     let parts = seen.parts(&[]);
     assert!(parts.iter().any(|part| part.kind == PartKind::Generator && part.peak_memory_mib > 1.0), "{parts:?}");

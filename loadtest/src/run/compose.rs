@@ -7,6 +7,7 @@ use super::machine;
 use crate::events::Chronicle;
 use crate::fairness::ratio;
 use crate::parts::Seen;
+use crate::peers::Edge;
 use crate::result::{
     Fairness, Generator, Latency, Ledger, Machine, Part, PartKind, Phase, PhaseKind, RunResult, SCHEMA, ScenarioRecord,
     Second, Subject, TenantPhase, empty_histogram,
@@ -40,6 +41,7 @@ pub(super) struct Ran<'a> {
     pub(super) alive: f64,
     pub(super) versions: BTreeMap<String, String>,
     pub(super) is_target: bool,
+    pub(super) edge: Edge,
 }
 
 impl Ran<'_> {
@@ -84,7 +86,7 @@ impl Ran<'_> {
         let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
         let is_echo = databases == "echo";
         Subject {
-            edge: if is_echo { "direct" } else { "gateway" }.to_owned(),
+            edge: if is_echo { Edge::Direct } else { self.edge }.name().to_owned(),
             commit: machine::commit(),
             build: machine::build().to_owned(),
             versions: self.versions.clone(),

@@ -2,38 +2,8 @@
 
 use std::path::Path;
 
-use crate::drive::Observer;
-use crate::result::{Phase, PhaseKind, RunResult, Second};
+use crate::result::{Phase, PhaseKind, RunResult};
 use crate::scenario::{Scenario, Shipped};
-
-/// Tells on the standard error output how a load goes, a line now and then.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Lines;
-
-/// How often a second is told, in seconds.
-const EVERY: u32 = 5;
-
-impl Observer for Lines {
-    fn tell(&self, text: &str) {
-        complain(&format!("loadtest: {text}"));
-    }
-
-    fn second(&self, phase: &str, second: &Second) {
-        if !(second.second + 1).is_multiple_of(EVERY) {
-            return;
-        }
-        let failed: u64 = second.failed.values().sum();
-        complain(&format!(
-            "loadtest: {phase}, {} s: {} due, {} done, {failed} failed in the last second; p50 {} µs, p99 {} µs; {} sessions",
-            second.second + 1,
-            second.due,
-            second.done,
-            second.p50_us,
-            second.p99_us,
-            second.sessions
-        ));
-    }
-}
 
 /// Prints the scenarios.
 pub(super) fn list(scenarios: &[Shipped]) {
@@ -124,9 +94,4 @@ pub(super) fn figures(result: &RunResult) {
 #[expect(clippy::print_stdout, reason = "what was asked for goes to standard output")]
 pub(super) fn print(text: &str) {
     print!("{text}");
-}
-
-#[expect(clippy::print_stderr, reason = "a command-line program tells its user what it does")]
-fn complain(text: &str) {
-    eprintln!("{text}");
 }

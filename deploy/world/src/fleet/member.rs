@@ -18,6 +18,7 @@ use crate::{Admin, WorldError};
 #[derive(Debug)]
 pub struct Member {
     sidecar: Sidecar,
+    direct: Option<SocketAddr>,
     name: String,
     host: String,
     role: String,
@@ -34,7 +35,7 @@ impl Member {
         fleet: &Fleet,
         number: usize,
         key: PathBuf,
-        admin: SocketAddr,
+        (admin, direct): (SocketAddr, Option<SocketAddr>),
     ) -> Result<Self, WorldError> {
         let (state, platform, admin) = (&fleet.state, &fleet.platform, Admin(admin));
         let name = format!("t{number:03}");
@@ -69,12 +70,15 @@ impl Member {
             registration: fleet.gateway.registration(),
         };
         let limits = format!("\n[limits]\nsessions = {0}\nhandshakes = {0}\n", fleet.sessions.max(512));
-        let config = common(database.socket(), &by_file(platform), admin) + &listen(&[]) + &serve.to_toml() + &limits;
+        let config = common(database.socket(), &by_file(platform), admin)
+            + &listen(direct.as_slice())
+            + &serve.to_toml()
+            + &limits;
         let mut sidecar =
             Sidecar::prepare(state, program, &format!("{name}-sidecar"), "serve", &config, admin)?.start(state)?;
         sidecar.ready().await?;
         let host = format!("{app_id}s.{DOMAIN}");
-        Ok(Self { sidecar, name, host, role, secret, database, clients, compose_file, registrar })
+        Ok(Self { sidecar, direct, name, host, role, secret, database, clients, compose_file, registrar })
     }
 
     /// What it is called in logs and folders; its database has the same name.
@@ -87,6 +91,12 @@ impl Member {
     #[must_use]
     pub fn host(&self) -> &str {
         &self.host
+    }
+
+    /// Where its sidecar listens past the gateway, when that was asked for.
+    #[must_use]
+    pub fn direct(&self) -> Option<SocketAddr> {
+        self.direct
     }
 
     /// The app of its database.
