@@ -110,9 +110,9 @@ pub(super) fn cannot_split(error: &io::Error) -> bool {
 }
 
 /// Whether sending failed because the datagrams are larger than what the path to this one address takes. They can be sent as
-/// fragments, which the kernel does not split for us. Nobody else is sent less for it.
+/// fragments, which the kernel does not split for us. Nobody else is sent less for it. (EINVAL, or EMSGSIZE from newer kernels.)
 pub(super) fn is_too_large_to_split(error: &io::Error) -> bool {
-    error.raw_os_error().map(Errno::from_raw) == Some(Errno::EINVAL)
+    matches!(error.raw_os_error().map(Errno::from_raw), Some(Errno::EINVAL | Errno::EMSGSIZE))
 }
 
 fn socket_addr(address: &SockaddrStorage) -> Option<SocketAddr> {
