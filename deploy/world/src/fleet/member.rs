@@ -65,11 +65,16 @@ impl Member {
             database: &name,
             roles: &[(&role, secret_file)],
             client: clients.cvm().app_id(),
+            clients: "",
             chain: None,
             gateway: fleet.gateway.guest.cvm().app_id(),
             registration: fleet.gateway.registration(),
         };
-        let limits = format!("\n[limits]\nsessions = {0}\nhandshakes = {0}\n", fleet.sessions.max(512));
+        // All clients of a run come from one address.
+        let limits = format!(
+            "\n[limits]\nsessions = {0}\nhandshakes = {0}\nhandshakes_per_source = {0}\n",
+            fleet.sessions.max(512)
+        );
         let config = common(database.socket(), &by_file(platform), admin)
             + &listen(direct.as_slice())
             + &serve.to_toml()
