@@ -1,5 +1,5 @@
-# Sourced by deploy/bench. Gets the peers of `deploy/bench edge`: proxies and tunnels from Debian and the Rust registry. What
-# cannot be had is named and left out.
+# Sourced by deploy/bench and deploy/interop. Gets the peers of the gateway's data path: proxies and tunnels from Debian and the
+# Rust registry. The benchmark names what cannot be had, and goes on without it.
 
 # The release of Debian whose wireguard-go is the newest that Debian has.
 newer_debian=trixie
