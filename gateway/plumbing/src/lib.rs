@@ -16,6 +16,7 @@ pub mod net;
 pub mod prefixed;
 pub mod relay;
 pub mod secret;
+pub mod seldom;
 pub mod shutdown;
 pub mod sparing;
 pub mod tasks;

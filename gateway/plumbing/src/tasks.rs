@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use self::maintenance::maintenance;
+use crate::seldom::Seldom;
 
 /// A group of tasks that are waited for together. Clones share the group.
 #[derive(Debug, Clone, Default)]
@@ -44,13 +45,13 @@ impl Tasks {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let cut = self.cut.clone();
+        let cut = Seldom::new(self.cut.clone().cancelled_owned());
         // In a box: whatever is wrapped around a future would hold the whole of it once more.
         let future = Box::pin(future);
         let watched = self.tracker.track_future(async move {
             tokio::select! {
                 biased;
-                () = cut.cancelled() => {}
+                () = cut => {}
                 () = future => {}
             }
         });

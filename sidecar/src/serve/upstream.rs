@@ -13,6 +13,7 @@ use postern_pgwire::boundary::Boundary;
 use postern_pgwire::error_response::ErrorResponse;
 use postern_pgwire::tracker::{Reported, Tracker};
 use postern_plumbing::relay::{Progress, RelayEnd, relay};
+use postern_plumbing::seldom::Seldom;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
@@ -78,13 +79,19 @@ where
     let shared = Arc::clone(&upstream.shared);
     let cause = {
         let mut relaying = pin!(relay(client, upstream, progress));
+        let ending = Seldom::new(async {
+            tokio::select! {
+                () = over(&shared) => None,
+                cause = cut => Some(cause),
+            }
+        });
         let cause = tokio::select! {
             end = &mut relaying => return Ok(end),
-            () = over(&shared) => {
-                let (to_upstream, to_client) = (progress.to_upstream(), progress.to_client());
-                return Ok(RelayEnd { to_upstream, to_client, error: None });
-            }
-            cause = cut => cause,
+            cause = ending => cause,
+        };
+        let Some(cause) = cause else {
+            let (to_upstream, to_client) = (progress.to_upstream(), progress.to_client());
+            return Ok(RelayEnd { to_upstream, to_client, error: None });
         };
         // From here on the relay finds them in the stream's place.
         shared.last_words.get_or_init(|| words(&cause).encode());
