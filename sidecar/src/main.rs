@@ -3,6 +3,7 @@
 use std::fmt::Display;
 use std::future::Future;
 use std::io::Write as _;
+use std::num::NonZeroUsize;
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -35,9 +36,10 @@ fn main() -> ExitCode {
         Command::Certificate(arguments) => once(tools::certificate(&arguments)),
         Command::Password(arguments) => once(tools::password(&arguments)),
         Command::Verify(arguments) => verdict(&arguments),
-        Command::Collateral(command) => {
-            said(runtime().map(|at| at.block_on(collateral::run(&command))), CollateralFailed::exit_code)
-        }
+        Command::Collateral(command) => said(
+            runtime(NonZeroUsize::MIN).map(|at| at.block_on(collateral::run(&command))),
+            CollateralFailed::exit_code,
+        ),
         Command::Policy(command) => said(Ok(policy::run(&command)), PolicyFailed::exit_code),
     };
     code.err().unwrap_or(exit::OK).into()
@@ -49,7 +51,7 @@ fn serve_mode(mode: &Mode) -> Result<(), u8> {
     };
     let metrics = telemetry::init(config.common.log.format, config.common.log.filter.as_str());
     start::describe_metrics();
-    in_operation(serve::run::run(config, metrics))
+    in_operation(config.common.threads, serve::run::run(config, metrics))
 }
 
 fn connect_mode(mode: &Mode) -> Result<(), u8> {
@@ -58,7 +60,7 @@ fn connect_mode(mode: &Mode) -> Result<(), u8> {
     };
     let metrics = telemetry::init(config.common.log.format, config.common.log.filter.as_str());
     start::describe_metrics();
-    in_operation(connect::run::run(config, metrics))
+    in_operation(config.common.threads, connect::run::run(config, metrics))
 }
 
 /// The configuration; `None` when the mode was asked for something else and has done it.
@@ -83,15 +85,15 @@ fn load<T>(
     Err(mistakes.iter().map(|mistake| complain(mistake, exit::CONFIG)).max().unwrap_or(exit::CONFIG))
 }
 
-fn in_operation(work: impl Future<Output = Result<(), StartError>>) -> Result<(), u8> {
-    runtime()?.block_on(work).map_err(|error| {
+fn in_operation(threads: NonZeroUsize, work: impl Future<Output = Result<(), StartError>>) -> Result<(), u8> {
+    runtime(threads)?.block_on(work).map_err(|error| {
         tracing::error!(%error, "the sidecar has ended");
         error.exit_code()
     })
 }
 
 fn once(work: impl Future<Output = Result<(), ToolError>>) -> Result<(), u8> {
-    runtime()?.block_on(work).map_err(|error| complain(&error, error.exit_code()))
+    runtime(NonZeroUsize::MIN)?.block_on(work).map_err(|error| complain(&error, error.exit_code()))
 }
 
 /// Prints what was asked for.
@@ -106,7 +108,7 @@ fn said<E: Display>(outcome: Result<Result<String, E>, u8>, exit_code: impl Fn(&
 }
 
 fn verdict(arguments: &Verify) -> Result<(), u8> {
-    let runtime = runtime()?;
+    let runtime = runtime(NonZeroUsize::MIN)?;
     let report = runtime.block_on(verify::verify(arguments));
     print(&verify::render(&report, arguments.json));
     // A resolver that does not answer would be waited for.
@@ -117,8 +119,8 @@ fn verdict(arguments: &Verify) -> Result<(), u8> {
     }
 }
 
-fn runtime() -> Result<Runtime, u8> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+fn runtime(threads: NonZeroUsize) -> Result<Runtime, u8> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads.get()).enable_all().build();
     runtime.map_err(|error| complain(&error, exit::SOFTWARE))
 }
 

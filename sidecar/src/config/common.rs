@@ -1,7 +1,8 @@
-//! `[log]`, `[admin]`, `[agent]` and `[attestation]`: what both modes need.
+//! `[log]`, `[admin]`, `[runtime]`, `[agent]` and `[attestation]`: what both modes need.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::str::FromStr;
 
 use postern_attest_io::{AgentSettings, AttestationSettings};
@@ -16,6 +17,8 @@ pub struct Common {
     pub log: Log,
     /// Where operators look.
     pub admin: SocketAddr,
+    /// How many threads carry sessions.
+    pub threads: NonZeroUsize,
     /// The guest agent.
     pub agent: AgentSettings,
     /// DNS names in our own certificate.
@@ -40,12 +43,20 @@ impl Common {
         let log =
             Log { format: section.or("format", LogFormat::Auto), filter: section.or("filter", LogFilter::default()) };
         let admin = admin(&mut document.section("admin"));
+        let threads = threads(document.section("runtime").or("threads", 0));
         let mut section = document.section("agent");
         let agent = AgentSettings::from_section(&mut section);
         let certificate_names = section.list("certificate_names");
         let attestation = AttestationSettings::from_section(&mut document.section("attestation"));
-        Some(Self { log, admin, agent, certificate_names, attestation: attestation? })
+        Some(Self { log, admin, threads, agent, certificate_names, attestation: attestation? })
     }
+}
+
+/// One for every two cores, unless a number is given: who stands beside the sidecar needs the others, and threads that wake each
+/// other for every message cost a session more than they bring.
+fn threads(given: usize) -> NonZeroUsize {
+    let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    NonZeroUsize::new(given).or(NonZeroUsize::new(cores.div_ceil(2))).unwrap_or(NonZeroUsize::MIN)
 }
 
 fn admin(section: &mut Section<'_>) -> SocketAddr {

@@ -393,3 +393,12 @@ fn the_environment_overrides_the_file() {
     assert_eq!(config.targets[0].place.address, Some("127.0.0.1:9".parse().unwrap()));
     assert_eq!(config.deadline, Duration::from_secs(3));
 }
+
+#[test]
+fn half_of_the_cores_carry_sessions_unless_a_number_is_given() {
+    let cores = std::thread::available_parallelism().unwrap().get();
+    let threads = |text: &str| ConnectConfig::parse(&format!("{CONNECT}{text}"), []).unwrap().common.threads.get();
+    assert_eq!(threads(""), cores.div_ceil(2));
+    assert_eq!(threads("[runtime]\nthreads = 0\n"), cores.div_ceil(2));
+    assert_eq!(threads("[runtime]\nthreads = 7\n"), 7);
+}
