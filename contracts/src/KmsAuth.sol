@@ -4,6 +4,7 @@ pragma solidity 0.8.37;
 import {ERC1967Proxy} from "@openzeppelin/contracts/proxy/ERC1967/ERC1967Proxy.sol";
 import {Governed} from "./Governed.sol";
 import {IAppAuth} from "./IAppAuth.sol";
+import {IKmsAuthBatches} from "./IKmsAuthBatches.sol";
 import {IKmsAuthManagement} from "./IKmsAuthManagement.sol";
 
 /// @title The registry of applications and the deployment's own allowlists
@@ -11,7 +12,7 @@ import {IKmsAuthManagement} from "./IKmsAuthManagement.sol";
 /// then asks the application's own contract. It also says which key management servers may run.
 /// @dev ABI and storage layout are those of dstack's KMS contract. Beyond them, there are deregistration, batches and a
 /// pause.
-contract KmsAuth is Governed, IKmsAuthManagement {
+contract KmsAuth is Governed, IKmsAuthManagement, IKmsAuthBatches {
     /// @notice How guests recognise the key management service.
     struct KmsInfo {
         /// @notice The root public key of application keys, on curve secp256k1.
@@ -199,33 +200,53 @@ contract KmsAuth is Governed, IKmsAuthManagement {
     /// @notice Allows a measurement to run as key management server.
     /// @param mrAggregated The aggregated measurement.
     function addKmsAggregatedMr(bytes32 mrAggregated) external onlyOwner {
-        kmsAllowedAggregatedMrs[mrAggregated] = true;
-        emit KmsAggregatedMrAdded(mrAggregated);
-        _policyChanged("kms-aggregated-mr", mrAggregated, true);
+        _addKmsAggregatedMr(mrAggregated);
+    }
+
+    /// @inheritdoc IKmsAuthBatches
+    function addKmsAggregatedMrs(bytes32[] calldata mrAggregateds) external onlyOwner {
+        for (uint256 i = 0; i < mrAggregateds.length; i++) {
+            _addKmsAggregatedMr(mrAggregateds[i]);
+        }
     }
 
     /// @notice Forbids a measurement until it is added again.
     /// @param mrAggregated The aggregated measurement.
     function removeKmsAggregatedMr(bytes32 mrAggregated) external onlyOwner {
-        kmsAllowedAggregatedMrs[mrAggregated] = false;
-        emit KmsAggregatedMrRemoved(mrAggregated);
-        _policyChanged("kms-aggregated-mr", mrAggregated, false);
+        _removeKmsAggregatedMr(mrAggregated);
+    }
+
+    /// @inheritdoc IKmsAuthBatches
+    function removeKmsAggregatedMrs(bytes32[] calldata mrAggregateds) external onlyOwner {
+        for (uint256 i = 0; i < mrAggregateds.length; i++) {
+            _removeKmsAggregatedMr(mrAggregateds[i]);
+        }
     }
 
     /// @notice Allows a machine to host a key management server.
     /// @param deviceId The machine's id.
     function addKmsDevice(bytes32 deviceId) external onlyOwner {
-        kmsAllowedDeviceIds[deviceId] = true;
-        emit KmsDeviceAdded(deviceId);
-        _policyChanged("kms-device", deviceId, true);
+        _addKmsDevice(deviceId);
+    }
+
+    /// @inheritdoc IKmsAuthBatches
+    function addKmsDevices(bytes32[] calldata deviceIds) external onlyOwner {
+        for (uint256 i = 0; i < deviceIds.length; i++) {
+            _addKmsDevice(deviceIds[i]);
+        }
     }
 
     /// @notice Forbids a machine to host a key management server until it is added again.
     /// @param deviceId The machine's id.
     function removeKmsDevice(bytes32 deviceId) external onlyOwner {
-        kmsAllowedDeviceIds[deviceId] = false;
-        emit KmsDeviceRemoved(deviceId);
-        _policyChanged("kms-device", deviceId, false);
+        _removeKmsDevice(deviceId);
+    }
+
+    /// @inheritdoc IKmsAuthBatches
+    function removeKmsDevices(bytes32[] calldata deviceIds) external onlyOwner {
+        for (uint256 i = 0; i < deviceIds.length; i++) {
+            _removeKmsDevice(deviceIds[i]);
+        }
     }
 
     /// @notice Allows an operating system image, for applications and key management servers alike.
@@ -282,7 +303,8 @@ contract KmsAuth is Governed, IKmsAuthManagement {
 
     /// @inheritdoc Governed
     function supportsInterface(bytes4 interfaceId) public view override returns (bool) {
-        return interfaceId == type(IKmsAuthManagement).interfaceId || super.supportsInterface(interfaceId);
+        return interfaceId == type(IKmsAuthManagement).interfaceId || interfaceId == type(IKmsAuthBatches).interfaceId
+            || super.supportsInterface(interfaceId);
     }
 
     function _deployAndRegister(
@@ -318,6 +340,30 @@ contract KmsAuth is Governed, IKmsAuthManagement {
         registeredApps[appId] = true;
         emit AppRegistered(appId);
         _policyChanged("registered-app", _word(appId), true);
+    }
+
+    function _addKmsAggregatedMr(bytes32 mrAggregated) private {
+        kmsAllowedAggregatedMrs[mrAggregated] = true;
+        emit KmsAggregatedMrAdded(mrAggregated);
+        _policyChanged("kms-aggregated-mr", mrAggregated, true);
+    }
+
+    function _removeKmsAggregatedMr(bytes32 mrAggregated) private {
+        kmsAllowedAggregatedMrs[mrAggregated] = false;
+        emit KmsAggregatedMrRemoved(mrAggregated);
+        _policyChanged("kms-aggregated-mr", mrAggregated, false);
+    }
+
+    function _addKmsDevice(bytes32 deviceId) private {
+        kmsAllowedDeviceIds[deviceId] = true;
+        emit KmsDeviceAdded(deviceId);
+        _policyChanged("kms-device", deviceId, true);
+    }
+
+    function _removeKmsDevice(bytes32 deviceId) private {
+        kmsAllowedDeviceIds[deviceId] = false;
+        emit KmsDeviceRemoved(deviceId);
+        _policyChanged("kms-device", deviceId, false);
     }
 
     function _addOsImageHash(bytes32 osImageHash) private {

@@ -8,6 +8,7 @@ import {AppAuth} from "./AppAuth.sol";
 import {Governed} from "./Governed.sol";
 import {IAppAuthBasicManagement} from "./IAppAuthBasicManagement.sol";
 import {IAppAuthBatches} from "./IAppAuthBatches.sol";
+import {IKmsAuthBatches} from "./IKmsAuthBatches.sol";
 import {IKmsAuthManagement} from "./IKmsAuthManagement.sol";
 import {KmsAuth} from "./KmsAuth.sol";
 
@@ -65,7 +66,9 @@ contract TimelockedOwner is TimelockController {
             || selector == IAppAuthBatches.removeComposeHashes.selector
             || selector == IAppAuthBatches.removeDevices.selector || selector == KmsAuth.removeOsImageHash.selector
             || selector == IKmsAuthManagement.removeOsImageHashes.selector
-            || selector == KmsAuth.removeKmsAggregatedMr.selector || selector == KmsAuth.removeKmsDevice.selector;
+            || selector == KmsAuth.removeKmsAggregatedMr.selector || selector == KmsAuth.removeKmsDevice.selector
+            || selector == IKmsAuthBatches.removeKmsAggregatedMrs.selector
+            || selector == IKmsAuthBatches.removeKmsDevices.selector;
     }
 
     /// @dev Whether a call's one argument is the word `expected`.

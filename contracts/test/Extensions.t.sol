@@ -166,6 +166,33 @@ contract ExtensionsTest is Fixture {
         VM.assertFalse(kms.allowedOsImages(first) || kms.allowedOsImages(second), "images");
     }
 
+    function testFuzz_batchesOfKeyServersDoWhatSingleCallsDo(bytes32 first, bytes32 second) public {
+        VM.assume(first != second);
+        bytes32[] memory both = pair(first, second);
+        VM.expectEmit(address(kms));
+        emit KmsAuth.KmsAggregatedMrAdded(first);
+        expectPolicy(address(kms), OPERATOR, "kms-aggregated-mr", first, true);
+        VM.expectEmit(address(kms));
+        emit KmsAuth.KmsAggregatedMrAdded(second);
+        expectPolicy(address(kms), OPERATOR, "kms-aggregated-mr", second, true);
+        VM.prank(OPERATOR);
+        kms.addKmsAggregatedMrs(both);
+        VM.prank(OPERATOR);
+        kms.addKmsDevices(both);
+        VM.assertTrue(kms.kmsAllowedAggregatedMrs(first) && kms.kmsAllowedAggregatedMrs(second), "measurements");
+        VM.assertTrue(kms.kmsAllowedDeviceIds(first) && kms.kmsAllowedDeviceIds(second), "devices");
+
+        VM.expectEmit(address(kms));
+        emit KmsAuth.KmsDeviceRemoved(first);
+        expectPolicy(address(kms), OPERATOR, "kms-device", first, false);
+        VM.prank(OPERATOR);
+        kms.removeKmsDevices(both);
+        VM.prank(OPERATOR);
+        kms.removeKmsAggregatedMrs(both);
+        VM.assertFalse(kms.kmsAllowedAggregatedMrs(first) || kms.kmsAllowedAggregatedMrs(second), "measurements");
+        VM.assertFalse(kms.kmsAllowedDeviceIds(first) || kms.kmsAllowedDeviceIds(second), "devices");
+    }
+
     function testABatchHappensWhollyOrNotAtAll() public {
         VM.expectRevert(bytes("invalid compose hash"));
         VM.prank(TENANT);

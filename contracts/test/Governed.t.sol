@@ -9,6 +9,7 @@ import {ERC1967Utils} from "@openzeppelin/contracts/proxy/ERC1967/ERC1967Utils.s
 import {AppAuth} from "../src/AppAuth.sol";
 import {Governed} from "../src/Governed.sol";
 import {IAppAuthBatches} from "../src/IAppAuthBatches.sol";
+import {IKmsAuthBatches} from "../src/IKmsAuthBatches.sol";
 import {IKmsAuthManagement} from "../src/IKmsAuthManagement.sol";
 import {KmsAuth} from "../src/KmsAuth.sol";
 import {VM} from "./Cheats.sol";
@@ -55,7 +56,7 @@ contract GovernedTest is Fixture {
 
     function testFuzz_onlyTheOwnerGovernsTheRegistry(address caller, bytes32 value) public {
         VM.assume(caller != OPERATOR);
-        bytes[] memory calls = new bytes[](19);
+        bytes[] memory calls = new bytes[](23);
         bytes32[] memory values = new bytes32[](1);
         values[0] = value;
         calls[0] = abi.encodeCall(KmsAuth.addOsImageHash, (value));
@@ -77,6 +78,10 @@ contract GovernedTest is Fixture {
         calls[16] = abi.encodeCall(IKmsAuthManagement.removeOsImageHashes, (values));
         calls[17] = abi.encodeCall(Governed.pause, ());
         calls[18] = abi.encodeCall(Governed.unpause, ());
+        calls[19] = abi.encodeCall(IKmsAuthBatches.addKmsAggregatedMrs, (values));
+        calls[20] = abi.encodeCall(IKmsAuthBatches.removeKmsAggregatedMrs, (values));
+        calls[21] = abi.encodeCall(IKmsAuthBatches.addKmsDevices, (values));
+        calls[22] = abi.encodeCall(IKmsAuthBatches.removeKmsDevices, (values));
         refusesAll(address(kms), caller, calls);
         assertAllowed(kms, boot());
     }

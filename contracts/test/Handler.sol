@@ -6,6 +6,7 @@ import {UUPSUpgradeable} from "@openzeppelin/contracts-upgradeable/proxy/utils/U
 import {AppAuth} from "../src/AppAuth.sol";
 import {Governed} from "../src/Governed.sol";
 import {IAppAuthBatches} from "../src/IAppAuthBatches.sol";
+import {IKmsAuthBatches} from "../src/IKmsAuthBatches.sol";
 import {IKmsAuthManagement} from "../src/IKmsAuthManagement.sol";
 import {KmsAuth} from "../src/KmsAuth.sol";
 import {VM} from "./Cheats.sol";
@@ -36,6 +37,8 @@ contract Handler {
     mapping(address app => bool) public barred;
     mapping(address contract_ => bool) public paused;
     mapping(bytes32 image => bool) public images;
+    mapping(bytes32 measurement => bool) public kmsMeasurements;
+    mapping(bytes32 device => bool) public kmsDevices;
     mapping(address app => Policy) private _policies;
 
     constructor(KmsAuth kms_, address[] memory apps_, address[] memory actors_, address[] memory implementations_) {
@@ -126,6 +129,42 @@ contract Handler {
             ? abi.encodeCall(KmsAuth.addOsImageHash, (image))
             : abi.encodeCall(KmsAuth.removeOsImageHash, (image));
         if (attemptAsOwner(actor, address(kms), call)) images[image] = allowed;
+    }
+
+    function setKmsMeasurement(uint256 actor, uint256 hash, bool allowed) external {
+        bytes32 measurement = anyHash(hash);
+        bytes memory call = allowed
+            ? abi.encodeCall(KmsAuth.addKmsAggregatedMr, (measurement))
+            : abi.encodeCall(KmsAuth.removeKmsAggregatedMr, (measurement));
+        if (attemptAsOwner(actor, address(kms), call)) kmsMeasurements[measurement] = allowed;
+    }
+
+    function setKmsDevice(uint256 actor, uint256 hash, bool allowed) external {
+        bytes32 device = anyHash(hash);
+        bytes memory call = allowed
+            ? abi.encodeCall(KmsAuth.addKmsDevice, (device))
+            : abi.encodeCall(KmsAuth.removeKmsDevice, (device));
+        if (attemptAsOwner(actor, address(kms), call)) kmsDevices[device] = allowed;
+    }
+
+    function setAllKmsMeasurements(uint256 actor, bool allowed) external {
+        bytes memory call = allowed
+            ? abi.encodeCall(IKmsAuthBatches.addKmsAggregatedMrs, (hashes))
+            : abi.encodeCall(IKmsAuthBatches.removeKmsAggregatedMrs, (hashes));
+        if (!attemptAsOwner(actor, address(kms), call)) return;
+        for (uint256 i = 0; i < hashes.length; i++) {
+            kmsMeasurements[hashes[i]] = allowed;
+        }
+    }
+
+    function setAllKmsDevices(uint256 actor, bool allowed) external {
+        bytes memory call = allowed
+            ? abi.encodeCall(IKmsAuthBatches.addKmsDevices, (hashes))
+            : abi.encodeCall(IKmsAuthBatches.removeKmsDevices, (hashes));
+        if (!attemptAsOwner(actor, address(kms), call)) return;
+        for (uint256 i = 0; i < hashes.length; i++) {
+            kmsDevices[hashes[i]] = allowed;
+        }
     }
 
     function setComposeHash(uint256 actor, uint256 app, uint256 hash, bool allowed) external {

@@ -8,6 +8,7 @@ import {Governed} from "../src/Governed.sol";
 import {IAppAuth} from "../src/IAppAuth.sol";
 import {IAppAuthBasicManagement} from "../src/IAppAuthBasicManagement.sol";
 import {IAppAuthBatches} from "../src/IAppAuthBatches.sol";
+import {IKmsAuthBatches} from "../src/IKmsAuthBatches.sol";
 import {IKmsAuthManagement} from "../src/IKmsAuthManagement.sol";
 import {KmsAuth} from "../src/KmsAuth.sol";
 import {VM} from "./Cheats.sol";
@@ -64,6 +65,10 @@ contract InterfaceTest is Fixture {
         selector(app.removeDevices.selector, 0xd2f59fa9, "removeDevices");
         selector(kms.addOsImageHashes.selector, 0x2919cc05, "addOsImageHashes");
         selector(kms.removeOsImageHashes.selector, 0x52bdc0aa, "removeOsImageHashes");
+        selector(kms.addKmsAggregatedMrs.selector, 0x2ae8d0bd, "addKmsAggregatedMrs");
+        selector(kms.removeKmsAggregatedMrs.selector, 0x7219e535, "removeKmsAggregatedMrs");
+        selector(kms.addKmsDevices.selector, 0x8d6df0e3, "addKmsDevices");
+        selector(kms.removeKmsDevices.selector, 0x2984a4c9, "removeKmsDevices");
         selector(kms.deregisterApp.selector, 0x89997ea2, "deregisterApp");
         selector(kms.deregisteredApps.selector, 0x12886df4, "deregisteredApps");
         selector(kms.pause.selector, 0x8456cb59, "pause");
@@ -71,10 +76,12 @@ contract InterfaceTest is Fixture {
         selector(kms.paused.selector, 0x5c975abb, "paused");
         VM.assertTrue(app.supportsInterface(type(IAppAuthBatches).interfaceId), "IAppAuthBatches");
         VM.assertTrue(kms.supportsInterface(type(IKmsAuthManagement).interfaceId), "IKmsAuthManagement");
+        VM.assertTrue(kms.supportsInterface(type(IKmsAuthBatches).interfaceId), "IKmsAuthBatches");
         VM.assertEq(bytes32(type(IAppAuthBatches).interfaceId), bytes32(bytes4(0x49c2e7ef)), "id of IAppAuthBatches");
         VM.assertEq(
             bytes32(type(IKmsAuthManagement).interfaceId), bytes32(bytes4(0xe0b51ff9)), "id of IKmsAuthManagement"
         );
+        VM.assertEq(bytes32(type(IKmsAuthBatches).interfaceId), bytes32(bytes4(0xfc1861a2)), "id of IKmsAuthBatches");
     }
 
     /// @dev What both contracts have of OpenZeppelin's, as dstack's do.

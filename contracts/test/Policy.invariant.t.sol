@@ -40,7 +40,7 @@ contract PolicyInvariant is Fixture {
 
     /// @dev Read by forge: only what changes something, so that no run is spent on getters.
     function targetSelectors() external view returns (Cheats.FuzzSelector[] memory targets) {
-        bytes4[] memory selectors = new bytes4[](15);
+        bytes4[] memory selectors = new bytes4[](19);
         selectors[0] = Handler.register.selector;
         selectors[1] = Handler.setImage.selector;
         selectors[2] = Handler.setComposeHash.selector;
@@ -56,6 +56,10 @@ contract PolicyInvariant is Fixture {
         selectors[12] = Handler.setPaused.selector;
         selectors[13] = Handler.setAllComposeHashes.selector;
         selectors[14] = Handler.setAllImages.selector;
+        selectors[15] = Handler.setKmsMeasurement.selector;
+        selectors[16] = Handler.setKmsDevice.selector;
+        selectors[17] = Handler.setAllKmsMeasurements.selector;
+        selectors[18] = Handler.setAllKmsDevices.selector;
         targets = new Cheats.FuzzSelector[](1);
         targets[0] = Cheats.FuzzSelector(address(handler), selectors);
     }
@@ -105,6 +109,16 @@ contract PolicyInvariant is Fixture {
         }
     }
 
+    /// @dev Which key management servers may run is what the owner's own calls add up to.
+    function invariant_keyServersAreTheModels() external view {
+        for (uint256 i = 0; i < HASHES ** 3; i++) {
+            IAppAuth.AppBootInfo memory info = guest(0, i);
+            info.mrAggregated = info.composeHash;
+            (bool allowed, string memory reason) = kms.isKmsAllowed(info);
+            assertVerdict(allowed, reason, expectedOfKeyServer(info));
+        }
+    }
+
     /// @dev Ownership moves only by an owner's offer and the heir's acceptance; a final implementation stays.
     function invariant_governanceIsTheModels() external view {
         VM.assertEq(kms.owner(), handler.owner(address(kms)), "owner of the registry");
@@ -138,6 +152,15 @@ contract PolicyInvariant is Fixture {
         if (!handler.statusAllowed(info.appId, info.tcbStatus)) return "TCB status is not up to date";
         if (!handler.composeHashAllowed(info.appId, info.composeHash)) return "Compose hash not allowed";
         if (!handler.deviceAllowed(info.appId, info.deviceId)) return "Device not allowed";
+        return "";
+    }
+
+    function expectedOfKeyServer(IAppAuth.AppBootInfo memory info) private view returns (string memory) {
+        if (handler.paused(address(kms))) return "KMS is paused";
+        if (keccak256(bytes(info.tcbStatus)) != keccak256("UpToDate")) return "TCB status is not up to date";
+        if (!handler.images(info.osImageHash)) return "OS image is not allowed";
+        if (!handler.kmsMeasurements(info.mrAggregated)) return "Aggregated MR not allowed";
+        if (!handler.kmsDevices(info.deviceId)) return "KMS is not allowed to boot on this device";
         return "";
     }
 }

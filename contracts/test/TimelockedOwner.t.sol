@@ -9,6 +9,7 @@ import {AppAuth} from "../src/AppAuth.sol";
 import {Governed} from "../src/Governed.sol";
 import {IAppAuthBasicManagement} from "../src/IAppAuthBasicManagement.sol";
 import {IAppAuthBatches} from "../src/IAppAuthBatches.sol";
+import {IKmsAuthBatches} from "../src/IKmsAuthBatches.sol";
 import {IKmsAuthManagement} from "../src/IKmsAuthManagement.sol";
 import {KmsAuth} from "../src/KmsAuth.sol";
 import {TimelockedOwner} from "../src/TimelockedOwner.sol";
@@ -79,11 +80,13 @@ contract TimelockedOwnerTest is Fixture {
 
     function testEverythingThatTightens() public {
         bytes32[] memory none = new bytes32[](0);
-        bytes[5] memory ofKms = [
+        bytes[7] memory ofKms = [
             abi.encodeCall(KmsAuth.removeOsImageHash, (IMAGE)),
             abi.encodeCall(IKmsAuthManagement.removeOsImageHashes, (none)),
             abi.encodeCall(KmsAuth.removeKmsAggregatedMr, (MEASUREMENT)),
             abi.encodeCall(KmsAuth.removeKmsDevice, (DEVICE)),
+            abi.encodeCall(IKmsAuthBatches.removeKmsAggregatedMrs, (none)),
+            abi.encodeCall(IKmsAuthBatches.removeKmsDevices, (none)),
             abi.encodeCall(IKmsAuthManagement.deregisterApp, (address(app)))
         ];
         bytes[7] memory ofApp = [
@@ -108,7 +111,7 @@ contract TimelockedOwnerTest is Fixture {
 
     function testNothingThatLoosensIsMadeAtOnce() public {
         bytes32[] memory none = new bytes32[](0);
-        bytes[14] memory calls = [
+        bytes[16] memory calls = [
             abi.encodeCall(AppAuth.addComposeHash, (OTHER)),
             abi.encodeCall(IAppAuthBatches.addComposeHashes, (none)),
             abi.encodeCall(IAppAuthBasicManagement.addDevice, (OTHER)),
@@ -120,6 +123,8 @@ contract TimelockedOwnerTest is Fixture {
             abi.encodeCall(UUPSUpgradeable.upgradeToAndCall, (address(appImplementation), "")),
             abi.encodeWithSignature("renounceOwnership()"),
             abi.encodeCall(KmsAuth.registerApp, (STRANGER)),
+            abi.encodeCall(IKmsAuthBatches.addKmsAggregatedMrs, (none)),
+            abi.encodeCall(IKmsAuthBatches.addKmsDevices, (none)),
             abi.encodePacked(AppAuth.setAllowAnyDevice.selector, uint256(2)),
             abi.encodePacked(AppAuth.setRequireTcbUpToDate.selector),
             bytes("")

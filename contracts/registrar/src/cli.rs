@@ -13,7 +13,7 @@ use postern_identity::{AppId, DeviceId, InstanceId, OsImageHash};
 
 pub(crate) use compose::{Compose, GatewayApp, hash_file, read_file};
 pub(crate) use document::{BuildArguments, HashArguments};
-pub(crate) use govern::{AppCommand, CreateArguments, KmsCommand, TimelockCommand};
+pub(crate) use govern::{AppCommand, CreateArguments, KmsCommand, TimelockCommand, WordsCommand};
 pub(crate) use options::Options;
 
 /// Deploy Postern's contracts, register apps, and say what may run.

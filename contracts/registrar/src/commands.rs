@@ -101,10 +101,14 @@ fn man(folder: &Path) -> Result<Report, Failure> {
 fn needs(command: &Command) -> Needs {
     use crate::cli::{
         AppCommand, ComposeHashCommand, DeviceCommand, GatewayAppCommand, KmsCommand, OsImageCommand, TimelockCommand,
+        WordsCommand,
     };
     let key = match command {
         Command::Init { .. } => true,
         Command::App(command) => !matches!(command, AppCommand::List | AppCommand::Show { .. }),
+        Command::Kms(KmsCommand::Measurement(command) | KmsCommand::Device(command)) => {
+            !matches!(command, WordsCommand::List)
+        }
         Command::Kms(command) => !matches!(command, KmsCommand::Show),
         Command::ComposeHash(command) => {
             !matches!(command, ComposeHashCommand::List { .. } | ComposeHashCommand::Diff(_))

@@ -2,6 +2,7 @@
 
 use alloy::primitives::{Address, B256};
 use alloy::providers::DynProvider;
+use alloy::sol_types::SolCall as _;
 use postern_watch::abi::app::AppAuth::{self, AppAuthInstance};
 use postern_watch::abi::kms::KmsAuth::{self, KmsAuthInstance};
 use serde_json::json;
@@ -13,9 +14,10 @@ use crate::report::Report;
 use crate::timelock::span;
 use crate::transact::{Done, Outcome};
 
-/// The ERC-165 ids that say that a contract has batches: of IAppAuthBatches and IKmsAuthManagement.
+/// The ERC-165 ids that say that a contract has batches: of IAppAuthBatches, IKmsAuthManagement and IKmsAuthBatches.
 const APP_BATCHES: [u8; 4] = [0x49, 0xc2, 0xe7, 0xef];
 pub(crate) const KMS_MANAGEMENT: [u8; 4] = [0xe0, 0xb5, 0x1f, 0xf9];
+const KMS_BATCHES: [u8; 4] = [0xfc, 0x18, 0x61, 0xa2];
 
 /// The most values in one transaction, which keeps it far below any block's gas limit.
 const BATCH: usize = 100;
@@ -25,6 +27,8 @@ pub(crate) enum List {
     ComposeHashes(AppAuthInstance<DynProvider>),
     Devices(AppAuthInstance<DynProvider>),
     OsImages(KmsAuthInstance<DynProvider>),
+    KmsMeasurements(KmsAuthInstance<DynProvider>),
+    KmsDevices(KmsAuthInstance<DynProvider>),
 }
 
 /// One change of what is allowed: the value, and what was done if anything had to be.
@@ -37,7 +41,7 @@ impl List {
     pub(crate) fn contract(&self) -> Address {
         match self {
             Self::ComposeHashes(app) | Self::Devices(app) => *app.address(),
-            Self::OsImages(kms) => *kms.address(),
+            Self::OsImages(kms) | Self::KmsMeasurements(kms) | Self::KmsDevices(kms) => *kms.address(),
         }
     }
 
@@ -47,6 +51,8 @@ impl List {
             Self::ComposeHashes(app) => app.allowedComposeHashes(value).call().await,
             Self::Devices(app) => app.allowedDeviceIds(value).call().await,
             Self::OsImages(kms) => kms.allowedOsImages(value).call().await,
+            Self::KmsMeasurements(kms) => kms.kmsAllowedAggregatedMrs(value).call().await,
+            Self::KmsDevices(kms) => kms.kmsAllowedDeviceIds(value).call().await,
         };
         answer.map_err(|error| call_failed("asking about the list", error))
     }
@@ -61,6 +67,12 @@ impl List {
             Self::Devices(_) => chain.members::<AppAuth::DeviceAdded, AppAuth::DeviceRemoved>(contract, word).await?,
             Self::OsImages(_) => {
                 chain.members::<KmsAuth::OsImageHashAdded, KmsAuth::OsImageHashRemoved>(contract, word).await?
+            }
+            Self::KmsMeasurements(_) => {
+                chain.members::<KmsAuth::KmsAggregatedMrAdded, KmsAuth::KmsAggregatedMrRemoved>(contract, word).await?
+            }
+            Self::KmsDevices(_) => {
+                chain.members::<KmsAuth::KmsDeviceAdded, KmsAuth::KmsDeviceRemoved>(contract, word).await?
             }
         };
         let mut confirmed = Vec::new();
@@ -83,11 +95,13 @@ impl List {
         let batches = match self {
             Self::ComposeHashes(_) | Self::Devices(_) => APP_BATCHES,
             Self::OsImages(_) => KMS_MANAGEMENT,
+            Self::KmsMeasurements(_) | Self::KmsDevices(_) => KMS_BATCHES,
         };
         let size = if wanted.len() > 1 && chain.supports(self.contract(), batches).await? { BATCH } else { 1 };
         let mut made: Vec<Change> = Vec::new();
         for batch in wanted.chunks(size) {
-            let outcome = self.send(chain, batch, allow).await?;
+            let (what, call) = self.call(batch, allow);
+            let outcome = chain.govern_by(what, self.contract(), call.into()).await?;
             made.extend(batch.iter().map(|value| Change { value: value.to_string(), outcome: Some(outcome.clone()) }));
         }
         let unchanged = values.iter().filter(|value| !wanted.contains(value));
@@ -97,44 +111,78 @@ impl List {
         Ok(made)
     }
 
-    async fn send(&self, chain: &Chain, values: &[B256], allow: bool) -> Result<Outcome, Failure> {
-        let to = self.contract();
+    /// The call that puts values on the list or takes them off, and what it does.
+    fn call(&self, values: &[B256], allow: bool) -> (&'static str, Vec<u8>) {
         match self {
-            Self::ComposeHashes(_) => send_compose_hashes(chain, to, values, allow).await,
-            Self::Devices(_) => send_devices(chain, to, values, allow).await,
-            Self::OsImages(_) => send_images(chain, to, values, allow).await,
+            Self::ComposeHashes(_) => call_for_compose_hashes(values, allow),
+            Self::Devices(_) => call_for_devices(values, allow),
+            Self::OsImages(_) => call_for_images(values, allow),
+            Self::KmsMeasurements(_) => call_for_kms_measurements(values, allow),
+            Self::KmsDevices(_) => call_for_kms_devices(values, allow),
         }
     }
 }
 
-async fn send_compose_hashes(chain: &Chain, to: Address, values: &[B256], allow: bool) -> Result<Outcome, Failure> {
+fn call_for_compose_hashes(values: &[B256], allow: bool) -> (&'static str, Vec<u8>) {
+    use AppAuth::{addComposeHashCall, addComposeHashesCall, removeComposeHashCall, removeComposeHashesCall};
     let what = if allow { "adding the compose hash" } else { "removing the compose hash" };
-    match (values, allow) {
-        (&[value], true) => chain.govern(what, to, AppAuth::addComposeHashCall { composeHash: value }).await,
-        (&[value], false) => chain.govern(what, to, AppAuth::removeComposeHashCall { composeHash: value }).await,
-        (all, true) => chain.govern(what, to, AppAuth::addComposeHashesCall { composeHashes: all.to_vec() }).await,
-        (all, false) => chain.govern(what, to, AppAuth::removeComposeHashesCall { composeHashes: all.to_vec() }).await,
-    }
+    let call = match (values, allow) {
+        (&[value], true) => addComposeHashCall { composeHash: value }.abi_encode(),
+        (&[value], false) => removeComposeHashCall { composeHash: value }.abi_encode(),
+        (all, true) => addComposeHashesCall { composeHashes: all.to_vec() }.abi_encode(),
+        (all, false) => removeComposeHashesCall { composeHashes: all.to_vec() }.abi_encode(),
+    };
+    (what, call)
 }
 
-async fn send_devices(chain: &Chain, to: Address, values: &[B256], allow: bool) -> Result<Outcome, Failure> {
+fn call_for_devices(values: &[B256], allow: bool) -> (&'static str, Vec<u8>) {
+    use AppAuth::{addDeviceCall, addDevicesCall, removeDeviceCall, removeDevicesCall};
     let what = if allow { "adding the device" } else { "removing the device" };
-    match (values, allow) {
-        (&[value], true) => chain.govern(what, to, AppAuth::addDeviceCall { deviceId: value }).await,
-        (&[value], false) => chain.govern(what, to, AppAuth::removeDeviceCall { deviceId: value }).await,
-        (all, true) => chain.govern(what, to, AppAuth::addDevicesCall { deviceIds: all.to_vec() }).await,
-        (all, false) => chain.govern(what, to, AppAuth::removeDevicesCall { deviceIds: all.to_vec() }).await,
-    }
+    let call = match (values, allow) {
+        (&[value], true) => addDeviceCall { deviceId: value }.abi_encode(),
+        (&[value], false) => removeDeviceCall { deviceId: value }.abi_encode(),
+        (all, true) => addDevicesCall { deviceIds: all.to_vec() }.abi_encode(),
+        (all, false) => removeDevicesCall { deviceIds: all.to_vec() }.abi_encode(),
+    };
+    (what, call)
 }
 
-async fn send_images(chain: &Chain, to: Address, values: &[B256], allow: bool) -> Result<Outcome, Failure> {
+fn call_for_images(values: &[B256], allow: bool) -> (&'static str, Vec<u8>) {
+    use KmsAuth::{addOsImageHashCall, addOsImageHashesCall, removeOsImageHashCall, removeOsImageHashesCall};
     let what = if allow { "adding the OS image" } else { "removing the OS image" };
-    match (values, allow) {
-        (&[value], true) => chain.govern(what, to, KmsAuth::addOsImageHashCall { osImageHash: value }).await,
-        (&[value], false) => chain.govern(what, to, KmsAuth::removeOsImageHashCall { osImageHash: value }).await,
-        (all, true) => chain.govern(what, to, KmsAuth::addOsImageHashesCall { osImageHashes: all.to_vec() }).await,
-        (all, false) => chain.govern(what, to, KmsAuth::removeOsImageHashesCall { osImageHashes: all.to_vec() }).await,
-    }
+    let call = match (values, allow) {
+        (&[value], true) => addOsImageHashCall { osImageHash: value }.abi_encode(),
+        (&[value], false) => removeOsImageHashCall { osImageHash: value }.abi_encode(),
+        (all, true) => addOsImageHashesCall { osImageHashes: all.to_vec() }.abi_encode(),
+        (all, false) => removeOsImageHashesCall { osImageHashes: all.to_vec() }.abi_encode(),
+    };
+    (what, call)
+}
+
+fn call_for_kms_measurements(values: &[B256], allow: bool) -> (&'static str, Vec<u8>) {
+    use KmsAuth::{
+        addKmsAggregatedMrCall, addKmsAggregatedMrsCall, removeKmsAggregatedMrCall, removeKmsAggregatedMrsCall,
+    };
+    let what = if allow { "adding the key server's measurement" } else { "removing the key server's measurement" };
+    let call = match (values, allow) {
+        (&[value], true) => addKmsAggregatedMrCall { mrAggregated: value }.abi_encode(),
+        (&[value], false) => removeKmsAggregatedMrCall { mrAggregated: value }.abi_encode(),
+        (all, true) => addKmsAggregatedMrsCall { mrAggregateds: all.to_vec() }.abi_encode(),
+        (all, false) => removeKmsAggregatedMrsCall { mrAggregateds: all.to_vec() }.abi_encode(),
+    };
+    (what, call)
+}
+
+fn call_for_kms_devices(values: &[B256], allow: bool) -> (&'static str, Vec<u8>) {
+    use KmsAuth::{addKmsDeviceCall, addKmsDevicesCall, removeKmsDeviceCall, removeKmsDevicesCall};
+    let what = if allow { "adding the key server's device" } else { "removing the key server's device" };
+    let call = match (values, allow) {
+        (&[value], true) => addKmsDeviceCall { deviceId: value }.abi_encode(),
+        (&[value], false) => removeKmsDeviceCall { deviceId: value }.abi_encode(),
+        (all, true) => addKmsDevicesCall { deviceIds: all.to_vec() }.abi_encode(),
+        (all, false) => removeKmsDevicesCall { deviceIds: all.to_vec() }.abi_encode(),
+    };
+    (what, call)
 }
 
 /// Tells what was changed and in which block, one line for each value.

@@ -73,7 +73,11 @@ impl Chain {
 
     /// Calls what only the owner of a contract may call: as the owner, or through the timelock that is the owner.
     pub(crate) async fn govern(&self, what: &'static str, to: Address, call: impl SolCall) -> Result<Outcome, Failure> {
-        let data = Bytes::from(call.abi_encode());
+        self.govern_by(what, to, call.abi_encode().into()).await
+    }
+
+    /// The same, by a call that is encoded already.
+    pub(crate) async fn govern_by(&self, what: &'static str, to: Address, data: Bytes) -> Result<Outcome, Failure> {
         let owner = self.owner(to).await?;
         if let Some(timelock) = self.settings.timelock {
             return if timelock == owner {

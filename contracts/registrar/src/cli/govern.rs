@@ -74,10 +74,41 @@ pub(crate) enum KmsCommand {
     },
     /// Accept the contract, if it is offered to the signer or to the timelock.
     Accept,
+    /// Which measurements key management servers may have.
+    #[command(subcommand)]
+    Measurement(WordsCommand),
+    /// Which machines may host key management servers. Apps have their own: see `device`.
+    #[command(subcommand)]
+    Device(WordsCommand),
     /// Refuse everybody until `unpause`. Live sessions of all apps are cut.
     Pause,
     /// End a pause. What the rules allow is allowed again.
     Unpause,
+}
+
+/// What can be done with a list of 32-byte values.
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum WordsCommand {
+    /// Allow values, in one transaction where the contract can.
+    Add {
+        /// 32 bytes each, in hex.
+        #[arg(required = true, value_name = "HEX", value_parser = word)]
+        values: Vec<B256>,
+    },
+    /// Stop allowing values.
+    Remove {
+        /// 32 bytes each, in hex.
+        #[arg(required = true, value_name = "HEX", value_parser = word)]
+        values: Vec<B256>,
+    },
+    /// List the values that are allowed.
+    List,
+}
+
+/// Reads 32 bytes in hex, with or without 0x, as other identifiers are read.
+fn word(text: &str) -> Result<B256, String> {
+    let expected = |_| "expected 64 hex digits, with or without 0x".to_owned();
+    text.parse().map(|DeviceId(word)| B256::from(word)).map_err(expected)
 }
 
 #[derive(Debug, Clone, Subcommand)]

@@ -2,21 +2,39 @@
 
 use serde_json::json;
 
-use super::governance;
+use super::{governance, list};
 use crate::chain::{Chain, call_failed};
-use crate::cli::KmsCommand;
+use crate::cli::{KmsCommand, WordsCommand};
 use crate::failure::Failure;
-use crate::lists::KMS_MANAGEMENT;
+use crate::lists::{KMS_MANAGEMENT, List, changes};
 use crate::report::{Report, printable};
 
 pub(crate) async fn run(chain: &Chain, command: &KmsCommand) -> Result<Report, Failure> {
-    let kms = *chain.kms().await?.address();
+    let contract = chain.kms().await?;
+    let kms = *contract.address();
     match command {
         KmsCommand::Show => show(chain).await,
         KmsCommand::Transfer { to } => governance::transfer(chain, kms, *to).await,
         KmsCommand::Accept => governance::accept(chain, kms).await,
         KmsCommand::Pause => governance::pause(chain, kms, true).await,
         KmsCommand::Unpause => governance::pause(chain, kms, false).await,
+        KmsCommand::Measurement(command) => {
+            servers(chain, &List::KmsMeasurements(contract), "kms_measurements", command).await
+        }
+        KmsCommand::Device(command) => servers(chain, &List::KmsDevices(contract), "kms_devices", command).await,
+    }
+}
+
+/// Changes or tells one of the lists of who may be a key management server.
+async fn servers(chain: &Chain, values: &List, name: &'static str, command: &WordsCommand) -> Result<Report, Failure> {
+    match command {
+        WordsCommand::Add { values: wish } => {
+            Ok(changes("allowed", "is allowed", &values.change(chain, wish, true).await?))
+        }
+        WordsCommand::Remove { values: wish } => {
+            Ok(changes("removed", "is not allowed", &values.change(chain, wish, false).await?))
+        }
+        WordsCommand::List => Ok(list(name, json!({"kms": values.contract()}), &values.members(chain).await?)),
     }
 }
 

@@ -144,6 +144,28 @@ async fn many_values_take_one_transaction() {
     assert_eq!(chain.done(&["compose-hash", "diff", &app, FIRST, SECOND])["to_remove"], json!([]));
 }
 
+/// The lists that say who may be a key management server.
+#[test]
+fn key_servers_are_listed_by_measurement_and_by_device() {
+    let chain = Chain::deployed();
+    for (list, name) in [("measurement", "kms_measurements"), ("device", "kms_devices")] {
+        let listed = || -> Vec<String> {
+            let list = chain.done(&["kms", list, "list"])[name].clone();
+            list.as_array().unwrap().iter().map(|entry| text(&entry["value"])).collect()
+        };
+        let added = chain.done(&["kms", list, "add", FIRST, SECOND])["changes"].clone();
+        assert_eq!(added[0]["transaction"], added[1]["transaction"], "one transaction for both");
+        assert_eq!(listed(), [FIRST, SECOND]);
+        assert_eq!(chain.done(&["kms", list, "add", SECOND])["changes"][0]["changed"], false);
+        chain.done(&["kms", list, "remove", FIRST]);
+        assert_eq!(listed(), [SECOND]);
+        let short = chain.run(&["kms", list, "add", &FIRST[..64]]);
+        assert_eq!(short.status.code(), Some(64), "{short:?}");
+        let stranger = chain.run_as("stranger", &["kms", list, "remove", SECOND]);
+        assert!(stranger.status.code() == Some(1) && complaint(&stranger).contains("is not the owner"), "{stranger:?}");
+    }
+}
+
 /// What was compiled of one of the contracts that tests know.
 fn bytecode(artifact: &str) -> Vec<u8> {
     let artifact: Value = serde_json::from_str(artifact).unwrap();
