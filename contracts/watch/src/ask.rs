@@ -48,6 +48,9 @@ pub(crate) async fn ask(
     kms: Address,
     questions: Vec<Question>,
 ) -> Vec<Option<Decision>> {
+    if questions.is_empty() {
+        return Vec::new();
+    }
     let questions: Arc<[Question]> = questions.into();
     let mut pending: FuturesUnordered<_> = nodes
         .iter()

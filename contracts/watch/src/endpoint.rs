@@ -7,11 +7,13 @@ use std::time::{Duration, Instant};
 use alloy::eips::BlockNumberOrTag;
 use alloy::primitives::{B256, U64};
 use alloy::providers::{Provider as _, RootProvider};
+use alloy::rpc::client::BatchRequest;
 use alloy::rpc::types::{Filter, Header as RpcHeader, Log};
 use alloy::transports::{TransportError, TransportErrorKind};
 use postern_allowlist::Block;
 use url::Url;
 
+use crate::ask::BATCH;
 use crate::complaints::Complaints;
 use crate::touched::{Sources, Touched};
 use crate::transport::{self, ConnectError, TooLong, timed_out};
@@ -213,22 +215,37 @@ impl Endpoint {
         if header.block.hash == hash { Ok(Some(header)) } else { Err(Fault::ForgedHeader(header.block.number)) }
     }
 
-    /// Whom the logs of some contracts concern, from block `first` to block `last`, both included.
-    pub(crate) async fn touched(&self, first: u64, last: &Block, sources: &Sources<'_>) -> Result<Touched, Fault> {
+    /// Whom the logs of some contracts concern in these blocks.
+    ///
+    /// Each block is asked for by its hash, so that a node that does not have it, or is on another branch, says so. Asked for a
+    /// range of heights, one that lags behind its head tells of what it has, and of nothing missing.
+    pub(crate) async fn touched(&self, blocks: &[Block], sources: &Sources<'_>) -> Result<Touched, Fault> {
+        let addresses = sources.addresses();
+        let filters: Vec<Filter> = blocks
+            .iter()
+            .flat_map(|block| addresses.chunks(ADDRESSES_PER_QUERY).map(move |some| (block, some)))
+            .map(|(block, some)| Filter::new().address(some.to_vec()).at_block_hash(B256::from(block.hash)))
+            .collect();
         let mut touched = Touched::default();
-        for addresses in sources.addresses().chunks(ADDRESSES_PER_QUERY) {
-            let filter = Filter::new().address(addresses.to_vec());
-            // A single block is asked for by its hash, so that a node on another branch says so instead of answering.
-            let filter = if first == last.number {
-                filter.at_block_hash(B256::from(last.hash))
-            } else {
-                filter.from_block(first).to_block(last.number)
-            };
-            let request = self.provider.client().request::<_, Vec<Log>>("eth_getLogs", (filter,));
-            let logs = self.within(async { request.await.map_err(Fault::from) }).await?;
+        for filters in filters.chunks(BATCH) {
+            let logs = self.within(self.logs(filters)).await?;
             logs.iter().for_each(|log| touched.add(&log.inner, sources));
         }
         Ok(touched)
+    }
+
+    /// The logs that match any of these filters, in one request.
+    async fn logs(&self, filters: &[Filter]) -> Result<Vec<Log>, Fault> {
+        let mut batch = BatchRequest::new(self.provider.client());
+        let waiters: Result<Vec<_>, _> =
+            filters.iter().map(|filter| batch.add_call::<_, Vec<Log>>("eth_getLogs", &(filter,))).collect();
+        let waiters = waiters?;
+        batch.send().await?;
+        let mut logs = Vec::new();
+        for waiter in waiters {
+            logs.extend(waiter.await?);
+        }
+        Ok(logs)
     }
 
     pub(crate) async fn chain_id(&self) -> Result<u64, Fault> {

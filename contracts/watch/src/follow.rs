@@ -17,9 +17,10 @@ use crate::endpoint::{Endpoint, Header};
 use crate::lineage::{Lineage, Untraceable};
 use crate::patience::Patience;
 use crate::poll::Reports;
+use crate::proof::{self, Proven};
 use crate::touched::{Sources, Touched};
 use crate::watch::{Change, Shared};
-use crate::{agree, proof, telemetry};
+use crate::{agree, telemetry};
 
 /// How many workloads are asked about before the head is looked at again.
 const ROUND: usize = 400;
@@ -191,7 +192,8 @@ impl Follower {
         let contracts: Vec<Address> = apps.iter().map(|app| Address::from(app.0)).collect();
         let config = &self.shared.config;
         let sources = Sources { kms: config.kms, apps: &contracts, others: &config.log_contracts };
-        Ok(match touched(nodes, config.quorum, before.number + 1, &head.block, &sources).await {
+        let blocks = self.lineage.between(before.number, head.block.number);
+        Ok(match touched(nodes, config.quorum, &blocks, &sources).await {
             Some(Touched { everybody: false, apps }) => Link::Extends(apps),
             // Without the logs of a quorum, anything may have changed.
             Some(_) | None => Link::ExtendsWithNewRules,
@@ -253,26 +255,29 @@ impl Follower {
         latest.into_iter().zip(deep).map(answer).collect()
     }
 
-    /// Has the decisions proven as far as that can be done, and asks for the others.
+    /// Has the decisions proven where code is pinned, and asks for the others.
     async fn decisions(&self, questions: Vec<Question>) -> Vec<Option<Decision>> {
         let config = &self.shared.config;
-        let mut decisions = if config.pins.is_empty() {
-            vec![None; questions.len()]
+        let answers = if config.pins.is_empty() {
+            vec![Proven::OtherCode; questions.len()]
         } else {
             proof::prove(&self.nodes, config.kms, &config.pins, &questions).await
         };
-        let open: Vec<Question> =
-            questions.into_iter().zip(&decisions).filter_map(|(ask, known)| known.is_none().then_some(ask)).collect();
-        let (called, proven) = (open.len() as u64, (decisions.len() - open.len()) as u64);
-        metrics::counter!(telemetry::SOURCES, "by" => "proof").increment(proven);
-        metrics::counter!(telemetry::SOURCES, "by" => "call").increment(called);
-        if !open.is_empty() {
-            let mut asked = ask(&self.nodes, config.quorum, config.kms, open).await.into_iter();
-            for decision in decisions.iter_mut().filter(|decision| decision.is_none()) {
-                *decision = asked.next().flatten();
-            }
-        }
-        decisions
+        let open: Vec<Question> = questions
+            .into_iter()
+            .zip(&answers)
+            .filter_map(|(question, answer)| (*answer == Proven::OtherCode).then_some(question))
+            .collect();
+        let proven = answers.iter().filter(|answer| matches!(answer, Proven::Decided(_))).count();
+        metrics::counter!(telemetry::SOURCES, "by" => "proof").increment(proven as u64);
+        metrics::counter!(telemetry::SOURCES, "by" => "call").increment(open.len() as u64);
+        let mut called = ask(&self.nodes, config.quorum, config.kms, open).await.into_iter();
+        let decision = |answer| match answer {
+            Proven::Decided(decision) => Some(decision),
+            Proven::OtherCode => called.next().flatten(),
+            Proven::Nothing => None,
+        };
+        answers.into_iter().map(decision).collect()
     }
 
     fn take_answers(&self, due: &[Arc<BootInfo>], answers: Vec<Option<Answer>>, head: Block) {
@@ -327,11 +332,10 @@ impl Follower {
 async fn touched(
     nodes: &[Arc<Endpoint>],
     quorum: usize,
-    first: u64,
-    last: &Block,
+    blocks: &[Block],
     sources: &Sources<'_>,
 ) -> Option<Touched> {
-    let mut pending: FuturesUnordered<_> = nodes.iter().map(|node| node.touched(first, last, sources)).collect();
+    let mut pending: FuturesUnordered<_> = nodes.iter().map(|node| node.touched(blocks, sources)).collect();
     let mut touched = Touched::default();
     let mut heard = 0;
     while heard < quorum {

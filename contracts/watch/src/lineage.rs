@@ -4,6 +4,7 @@
 //! node: it cannot forge them.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::Arc;
 
 use futures_util::StreamExt as _;
@@ -52,6 +53,12 @@ impl Lineage {
     /// The block at a height, if it is among the last ones.
     pub(crate) fn at(&self, number: u64) -> Option<&Header> {
         self.blocks.get(&number)
+    }
+
+    /// The blocks above one height up to another.
+    pub(crate) fn between(&self, below: u64, last: u64) -> Vec<Block> {
+        let blocks = self.blocks.range((Bound::Excluded(below), Bound::Included(last.max(below))));
+        blocks.map(|(_, header)| header.block).collect()
     }
 
     fn has(&self, number: u64, hash: &[u8; 32]) -> bool {
@@ -114,6 +121,8 @@ mod tests {
         assert_eq!(lineage.at(199), Some(&header(199, 0, 0)));
         assert_eq!(lineage.at(135), Some(&header(135, 0, 0)));
         assert_eq!(lineage.at(134), None, "it does not grow");
+        assert_eq!(lineage.between(197, 199), [header(198, 0, 0).block, header(199, 0, 0).block]);
+        assert_eq!(lineage.between(199, 199), []);
     }
 
     #[tokio::test]

@@ -2,8 +2,9 @@
 //!
 //! A header that a quorum agrees on names the root of the state behind it, and a Merkle proof from there to a storage slot
 //! cannot be forged. So one endpoint is enough to ask, whoever runs it. What a slot means is for the code to say that reads
-//! it: only contracts count that are proxies of known code in front of an implementation of known code. The others are
-//! called, as without proofs.
+//! it: only contracts count that are proxies of known code in front of an implementation of known code. Those that are
+//! proven to be others are called, as without proofs. Where nothing is proven, nothing is known: whoever could have others
+//! called by proving nothing could lie in their place.
 //!
 //! [`verify`] is the proof, [`layout`] what the slots mean, and [`ask`] the way to the endpoints. The first two are pure.
 
@@ -15,6 +16,7 @@ use std::collections::BTreeSet;
 use std::str::FromStr;
 
 use alloy::primitives::{Address, B256};
+use postern_allowlist::Decision;
 
 pub(crate) use ask::prove;
 
@@ -36,6 +38,17 @@ pub struct Pin {
     pub address: Address,
     /// Keccak-256 of its code.
     pub code_hash: B256,
+}
+
+/// What proofs say to a question.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Proven {
+    /// What the contracts say.
+    Decided(Decision),
+    /// Other code runs than is pinned, so that the contract has to be called.
+    OtherCode,
+    /// Nobody proves anything. It has to be asked again.
+    Nothing,
 }
 
 /// A text names no implementation.

@@ -11,10 +11,9 @@ use alloy::rpc::client::BatchRequest;
 use alloy::rpc::types::EIP1186AccountProofResponse;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use postern_allowlist::Decision;
 
 use super::layout::{State, Wanted, wanted};
-use super::{Pins, verify};
+use super::{Pins, Proven, verify};
 use crate::ask::{BATCH, Question};
 use crate::endpoint::{Endpoint, Fault, Header};
 
@@ -24,27 +23,27 @@ const STAGGER: Duration = Duration::from_millis(150);
 /// How many slots one request names; nodes limit it, commonly to 1024.
 const SLOTS_PER_REQUEST: usize = 500;
 
-/// The decisions that can be proven, in the order of the questions. Those without one have to be asked otherwise.
+/// What can be proven, in the order of the questions.
 pub(crate) async fn prove(
     nodes: &[Arc<Endpoint>],
     kms: Address,
     pins: &Pins,
     questions: &[Question],
-) -> Vec<Option<Decision>> {
-    let mut decisions = vec![None; questions.len()];
+) -> Vec<Proven> {
+    let mut answers = vec![Proven::Nothing; questions.len()];
     let blocks: BTreeSet<B256> = questions.iter().map(|question| question.at.block.hash.into()).collect();
     for block in blocks {
         let of_block = || questions.iter().filter(|question| block == question.at.block.hash);
         let Some(at) = of_block().next().map(|question| question.at) else { continue };
         let wanted = wanted(kms, pins, of_block().map(|question| question.boot.as_ref()));
         let Some(state) = first(nodes, &at, &wanted).await else { continue };
-        for (question, decision) in questions.iter().zip(&mut decisions) {
+        for (question, answer) in questions.iter().zip(&mut answers) {
             if block == question.at.block.hash {
-                *decision = state.decide(kms, pins, &question.boot);
+                *answer = state.decide(kms, pins, &question.boot).map_or(Proven::OtherCode, Proven::Decided);
             }
         }
     }
-    decisions
+    answers
 }
 
 /// The state as the first endpoint proves it.

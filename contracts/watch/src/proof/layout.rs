@@ -83,7 +83,7 @@ impl State {
     }
 
     /// What `isAppAllowed` of the KMS contract says about a workload, by the rules of its code and the app's, in their order
-    /// and in their words. `None` where other code runs than is pinned, or not everything is known: then it has to be asked.
+    /// and in their words. `None` where other code runs than is pinned, or not everything is known that was [`wanted`].
     pub(super) fn decide(&self, kms: Address, pins: &Pins, boot: &BootInfo) -> Option<Decision> {
         let registry = self.pinned(kms, &pins.kms, &pins.proxies)?;
         let address = Address::from(boot.app_id.0);

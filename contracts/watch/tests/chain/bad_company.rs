@@ -1,5 +1,6 @@
 //! A node that lies: it passes requests on to an honest one and alters what comes back.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -27,8 +28,12 @@ pub(crate) enum Manner {
     ForgesHeaders,
     /// Has never seen a log.
     HidesLogs,
-    /// Proves other values than those that are there.
+    /// Knows the logs of a block by its hash, but in a range of heights not yet those of the last one.
+    IndexesLate,
+    /// Proves other values than those that are there, and says that everything is allowed.
     ForgesProofs,
+    /// Proves nothing, and says that everything is allowed.
+    ProvesNothing,
     /// Answers each request with an error.
     Errs,
     /// Answers each request with an error of HTTP, in HTML.
@@ -49,6 +54,7 @@ pub(crate) enum Manner {
 pub(crate) struct Node {
     url: Url,
     manner: Arc<Mutex<Manner>>,
+    calls: Arc<AtomicUsize>,
     _server: Task<()>,
 }
 
@@ -56,6 +62,7 @@ pub(crate) struct Node {
 struct Shared {
     honest: Url,
     manner: Arc<Mutex<Manner>>,
+    calls: Arc<AtomicUsize>,
     client: reqwest::Client,
 }
 
@@ -65,14 +72,21 @@ impl Node {
         let url = format!("http://{}/key-that-must-stay-secret", listener.local_addr().unwrap()).parse().unwrap();
         let manner = Arc::new(Mutex::new(manner));
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
-        let shared = Shared { honest: honest.clone(), manner: Arc::clone(&manner), client };
+        let calls = Arc::<AtomicUsize>::default();
+        let shared =
+            Shared { honest: honest.clone(), manner: Arc::clone(&manner), calls: Arc::clone(&calls), client };
         let app = Router::new().route("/{*path}", post(answer)).with_state(shared);
         let server = Task::spawn("bad-company", async move { axum::serve(listener, app).await.unwrap() });
-        Self { url, manner, _server: server }
+        Self { url, manner, calls, _server: server }
     }
 
     pub(crate) fn url(&self) -> Url {
         self.url.clone()
+    }
+
+    /// How many requests have come that call a contract, each perhaps more than once.
+    pub(crate) fn calls(&self) -> usize {
+        self.calls.load(Ordering::Relaxed)
     }
 
     pub(crate) fn become_(&self, manner: Manner) {
@@ -83,6 +97,10 @@ impl Node {
 async fn answer(State(shared): State<Shared>, body: Bytes) -> (StatusCode, String) {
     let manner = shared.manner.lock().unwrap().clone();
     let request: Value = serde_json::from_slice(&body).unwrap();
+    let is_call = |request: &Value| request["method"] == "eth_call";
+    if is_call(&request) || request.as_array().is_some_and(|requests| requests.iter().any(is_call)) {
+        shared.calls.fetch_add(1, Ordering::Relaxed);
+    }
     match &manner {
         Manner::BlackHole => std::future::pending().await,
         Manner::Slow(delay) => tokio::time::sleep(*delay).await,
@@ -119,7 +137,7 @@ fn boast(block: &mut Value) {
 fn alter(manner: &Manner, request: &Value, response: &mut Value) {
     let is_block = request["method"] == "eth_getBlockByNumber" || request["method"] == "eth_getBlockByHash";
     match manner {
-        Manner::AllowsAll if request["method"] == "eth_call" => {
+        Manner::AllowsAll | Manner::ForgesProofs | Manner::ProvesNothing if request["method"] == "eth_call" => {
             let yes = (true, String::new()).abi_encode_params();
             *response = json!({"jsonrpc": "2.0", "id": request["id"], "result": alloy::hex::encode_prefixed(yes)});
         }
@@ -135,7 +153,15 @@ fn alter(manner: &Manner, request: &Value, response: &mut Value) {
                 slot["value"] = json!("0x1");
             }
         }
+        Manner::ProvesNothing if request["method"] == "eth_getProof" => {
+            let error = json!({"code": -32601, "message": "the method eth_getProof does not exist"});
+            *response = json!({"jsonrpc": "2.0", "id": request["id"], "error": error});
+        }
         Manner::HidesLogs if request["method"] == "eth_getLogs" => response["result"] = json!([]),
+        Manner::IndexesLate if request["method"] == "eth_getLogs" => {
+            let last = request["params"][0]["toBlock"].clone();
+            response["result"].as_array_mut().unwrap().retain(|log| log["blockNumber"] != last);
+        }
         Manner::Errs => {
             let error = json!({"code": -32603, "message": "internal error"});
             *response = json!({"jsonrpc": "2.0", "id": request["id"], "error": error});

@@ -231,6 +231,31 @@ async fn a_node_that_comes_back_is_taken_up_again() {
 }
 
 #[tokio::test]
+async fn what_happened_while_no_endpoint_answered_is_read_afterwards() {
+    let chain = Chain::start().await;
+    let node = Node::start(chain.anvil.url(), Manner::Honest).await;
+    // With so long a sweep that nothing is noticed by it.
+    let watching = chain.watch_through(vec![node.url()], |config| config.rules.sweep_interval = 3_600);
+    let mut changes = watching.watch.changes();
+    watching.has_seen(chain.add(7).await).await;
+    assert!(watching.evaluate(&chain.boot(7)).await.is_ok());
+    assert!(next(&mut changes).await.verdict.is_ok());
+    // Blocks before the change and after it: some, and more than are followed one by one.
+    for (before, after) in [(0, 0), (5, 0), (3, 20), (150, 30), (10, 150)] {
+        for allowed in [false, true] {
+            node.become_(Manner::Overloaded);
+            until("it is away", || !status(&watching.watch, 0).answering).await;
+            chain.anvil.mine(before).await.unwrap();
+            let changed = if allowed { chain.add(7).await } else { chain.remove(7).await };
+            chain.anvil.mine(after).await.unwrap();
+            node.become_(Manner::IndexesLate);
+            let change = next(&mut changes).await;
+            assert_eq!((change.verdict.is_ok(), change.block.number), (allowed, changed + after));
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_workload_that_spoils_its_request_costs_nobody_else_a_revocation() {
     let chain = Chain::start().await;
     chain.add(7).await;

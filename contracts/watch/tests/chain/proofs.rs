@@ -15,7 +15,7 @@ use rand::{RngCore as _, SeedableRng as _};
 use serde_json::json;
 
 use crate::bad_company::{Manner, Node};
-use crate::scenery::{Chain, OS_IMAGE, PATIENCE, Watching, next, why};
+use crate::scenery::{Chain, OS_IMAGE, Watching, next, why};
 
 /// Where a proxy keeps its implementation's address.
 const IMPLEMENTATION: &str = "0x360894a13ba1a3210667c828492db98dca3e2076cc3735a920a3ca505d382bbc";
@@ -70,8 +70,9 @@ async fn a_forged_proof_is_refused_and_its_endpoint_named() {
     let honest = chain.anvil.url().clone();
     let forger = Node::start(&honest, Manner::ForgesProofs).await;
     let alone = proving(&chain, vec![forger.url()], &pins);
-    // It is called instead, where it says what is true.
-    assert_eq!(why(&alone.evaluate(&chain.boot(7)).await), Why::ComposeHashNotAllowed);
+    // Nor is it called instead.
+    let verdict = alone.evaluate_within(&chain.boot(7), Duration::from_secs(1)).await;
+    assert_eq!(verdict, Err(NotAdmitted::NotEvaluated));
     assert!(alone.watch.endpoints()[0].contradictions > 0);
 
     // With others beside it, it is left out, and what they prove counts.
@@ -89,6 +90,27 @@ async fn a_forged_proof_is_refused_and_its_endpoint_named() {
     }
     let excluded: Vec<bool> = watching.watch.endpoints().iter().map(|endpoint| endpoint.excluded).collect();
     assert_eq!(excluded, [true, false, false]);
+}
+
+#[tokio::test]
+async fn an_endpoint_that_proves_nothing_is_not_called_instead() {
+    let chain = Chain::start().await;
+    let pins = pins(&chain).await;
+    let node = Node::start(chain.anvil.url(), Manner::ProvesNothing).await;
+    let watching = proving(&chain, vec![node.url()], &pins);
+    let verdict = watching.evaluate_within(&chain.boot(7), Duration::from_secs(1)).await;
+    assert_eq!(verdict, Err(NotAdmitted::NotEvaluated));
+
+    // What was admitted by proof stays so while nothing is proven, and not by a call either.
+    node.become_(Manner::Honest);
+    let mut changes = watching.watch.changes();
+    chain.add(7).await;
+    while next(&mut changes).await.verdict.is_err() {}
+    node.become_(Manner::ProvesNothing);
+    watching.has_seen(chain.remove(7).await).await;
+    assert!(watching.watch.endpoints()[0].failures > 0);
+    node.become_(Manner::Honest);
+    assert_eq!(why(&next(&mut changes).await.verdict), Why::ComposeHashNotAllowed);
 }
 
 #[tokio::test]
@@ -176,8 +198,8 @@ async fn verdict(watching: &Watching, boot: &BootInfo) -> (bool, String) {
     }
 }
 
-/// Plays random histories to a watch that reads the contracts' storage, through a node that lies about calls. After each change
-/// it comes to say the same about everybody as the contract, in the same words, before anything else changes.
+/// Plays random histories to a watch that reads the contracts' storage, through a node that lies about calls. From the moment
+/// at which a change is seen, the watch says the same about everybody as the contract, in the same words.
 #[tokio::test]
 async fn what_is_proven_is_what_the_contract_says_in_every_history() {
     const CHANGES: usize = 150;
@@ -193,15 +215,8 @@ async fn what_is_proven_is_what_the_contract_says_in_every_history() {
         let number = text(&chain, "eth_blockNumber", json!([])).await;
         watching.has_seen(u64::from_str_radix(number.trim_start_matches("0x"), 16).unwrap()).await;
         for boot in &boots {
-            let expected = said(&chain, boot).await;
-            // A block is seen before everything that it touches has been proven anew.
-            let in_time = tokio::time::Instant::now() + PATIENCE;
-            let mut proven = verdict(&watching, boot).await;
-            while proven != expected && tokio::time::Instant::now() < in_time {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-                proven = verdict(&watching, boot).await;
-            }
-            assert_eq!(proven, expected, "{boot:?}");
+            let proven = verdict(&watching, boot).await;
+            assert_eq!(proven, said(&chain, boot).await, "{boot:?}");
             allowed += usize::from(proven.0);
         }
     }

@@ -41,6 +41,22 @@ async fn a_reorganisation_is_noticed_however_far_the_chain_has_gone_since() {
 }
 
 #[tokio::test]
+async fn a_reorganisation_of_any_depth_takes_back_what_it_replaces() {
+    let chain = Chain::start().await;
+    let watching = chain.watch();
+    let mut changes = watching.watch.changes();
+    assert_eq!(why(&watching.evaluate(&chain.boot(7)).await), Why::ComposeHashNotAllowed);
+    // Within the blocks that are remembered, at their end, and beyond them.
+    for depth in [2, 20, 64, 90] {
+        chain.add(7).await;
+        assert!(next(&mut changes).await.verdict.is_ok());
+        chain.anvil.mine(depth - 1).await.unwrap();
+        chain.anvil.request("anvil_reorg", json!([depth, []])).await.unwrap();
+        assert_eq!(why(&next(&mut changes).await.verdict), Why::ComposeHashNotAllowed, "{depth} blocks deep");
+    }
+}
+
+#[tokio::test]
 async fn a_chain_set_back_to_a_snapshot_is_followed_back() {
     let chain = Chain::start().await;
     let watching = chain.watch();

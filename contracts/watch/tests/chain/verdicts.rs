@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use alloy::primitives::{Address, B256};
+use alloy::primitives::{Address, B256, Bytes};
 use postern_allowlist::{Freshness, NotAdmitted, Why};
 use postern_plumbing::clock::unix_now;
 use postern_watch::Confirmed;
@@ -12,6 +12,7 @@ use postern_watch::abi::app::AppAuth;
 use postern_watch::abi::kms::KmsAuth;
 use serde_json::json;
 
+use crate::bad_company::{Manner, Node};
 use crate::log::Counter;
 use crate::scenery::{Chain, PATIENCE, boot, next, until, why};
 
@@ -76,6 +77,23 @@ async fn every_rule_of_both_contracts_is_heard() {
 }
 
 #[tokio::test]
+async fn new_code_behind_a_proxy_is_noticed_by_its_log() {
+    let chain = Chain::start().await;
+    chain.add(7).await;
+    let url = chain.anvil.url().clone();
+    let watching = chain.watch_through(vec![url], |config| config.rules.sweep_interval = 3_600);
+    let mut changes = watching.watch.changes();
+    assert!(watching.evaluate(&chain.boot(7)).await.is_ok());
+    assert!(next(&mut changes).await.verdict.is_ok());
+    // The KMS contract's code fits into the proxy, and knows no app there.
+    let other = chain.anvil.deploy(KmsAuth::BYTECODE.clone()).await.unwrap();
+    let upgrade = AppAuth::upgradeToAndCallCall { newImplementation: other, data: Bytes::new() };
+    let upgraded = chain.tell_app(upgrade).await;
+    let change = next(&mut changes).await;
+    assert_eq!((why(&change.verdict), change.block.number), (Why::AppNotRegistered, upgraded));
+}
+
+#[tokio::test]
 async fn a_contract_that_misbehaves_is_refused_and_holds_nobody_up() {
     let chain = Chain::start().await;
     chain.add(7).await;
@@ -113,10 +131,11 @@ async fn without_a_kms_contract_nothing_is_allowed() {
 }
 
 #[tokio::test]
-async fn many_workloads_are_followed_at_once() {
+async fn many_workloads_are_followed_at_once_and_asked_about_together() {
     let chain = Chain::start().await;
     chain.add(7).await;
-    let watching = chain.watch();
+    let node = Node::start(chain.anvil.url(), Manner::Honest).await;
+    let watching = chain.watch_through(vec![node.url()], |_| ());
     let mut changes = watching.watch.changes();
     let boots: Vec<_> = (0..900_u16)
         .map(|number| {
@@ -131,10 +150,12 @@ async fn many_workloads_are_followed_at_once() {
     for _ in 0..900 {
         assert!(next(&mut changes).await.verdict.is_ok());
     }
+    let asked = node.calls();
     chain.remove(7).await;
     for _ in 0..900 {
         assert!(next(&mut changes).await.verdict.is_err());
     }
+    assert_eq!(node.calls() - asked, 18, "requests, each with fifty questions");
     for boot in &boots {
         watching.watch.forget(boot);
     }
