@@ -6,14 +6,38 @@ mod revocation;
 mod view;
 
 use anyhow::Context as _;
+use clap::ValueEnum;
 use tokio::runtime::Builder;
 
 pub(crate) use self::view::MINING;
 use crate::report::{Report, Row};
 use crate::spread::Spread;
 
+/// What is asked for on the command line.
+#[derive(clap::Args)]
+pub(crate) struct Wish {
+    /// What is measured; everything when nothing is said
+    #[arg(long, value_delimiter = ',', value_name = "NAME,...")]
+    parts: Vec<Part>,
+}
+
+/// A part of the benchmark.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Part {
+    /// Live sessions that a removal ends
+    Revocation,
+    /// The gateway's memory with registered instances
+    Memory,
+    /// A view of the chain that follows many instances, and the check on the connection path
+    View,
+    /// Decisions with a liar among three endpoints
+    Liar,
+}
+
 /// How much is measured.
 pub(crate) struct Plan {
+    /// What is.
+    pub(crate) parts: Vec<Part>,
     /// How often the app's compose hash is removed while sessions are live.
     pub(crate) removals: usize,
     /// How many sessions those are.
@@ -32,8 +56,23 @@ pub(crate) struct Plan {
 
 impl Plan {
     /// Enough for figures that hold.
-    pub(crate) fn full() -> Self {
-        Self { removals: 5, sessions: 1_000, instances: 200, followed: 10_000, events: 5, lies: 10, checks: 1_000_000 }
+    pub(crate) fn full(wish: &Wish) -> Self {
+        let parts = if wish.parts.is_empty() { Part::value_variants().to_vec() } else { wish.parts.clone() };
+        Self {
+            parts,
+            removals: 5,
+            sessions: 1_000,
+            instances: 200,
+            followed: 10_000,
+            events: 5,
+            lies: 10,
+            checks: 1_000_000,
+        }
+    }
+
+    /// Whether any of these is measured.
+    fn has(&self, parts: &[Part]) -> bool {
+        self.parts.iter().any(|part| parts.contains(part))
     }
 }
 
@@ -41,16 +80,21 @@ impl Plan {
 pub(crate) fn run(plan: &Plan) -> anyhow::Result<Report> {
     let runtime = Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
-        crate::tell("a view of the chain");
-        let view = view::measure(plan).await.context("a view of the chain")?;
-        crate::tell("live sessions and a removal");
-        let edge = revocation::measure(plan).await.context("live sessions and a removal")?;
-        Ok(report(plan, view, edge))
+        let (mut view, mut edge) = (view::Outcome::default(), revocation::Outcome::default());
+        if plan.has(&[Part::View, Part::Liar]) {
+            crate::tell("views of the chain");
+            view = view::measure(plan).await.context("views of the chain")?;
+        }
+        if plan.has(&[Part::Revocation, Part::Memory]) {
+            crate::tell("a gateway, its sessions and its instances");
+            edge = revocation::measure(plan).await.context("a gateway, its sessions and its instances")?;
+        }
+        Ok(report(plan, &view, &edge))
     })
 }
 
-fn report(plan: &Plan, view: view::Outcome, edge: revocation::Outcome) -> Report {
-    let Plan { removals, sessions, instances, followed, events, lies, checks } = plan;
+fn report(plan: &Plan, view: &view::Outcome, edge: &revocation::Outcome) -> Report {
+    let Plan { removals, sessions, instances, followed, events, lies, checks, .. } = plan;
     let row = |what, rounds: &[f64], decimals, bar, figure| Row {
         what,
         rounds: Spread::of(rounds),
@@ -63,7 +107,7 @@ fn report(plan: &Plan, view: view::Outcome, edge: revocation::Outcome) -> Report
         row("from a removal to the cut session, p99 ms", &edge.p99_ms, 0, Some(1_000.0), "revocation_p99_ms"),
         row("all instances judged anew after one event, s", &view.reevaluation_s, 2, Some(10.0), "reevaluate_10k_s"),
         row("check on the connection path, ns", &view.check_ns, 0, Some(1_000.0), "admission_check_ns"),
-        row("admissions that a liar brought about", &[view.false_admissions], 0, Some(0.0), "false_admissions"),
+        row("admissions that a liar brought about", &view.false_admissions, 0, Some(0.0), "false_admissions"),
         row("memory of the gateway per admitted instance, bytes", &edge.instance_bytes, 0, None, "instance_bytes"),
         Row {
             what: "meanwhile, other programs on this machine, % of its CPUs",

@@ -35,7 +35,7 @@ enum Benchmark {
     /// Mutual RA-TLS beside plain mutual TLS, appraisals, and a live session while strangers arrive
     Handshake,
     /// How soon a removal on chain reaches live sessions, what looking at the chain costs, and whether a liar gets anybody in
-    Admission,
+    Admission(admission::Wish),
     /// The gateway's data path, beside HAProxy and nginx over the tunnels of others
     ///
     /// Has to be started in network and process namespaces of its own, as deploy/bench does.
@@ -49,7 +49,7 @@ enum Benchmark {
 
 fn main() -> ExitCode {
     let outcome: anyhow::Result<Box<dyn Display>> = match Arguments::parse().benchmark {
-        Benchmark::Admission => admission::run(&admission::Plan::full()).map(boxed),
+        Benchmark::Admission(wish) => admission::run(&admission::Plan::full(&wish)).map(boxed),
         Benchmark::Edge(programs) => edge::run(&programs).map(boxed),
         Benchmark::Passthrough(road) => passthrough::run(&road).map(|never| match never {}),
         Benchmark::Handshake => handshake::run(&handshake::Plan::full()).map(boxed),

@@ -15,9 +15,9 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use super::Plan;
 use super::door::{Echo, applicant};
 use super::view::MINING;
+use super::{Part, Plan};
 use crate::gateway::{DOMAIN, Gateway, Setting, register};
 use crate::handshake::guest::{COMPOSE, Platform};
 use crate::machine;
@@ -49,23 +49,39 @@ pub(super) async fn measure(plan: &Plan) -> anyhow::Result<Outcome> {
     let app = AppId(chain.app.into_array());
     let _instance = Echo::join(&edge, applicant(&platform, app, 1)).await?;
     let mut outcome = Outcome::default();
-    for _ in 0..plan.removals {
-        let sessions = open(&edge, app, plan.sessions).await?;
-        let removed = Instant::now();
-        let watched = sessions.into_iter().map(|session| Task::spawn("session", ended(session)));
-        let watched: Vec<Task<Instant>> = watched.collect();
-        chain.remove(compose_hash.0).await?;
-        let ended = tokio::time::timeout(PATIENCE, try_join_all(watched.into_iter().map(Task::join))).await;
-        let ended = ended.context("sessions went on")??;
-        let took: Vec<Duration> = ended.iter().map(|ended| ended.saturating_duration_since(removed)).collect();
-        outcome.p50_ms.extend(percentile(&took, 50).map(millis));
-        outcome.p99_ms.extend(percentile(&took, 99).map(millis));
-        chain.add(compose_hash.0).await?;
-        again(&edge, app).await?;
+    if plan.has(&[Part::Revocation]) {
+        for _ in 0..plan.removals {
+            let took = remove(plan, &chain, compose_hash.0, &edge, app).await?;
+            outcome.p50_ms.extend(percentile(&took, 50).map(millis));
+            outcome.p99_ms.extend(percentile(&took, 99).map(millis));
+        }
     }
-    outcome.instance_bytes = memory(plan, &platform, &edge, app).await?;
+    if plan.has(&[Part::Memory]) {
+        outcome.instance_bytes = memory(plan, &platform, &edge, app).await?;
+    }
     outcome.others = machine.others();
     Ok(outcome)
+}
+
+/// Removes the app's compose hash while sessions are live, and adds it again. Returns how long each session lasted from the
+/// removal on.
+async fn remove(
+    plan: &Plan,
+    chain: &Governance,
+    compose_hash: [u8; 32],
+    edge: &Gateway,
+    app: AppId,
+) -> anyhow::Result<Vec<Duration>> {
+    let sessions = open(edge, app, plan.sessions).await?;
+    let removed = Instant::now();
+    let watched: Vec<Task<Instant>> =
+        sessions.into_iter().map(|session| Task::spawn("session", ended(session))).collect();
+    chain.remove(compose_hash).await?;
+    let ended = tokio::time::timeout(PATIENCE, try_join_all(watched.into_iter().map(Task::join))).await;
+    let ended = ended.context("sessions went on")??;
+    chain.add(compose_hash).await?;
+    again(edge, app).await?;
+    Ok(ended.iter().map(|ended| ended.saturating_duration_since(removed)).collect())
 }
 
 /// What the gateway's memory grows by with each instance, in bytes.

@@ -13,8 +13,8 @@ use postern_watch::abi::kms::KmsAuth::{addOsImageHashCall, removeOsImageHashCall
 use postern_watch::{Change, Url, Watch, WatchConfig};
 use tokio::sync::broadcast::Receiver;
 
-use super::Plan;
 use super::liar::{Manner, Node};
+use super::{Part, Plan};
 use crate::machine;
 
 /// A block each second, so that the view stays fresh, and one for each transaction at once.
@@ -39,7 +39,8 @@ pub(super) struct Outcome {
     pub(super) reevaluation_s: Vec<f64>,
     /// Nanoseconds.
     pub(super) check_ns: Vec<f64>,
-    pub(super) false_admissions: f64,
+    /// How many in all.
+    pub(super) false_admissions: Vec<f64>,
     /// What others took of the machine's processors, in percent.
     pub(super) others: Option<f64>,
 }
@@ -50,8 +51,24 @@ pub(super) async fn measure(plan: &Plan) -> anyhow::Result<Outcome> {
     let chain = Governance::start(&MINING, OS_IMAGE).await?;
     chain.add(ALLOWED).await?;
     let mut outcome = Outcome::default();
-    let view = View::open(&chain, vec![chain.anvil.url().clone()])?;
-    let boots = boots(&chain, ALLOWED, plan.followed);
+    if plan.has(&[Part::View]) {
+        follow(plan, &chain, &mut outcome).await?;
+    }
+    if plan.has(&[Part::Liar]) {
+        let mut admitted = 0.0;
+        for _ in 0..plan.lies {
+            admitted += lied_to(&chain, plan.followed).await?;
+        }
+        outcome.false_admissions.push(admitted);
+    }
+    outcome.others = machine.others();
+    Ok(outcome)
+}
+
+/// Follows many instances while a rule that concerns them all comes and goes.
+async fn follow(plan: &Plan, chain: &Governance, outcome: &mut Outcome) -> anyhow::Result<()> {
+    let view = View::open(chain, vec![chain.anvil.url().clone()])?;
+    let boots = boots(chain, ALLOWED, plan.followed);
     let mut changes = view.watch.changes();
     ensure!(view.evaluate(&boots).await == boots.len(), "not everybody was admitted");
     all_changed(&mut changes, boots.len()).await?;
@@ -67,11 +84,7 @@ pub(super) async fn measure(plan: &Plan) -> anyhow::Result<Outcome> {
         outcome.reevaluation_s.push(started.elapsed().as_secs_f64());
     }
     view.close().await;
-    for _ in 0..plan.lies {
-        outcome.false_admissions += lied_to(&chain, plan.followed).await?;
-    }
-    outcome.others = machine.others();
-    Ok(outcome)
+    Ok(())
 }
 
 /// Decides about many who may not run, with a liar among three endpoints. Returns how many were admitted.
