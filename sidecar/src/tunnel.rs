@@ -2,6 +2,7 @@
 
 pub mod link;
 pub mod message;
+pub mod pauses;
 pub mod registration;
 pub mod status;
 pub mod wire;

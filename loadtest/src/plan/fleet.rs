@@ -42,9 +42,10 @@ pub(crate) const BOUNDS: Bounds = Bounds {
 const BATCH: usize = 50;
 const ROUND: usize = 400;
 
-/// The sidecar's patience with a registration, and its pauses between two.
+/// The sidecar's patience with a registration, and its pauses after one that failed and one that was refused.
 const GIVE_UP: Duration = Duration::from_secs(15);
 const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(2));
+const REFUSED_PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 
 /// The chain's endpoints, and the ways to and from a gateway.
 #[derive(Debug, Clone, Copy)]
@@ -79,6 +80,7 @@ pub(crate) fn control(costs: &Costs, cvms: usize, gateways: usize, around: Surro
             refresh: BOUNDS.refresh,
             give_up: GIVE_UP,
             pauses: PAUSES,
+            refused_pauses: REFUSED_PAUSES,
         },
     }
 }
@@ -113,7 +115,14 @@ mod tests {
             ("contracts/watch/src/ask.rs", "const BATCH: usize = 50;"),
             ("contracts/watch/src/follow.rs", "const ROUND: usize = 400;"),
             ("sidecar/src/tunnel/registration.rs", "const DEADLINE: Duration = Duration::from_secs(15);"),
-            ("sidecar/src/tunnel/link.rs", "(Duration::from_millis(200), Duration::from_secs(2));"),
+            (
+                "sidecar/src/tunnel/pauses.rs",
+                "FAILED: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(2));",
+            ),
+            (
+                "sidecar/src/tunnel/pauses.rs",
+                "REFUSED: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));",
+            ),
         ] {
             assert!(source(file).contains(line), "{file}: {line}");
         }

@@ -5,17 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use postern_attest_io::{Attestor, Connector, IdentityKeeper, PeerRefused};
-use postern_plumbing::backoff::Backoff;
 use thiserror::Error;
 
 use super::message::{Request, Response};
+use super::pauses::Pauses;
 use super::registration::{Gateway, Registration, RegistrationError};
 use super::status::Status;
 use super::wire::{Sink, Wire, WireError, WireGuard};
 
-/// Pauses between attempts. A gateway that was restarted knows nobody: how soon its clients can connect again depends on
-/// how soon we come back.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(2));
 /// Bounds on what a gateway may ask for between two registrations.
 const REFRESH: (u64, u64) = (5, 3_600);
 
@@ -53,6 +50,13 @@ enum Ended {
     Disbelieved(PeerRefused),
 }
 
+impl Ended {
+    /// Whether the gateway refuses us until somebody acts, on chain or here.
+    const fn is_standing_refusal(&self) -> bool {
+        matches!(self, Self::Registration(RegistrationError::Refused { status: 400 | 403 | 409, .. }))
+    }
+}
+
 impl Link {
     /// Registers, holds the connection, and registers again as soon as it ends; for ever. Sessions go on meanwhile: the
     /// tunnel is replaced only when a registration brings another address.
@@ -61,11 +65,11 @@ impl Link {
     /// Never.
     pub async fn run(self: Arc<Self>) -> Result<Infallible, Infallible> {
         let name = self.gateway.place.to_string();
-        let mut backoff = Backoff::new(PAUSES.0, PAUSES.1);
+        let mut pauses = Pauses::default();
         let mut wire = None;
         let mut failed_before = false;
         loop {
-            let Err(ended) = self.hold(&mut wire, &mut backoff).await;
+            let Err(ended) = self.hold(&mut wire, &mut pauses).await;
             match &ended {
                 Ended::Renewed => continue,
                 Ended::Closed => tracing::info!(gateway = name, "the gateway closed the connection; registering again"),
@@ -83,12 +87,12 @@ impl Link {
             }
             failed_before = !matches!(ended, Ended::Closed);
             self.status.failed(&name, ended.to_string());
-            backoff.wait().await;
+            pauses.after(ended.is_standing_refusal()).wait().await;
         }
     }
 
     /// Registers and keeps registering over one connection.
-    async fn hold(&self, wire: &mut Option<Wire>, backoff: &mut Backoff) -> Result<Infallible, Ended> {
+    async fn hold(&self, wire: &mut Option<Wire>, pauses: &mut Pauses) -> Result<Infallible, Ended> {
         let name = self.gateway.place.to_string();
         let opened = Registration::open(&self.gateway, &self.connector, &self.attestor, &self.keeper);
         let mut registration = Box::pin(opened).await?;
@@ -102,7 +106,7 @@ impl Link {
                 tracing::info!(gateway = name, address = %response.wg.client_ip, "registered");
             }
             self.status.registered(&name);
-            backoff.reset();
+            pauses.reset();
             first = false;
             let refresh = Duration::from_secs(response.postern.refresh_seconds.clamp(REFRESH.0, REFRESH.1));
             tokio::select! {

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -44,6 +45,8 @@ struct State {
     sidecar: IpAddr,
     registrations: watch::Sender<usize>,
     requests: Mutex<Vec<serde_json::Value>>,
+    /// How many requests more are refused, as if the chain did not allow the sidecar.
+    refusing: AtomicUsize,
     /// The registration connections; dropping the sender closes them.
     held: watch::Sender<()>,
 }
@@ -74,6 +77,7 @@ impl Gateway {
             sidecar,
             registrations,
             requests: Mutex::default(),
+            refusing: AtomicUsize::new(0),
             held: watch::Sender::new(()),
         });
         let listener = TcpListener::bind(listen).await.unwrap();
@@ -92,6 +96,11 @@ impl Gateway {
     pub(crate) async fn registered(&mut self, times: usize) {
         let registered = self.registrations.wait_for(|count| *count >= times);
         tokio::time::timeout(DEADLINE, registered).await.expect("no registration").unwrap();
+    }
+
+    /// Refuses the next requests, so many.
+    pub(crate) fn refuse(&self, count: usize) {
+        self.state.refusing.store(count, Ordering::Relaxed);
     }
 
     /// Closes every registration connection.
@@ -164,10 +173,18 @@ impl State {
                 _ = hang_up.changed() => return,
             };
             let Some(request) = request else { return };
-            let response = self.register(request).to_string();
-            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", response.len());
+            let refusing = self.refusing.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+            let (status, response) = match refusing {
+                Ok(_) => ("403 Forbidden", serde_json::json!({"error": "the compose hash is not allowed on chain"})),
+                Err(_) => ("200 OK", self.register(request)),
+            };
+            let response = response.to_string();
+            let head = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n", response.len());
             stream.write_all((head + &response).as_bytes()).await.unwrap();
             stream.flush().await.unwrap();
+            if refusing.is_ok() {
+                continue;
+            }
             self.registrations.send_modify(|count| *count += 1);
         }
     }

@@ -167,6 +167,24 @@ async fn a_gateway_of_another_app_is_told_nothing() {
 }
 
 #[tokio::test]
+async fn a_sidecar_that_is_refused_comes_back_by_itself_once_it_is_allowed() {
+    let world = World::new().await;
+    let mut gateway = gateway(&world, ANYWHERE).await;
+    gateway.refuse(3);
+    let sidecar = world.serve(&config(gateway.address, GATEWAY_APP)).await;
+    assert!(!sidecar.ground.readiness.is_ready());
+    gateway.registered(1).await;
+    assert_eq!(gateway.requests().len(), 1, "nobody was let in before");
+    Driver::log_in(
+        gateway.client(world.client_identity().await).await,
+        &startup(&[("user", "teesql_read")]),
+        READ_SECRET,
+    )
+    .await
+    .unwrap();
+}
+
+#[tokio::test]
 async fn a_gateway_that_is_not_there_yet_is_waited_for() {
     let world = World::new().await;
     let address = TcpListener::bind(ANYWHERE).await.unwrap().local_addr().unwrap();

@@ -66,8 +66,10 @@ pub(crate) struct Bounds {
     pub(crate) refresh: Duration,
     /// When a CVM gives up an attempt or a renewal.
     pub(crate) give_up: Duration,
-    /// Pauses between attempts: up to the first, doubling up to the second.
+    /// Pauses after an attempt that failed: up to the first, doubling up to the second.
     pub(crate) pauses: (Duration, Duration),
+    /// The same after one that the chain had refused.
+    pub(crate) refused_pauses: (Duration, Duration),
 }
 
 /// What happens to the fleet.
@@ -114,6 +116,7 @@ impl Control {
                 refresh: Duration::from_secs(60),
                 give_up: Duration::from_secs(15),
                 pauses: (milli(200), Duration::from_secs(2)),
+                refused_pauses: (milli(500), Duration::from_secs(30)),
             },
         }
     }

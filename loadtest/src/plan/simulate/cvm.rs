@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use postern_plumbing::backoff::Backoff;
 
+use super::control::Bounds;
+
 /// Where a CVM stands with the gateway that it dialled last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stage {
@@ -40,11 +42,14 @@ pub(super) struct Cvm {
     pub(super) cut: Option<Duration>,
     /// When it was registered last.
     pub(super) since: Duration,
+    /// Its pauses after attempts that failed, and after those that the chain had refused.
     pub(super) backoff: Backoff,
+    pub(super) refused: Backoff,
 }
 
 impl Cvm {
-    pub(super) fn new(pauses: (Duration, Duration)) -> Self {
+    pub(super) fn new(bounds: &Bounds) -> Self {
+        let backoff = |pauses: (Duration, Duration)| Backoff::new(pauses.0, pauses.1);
         Self {
             stage: Stage::Away,
             home: None,
@@ -56,7 +61,8 @@ impl Cvm {
             revoked: false,
             cut: None,
             since: Duration::ZERO,
-            backoff: Backoff::new(pauses.0, pauses.1),
+            backoff: backoff(bounds.pauses),
+            refused: backoff(bounds.refused_pauses),
         }
     }
 

@@ -21,7 +21,7 @@ use super::station::Station;
 const HORIZON: Duration = Duration::from_secs(10 * 60);
 const MOST_EVENTS: u64 = 5_000_000;
 /// How long the fleet is watched after a revocation reached everybody, and how much of that counts.
-const AFTERMATH: Duration = Duration::from_secs(90);
+const AFTERMATH: Duration = Duration::from_secs(3 * 60);
 const LAST: Duration = Duration::from_secs(20);
 
 /// What happens.
@@ -82,7 +82,7 @@ impl<'a> Engine<'a> {
             control,
             random: ChaCha8Rng::seed_from_u64(seed),
             agenda: Agenda::new(),
-            cvms: vec![Cvm::new(control.bounds.pauses); control.cvms],
+            cvms: vec![Cvm::new(&control.bounds); control.cvms],
             gateways: (0..control.gateways).map(|_| Gateway::new(control.cores)).collect(),
             endpoints: vec![Station::new(1); control.chain.endpoints],
             registry: Station::new(1),
@@ -231,7 +231,8 @@ impl<'a> Engine<'a> {
         if matches!(failure, Failure::GatewayFull | Failure::GatewaySilent) {
             state.home = None;
         }
-        let pause = state.backoff.next(random);
+        let backoff = if failure == Failure::NotAdmitted { &mut state.refused } else { &mut state.backoff };
+        let pause = backoff.next(random);
         self.agenda.at(now + pause, Event::Dial { cvm });
     }
 

@@ -94,6 +94,7 @@ impl Engine<'_> {
         let Some(state) = self.cvms.get_mut(cvm) else { return };
         (state.stage, state.since) = (Stage::Registered, now);
         state.backoff.reset();
+        state.refused.reset();
         let attempt = state.attempt;
         if self.waits_for(cvm) {
             self.reached += 1;
