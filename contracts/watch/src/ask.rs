@@ -197,7 +197,7 @@ impl Endpoint {
 }
 
 /// Reads what came back for one question. A revert is a word of the contract; another error is only the node's.
-fn decision(outcome: Result<Bytes, TransportError>) -> Result<Decision, Fault> {
+pub(crate) fn decision(outcome: Result<Bytes, TransportError>) -> Result<Decision, Fault> {
     let error = match outcome {
         Ok(data) if data.len() > LONGEST_ANSWER => return Ok(Decision::no_contract()),
         Ok(data) => {

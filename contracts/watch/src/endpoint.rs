@@ -310,7 +310,7 @@ impl Endpoint {
 }
 
 /// Computes a header's hash, which must be the one that the node claims.
-fn checked(header: &RpcHeader) -> Result<Header, Fault> {
+pub(crate) fn checked(header: &RpcHeader) -> Result<Header, Fault> {
     let hash = header.inner.hash_slow();
     let number = header.inner.number;
     if hash != header.hash {

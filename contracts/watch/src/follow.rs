@@ -329,12 +329,7 @@ impl Follower {
 }
 
 /// Whom the logs concern, by the word of any endpoint; `None` unless a quorum of them answered.
-async fn touched(
-    nodes: &[Arc<Endpoint>],
-    quorum: usize,
-    blocks: &[Block],
-    sources: &Sources<'_>,
-) -> Option<Touched> {
+async fn touched(nodes: &[Arc<Endpoint>], quorum: usize, blocks: &[Block], sources: &Sources<'_>) -> Option<Touched> {
     let mut pending: FuturesUnordered<_> = nodes.iter().map(|node| node.touched(blocks, sources)).collect();
     let mut touched = Touched::default();
     let mut heard = 0;

@@ -19,6 +19,8 @@ mod lineage;
 mod patience;
 mod poll;
 mod proof;
+#[doc(hidden)]
+pub mod reading;
 mod telemetry;
 mod touched;
 pub mod transport;

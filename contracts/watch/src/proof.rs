@@ -10,7 +10,7 @@
 
 mod ask;
 mod layout;
-mod verify;
+pub(crate) mod verify;
 
 use std::collections::BTreeSet;
 use std::str::FromStr;

@@ -24,12 +24,7 @@ const STAGGER: Duration = Duration::from_millis(150);
 const SLOTS_PER_REQUEST: usize = 500;
 
 /// What can be proven, in the order of the questions.
-pub(crate) async fn prove(
-    nodes: &[Arc<Endpoint>],
-    kms: Address,
-    pins: &Pins,
-    questions: &[Question],
-) -> Vec<Proven> {
+pub(crate) async fn prove(nodes: &[Arc<Endpoint>], kms: Address, pins: &Pins, questions: &[Question]) -> Vec<Proven> {
     let mut answers = vec![Proven::Nothing; questions.len()];
     let blocks: BTreeSet<B256> = questions.iter().map(|question| question.at.block.hash.into()).collect();
     for block in blocks {

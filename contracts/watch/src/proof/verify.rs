@@ -8,16 +8,16 @@ use alloy::trie::{EMPTY_ROOT_HASH, KECCAK_EMPTY, Nibbles, TrieAccount};
 
 /// An account at a block, as far as it was asked about.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Account {
+pub(crate) struct Account {
     /// Keccak-256 of its code; that of nothing where there is none.
-    pub(super) code_hash: B256,
+    pub(crate) code_hash: B256,
     /// The values of the slots, in the order in which they were asked for.
-    pub(super) slots: Vec<U256>,
+    pub(crate) slots: Vec<U256>,
 }
 
 /// Why nothing is proven.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Unproven {
+pub(crate) enum Unproven {
     #[error("the account {0}")]
     Account(Address),
     #[error("the slot {slot} of {account}")]
@@ -28,7 +28,7 @@ pub(super) enum Unproven {
 
 /// What a node's answer proves of an account under a state root, and of these slots of it. The keys that the answer names are
 /// not looked at: what counts is the way to those that were asked for.
-pub(super) fn account(
+pub(crate) fn account(
     state_root: B256,
     address: Address,
     slots: &[B256],

@@ -73,8 +73,7 @@ impl Node {
         let manner = Arc::new(Mutex::new(manner));
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
         let calls = Arc::<AtomicUsize>::default();
-        let shared =
-            Shared { honest: honest.clone(), manner: Arc::clone(&manner), calls: Arc::clone(&calls), client };
+        let shared = Shared { honest: honest.clone(), manner: Arc::clone(&manner), calls: Arc::clone(&calls), client };
         let app = Router::new().route("/{*path}", post(answer)).with_state(shared);
         let server = Task::spawn("bad-company", async move { axum::serve(listener, app).await.unwrap() });
         Self { url, manner, calls, _server: server }
