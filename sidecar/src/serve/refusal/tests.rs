@@ -1,4 +1,5 @@
 use bytes::{Bytes, BytesMut};
+use postern_allowlist::NotAdmitted;
 use postern_attest_io::PeerRefused;
 use postern_pgwire::error_response::{ErrorResponse, ServerError};
 use postern_pgwire::frame;
@@ -101,5 +102,14 @@ fn evidence_that_could_not_be_judged_now_is_not_called_bad() {
         let (code, message) = said(&Refusal::Peer(refused.clone())).unwrap();
         assert_eq!(code, expected, "{message}");
         assert_eq!(message.starts_with("client refused: "), expected == "28000", "{message}");
+    }
+}
+
+#[test]
+fn a_client_that_is_refused_for_the_age_of_the_view_reads_so() {
+    let sentence = "the view of the chain is too old to admit anybody; try again later";
+    for unknown in [NotAdmitted::NoView, NotAdmitted::ViewTooOld { age: 1_000 }] {
+        let expected = Some(("57P03".to_owned(), sentence.to_owned()));
+        assert_eq!(said(&Refusal::NotAllowed(unknown)), expected);
     }
 }
