@@ -16,17 +16,12 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use postern_simulator::OS_IMAGE;
 
-use crate::chain::Chain;
-use crate::gateway::{Addresses, Bounds, Gateway, Surroundings};
-use crate::governance::CollateralService;
+use crate::gateway::{Addresses, Bounds, Datapath, Gateway};
+use crate::groundwork::{Groundwork, Wishes};
 use crate::link::Link;
-use crate::ports::Ports;
 use crate::postgres::Installation;
 use crate::programs::Programs;
-use crate::registrar::Registrar;
-use crate::world::Foundation;
 use crate::{Platform, PostgresSource, State, WorldError};
 
 use databases::Databases;
@@ -49,6 +44,7 @@ pub struct FleetBuilder {
     bounds: Bounds,
     link: bool,
     direct: bool,
+    datapath: Datapath,
 }
 
 impl FleetBuilder {
@@ -65,6 +61,7 @@ impl FleetBuilder {
             bounds: Bounds { connections: 100_000, connections_per_app: 100_000 },
             link: false,
             direct: false,
+            datapath: Datapath::default(),
         }
     }
 
@@ -111,6 +108,13 @@ impl FleetBuilder {
         self
     }
 
+    /// How the gateway's packets become connections. Sidecars do without privileges whatever the gateway does.
+    #[must_use]
+    pub fn datapath(mut self, datapath: Datapath) -> Self {
+        self.datapath = datapath;
+        self
+    }
+
     /// Opens the state folder, in which everything happens that follows. What a killed fleet left behind is stopped.
     ///
     /// # Errors
@@ -143,48 +147,23 @@ impl FleetSite {
     /// When a part does not start.
     pub async fn build(self, progress: impl Fn(&str)) -> Result<Fleet, WorldError> {
         let Self { builder, state } = self;
-        let mut ports = Ports::default();
         progress("starting the chain, the gateway and the database servers");
-        let chain = Chain::start(&state, &builder.programs.anvil, ports.address()?, builder.tenants + 1).await?;
-        let platform = Platform::new(&state)?;
-        let registrar = Registrar::deploy(&builder.programs.registrar, chain.client(), chain.key(0)?).await?;
-        registrar.allow_image(OS_IMAGE).await?;
-        let collateral = CollateralService::start(&state, &builder.programs, &platform, ports.address()?).await?;
-        let addresses = Addresses::new(&mut ports)?;
-        let link = if builder.link { Some(Link::start(ports.address()?, addresses.tunnel).await?) } else { None };
-        let foundation =
-            Foundation { state: &state, programs: &builder.programs, platform: &platform, registrar: &registrar };
-        let guest = foundation.new_app("gateway", "gateway").await?;
-        registrar.trust_gateway(guest.cvm().app_id()).await?;
-        let surroundings = Surroundings {
-            state: &state,
-            programs: &builder.programs,
-            platform: &platform,
-            collateral: &collateral,
-            chain: chain.client(),
-            kms: registrar.kms(),
-            tunnel_endpoint: link.as_ref().map_or(addresses.tunnel, Link::address),
-            bounds: Some(builder.bounds),
+        let mut groundwork = Groundwork::lay(state, builder.programs, builder.tenants + 1).await?;
+        let addresses = Addresses::new(&mut groundwork.ports)?;
+        let link = match builder.link {
+            true => Some(Link::start(groundwork.ports.address()?, addresses.tunnel).await?),
+            false => None,
         };
-        let gateway = Gateway::start(guest, addresses, &surroundings).await?;
-        let installation = Installation::locate(&builder.postgres, &builder.programs.repository, &state).await?;
-        let databases =
-            Databases::start(&state, installation, builder.servers, builder.tenants, builder.sessions).await?;
-        let mut fleet = Fleet {
-            members: Members::default(),
-            databases,
-            gateway,
-            chain,
-            collateral,
-            link,
-            registrar,
-            platform,
-            sessions: builder.sessions,
-            programs: builder.programs,
-            ports,
-            state,
-        };
-        fleet.members = fleet.tenants(builder.tenants, builder.direct, &progress).await?;
+        let tunnel_endpoint = link.as_ref().map(Link::address);
+        let wishes = Wishes { tunnel_endpoint, bounds: Some(builder.bounds), datapath: builder.datapath };
+        let gateway = groundwork.gateway(addresses, wishes).await?;
+        let installation =
+            Installation::locate(&builder.postgres, &groundwork.programs.repository, &groundwork.state).await?;
+        let (servers, tenants, sessions) = (builder.servers, builder.tenants, builder.sessions);
+        let databases = Databases::start(&groundwork.state, installation, servers, tenants, sessions).await?;
+        let members = Members::default();
+        let mut fleet = Fleet { members, databases, gateway, link, groundwork, wishes, sessions };
+        fleet.members = fleet.tenants(tenants, builder.direct, &progress).await?;
         Ok(fleet)
     }
 }
@@ -198,15 +177,10 @@ pub struct Fleet {
     members: Members,
     databases: Databases,
     gateway: Gateway,
-    chain: Chain,
-    collateral: CollateralService,
     link: Option<Link>,
-    registrar: Registrar,
-    platform: Platform,
+    groundwork: Groundwork,
+    wishes: Wishes,
     sessions: u32,
-    programs: Programs,
-    ports: Ports,
-    state: State,
 }
 
 /// The tenants. When they are dropped, all are asked to end before the first is waited for.
@@ -223,9 +197,9 @@ impl Fleet {
     async fn tenants(&mut self, count: usize, direct: bool, progress: &impl Fn(&str)) -> Result<Members, WorldError> {
         let mut plots = Vec::new();
         for number in 0..count {
-            let admin = self.ports.address()?;
-            let direct = if direct { Some(self.ports.address()?) } else { None };
-            plots.push((number, self.chain.key(number + 1)?, admin, direct));
+            let admin = self.groundwork.ports.address()?;
+            let direct = if direct { Some(self.groundwork.ports.address()?) } else { None };
+            plots.push((number, self.groundwork.chain.key(number + 1)?, admin, direct));
         }
         let ground = &*self;
         let building =
@@ -253,7 +227,7 @@ impl Fleet {
     /// # Errors
     /// When there is none.
     pub fn free_address(&mut self) -> Result<SocketAddr, WorldError> {
-        self.ports.address()
+        self.groundwork.ports.address()
     }
 
     /// The tenants, in the order of their numbers.
@@ -275,7 +249,7 @@ impl Fleet {
     /// The simulated platform.
     #[must_use]
     pub fn platform(&self) -> &Platform {
-        &self.platform
+        &self.groundwork.platform
     }
 
     /// The stage between the gateway and the tunnels' far ends, if it was asked for.
@@ -287,7 +261,7 @@ impl Fleet {
     /// The state folder.
     #[must_use]
     pub fn state(&self) -> &State {
-        &self.state
+        &self.groundwork.state
     }
 
     /// Starts the gateway anew with other bounds, and waits until it is ready and every tenant has registered again.
@@ -295,16 +269,8 @@ impl Fleet {
     /// # Errors
     /// When it does not come back.
     pub async fn rebound(&mut self, bounds: Bounds) -> Result<(), WorldError> {
-        let surroundings = Surroundings {
-            state: &self.state,
-            programs: &self.programs,
-            platform: &self.platform,
-            collateral: &self.collateral,
-            chain: self.chain.client(),
-            kms: self.registrar.kms(),
-            tunnel_endpoint: self.link.as_ref().map_or(self.gateway.tunnel(), Link::address),
-            bounds: Some(bounds),
-        };
+        self.wishes.bounds = Some(bounds);
+        let surroundings = self.groundwork.surroundings(self.wishes);
         self.gateway.restart(&surroundings).await?;
         self.gateway.ready().await
     }
@@ -339,8 +305,6 @@ impl Fleet {
         self.databases.stop().await;
         self.gateway.process().stop().await;
         self.gateway.guest.agent().stop().await;
-        self.chain.process().stop().await;
-        self.collateral.process().stop().await;
-        self.state
+        self.groundwork.stop().await
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::chain::ChainClient;
 use crate::governance::{CollateralService, by_service};
+use crate::groundwork::Wishes;
 use crate::ports::Ports;
 use crate::programs::Programs;
 use crate::{Admin, Guest, Platform, Process, Recipe, State, WorldError};
@@ -55,10 +56,26 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) collateral: &'a CollateralService,
     pub(crate) chain: ChainClient,
     pub(crate) kms: &'a str,
-    /// Where CVMs are told to send their tunnel packets: the gateway's own address, or a tap in front of it.
-    pub(crate) tunnel_endpoint: SocketAddr,
-    /// What it is to bear, when that is more than the default.
-    pub(crate) bounds: Option<Bounds>,
+    pub(crate) wishes: Wishes,
+}
+
+/// How a gateway's packets become connections.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Datapath {
+    /// In the process, without privileges.
+    #[default]
+    Netstack,
+    /// A network interface and the kernel's TCP. It needs CAP_NET_ADMIN, and changes the network that it is started in.
+    Tun,
+}
+
+impl Datapath {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Netstack => "netstack",
+            Self::Tun => "tun",
+        }
+    }
 }
 
 /// What a gateway is to bear.
@@ -75,7 +92,11 @@ impl Bounds {
     const APPRAISALS: &'static str = "appraisals_per_minute = 1000000\nappraisals_burst = 10000\n";
 
     fn to_toml(self) -> String {
-        format!("\n[limits]\nconnections = {}\nconnections_per_app = {}\n", self.connections, self.connections_per_app)
+        let Self { connections, connections_per_app } = self;
+        // Clients of a fleet hold their sessions until somebody ends them.
+        format!(
+            "\n[limits]\nconnections = {connections}\nconnections_per_app = {connections_per_app}\ndrain = \"1s\"\n"
+        )
     }
 }
 
@@ -109,11 +130,6 @@ impl Gateway {
     #[must_use]
     pub fn registration(&self) -> SocketAddr {
         self.addresses.registration
-    }
-
-    /// Where its tunnels arrive.
-    pub(crate) fn tunnel(&self) -> SocketAddr {
-        self.addresses.tunnel
     }
 
     /// Where it tells operators how it is.
@@ -158,7 +174,7 @@ impl Surroundings<'_> {
         let kept = self.state.folder(guest.folder().join("state"))?;
         let mut attestation = by_service(self.platform, self.collateral, &kept);
         let mut limits = String::new();
-        if let Some(bounds) = self.bounds {
+        if let Some(bounds) = self.wishes.bounds {
             attestation += Bounds::APPRAISALS;
             limits = bounds.to_toml();
         }
@@ -181,7 +197,7 @@ endpoint = "unix:{agent}"
 [wireguard]
 listen = "{tunnel}"
 endpoint = "{tunnel_endpoint}"
-datapath = "netstack"
+datapath = "{datapath}"
 
 [chain]
 rpc_urls = ["{chain}"]
@@ -199,7 +215,8 @@ format = "json"
             registration = addresses.registration,
             agent = guest.socket().display(),
             tunnel = addresses.tunnel,
-            tunnel_endpoint = self.tunnel_endpoint,
+            tunnel_endpoint = self.wishes.tunnel_endpoint.unwrap_or(addresses.tunnel),
+            datapath = self.wishes.datapath.word(),
             chain = self.chain.url(),
             kms = self.kms,
             audit = self.state.folder("gateway")?.join("audit.jsonl").display(),

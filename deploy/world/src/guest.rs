@@ -9,7 +9,7 @@ use postern_plumbing::clock::unix_now;
 use postern_simulator::{Cvm, Measurements, Tee};
 use tokio::net::UnixStream;
 
-use crate::world::Foundation;
+use crate::groundwork::Foundation;
 use crate::{Process, Recipe, State, WorldError};
 
 const READY: Duration = Duration::from_secs(20);

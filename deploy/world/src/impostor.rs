@@ -4,9 +4,9 @@ use postern_simulator::Measurements;
 
 use crate::config::{common, listen};
 use crate::governance::by_file;
+use crate::groundwork::Foundation;
 use crate::sidecar::Sidecar;
 use crate::tenant::Tenant;
-use crate::world::Foundation;
 use crate::{Admin, Guest, WorldError};
 
 /// What is wrong with an impostor.

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::process::Command;
 
@@ -17,6 +18,10 @@ use crate::{Process, Recipe, State, WorldError};
 const READY: Duration = Duration::from_secs(30);
 /// The port, which for a Unix socket is only part of the file name.
 const PORT: u16 = 5432;
+/// A StartupMessage of protocol 3.0, of the user postgres.
+const STARTUP: &[u8] = b"\0\0\0\x17\0\x03\0\0user\0postgres\0\0";
+/// The tag of an AuthenticationRequest.
+const AUTHENTICATION: u8 = b'R';
 /// The major releases that the pinned npm packages have.
 const RELEASES: [&str; 3] = ["15", "17", "18"];
 
@@ -276,7 +281,12 @@ impl Postgres {
 
     async fn ready(&mut self) -> Result<(), WorldError> {
         let socket = self.socket();
-        let probe = async || UnixStream::connect(&socket).await.map(drop).map_err(|error| error.to_string());
+        let probe = async || match greet(&socket).await {
+            Ok(AUTHENTICATION) => Ok(()),
+            // It listens before it has recovered, and refuses sessions until then (57P03).
+            Ok(_) => Err("it is starting up".to_owned()),
+            Err(error) => Err(error.to_string()),
+        };
         self.process.ready(READY, probe).await
     }
 
@@ -284,6 +294,13 @@ impl Postgres {
     pub fn process(&mut self) -> &mut Process {
         &mut self.process
     }
+}
+
+/// The first byte of the answer to somebody who would log in.
+async fn greet(socket: &Path) -> std::io::Result<u8> {
+    let mut stream = UnixStream::connect(socket).await?;
+    stream.write_all(STARTUP).await?;
+    stream.read_u8().await
 }
 
 async fn run(command: &mut Command, name: &str) -> Result<(), WorldError> {

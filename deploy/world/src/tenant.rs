@@ -6,11 +6,12 @@ use std::path::PathBuf;
 use crate::config::{Connect, Serve, common, http, listen};
 use crate::gateway::DOMAIN;
 use crate::governance::{SignedPolicy, by_file, by_policy};
+use crate::groundwork::Foundation;
 use crate::ports::Ports;
 use crate::postgres::Settings;
 use crate::registrar::Registrar;
 use crate::sidecar::{self, Sidecar};
-use crate::world::{Foundation, Ground};
+use crate::world::Ground;
 use crate::{Admin, Guest, Postgres, WorldError};
 
 /// What opens a tenant's database: 64 hex digits per role, known to the tenant's applications.

@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 
 use futures_util::future::try_join_all;
 use postern_identity::AppId;
-use postern_simulator::{Measurements, OS_IMAGE};
 
-use crate::chain::{Chain, ChainClient};
+use crate::chain::ChainClient;
 use crate::config::Connect;
-use crate::gateway::{Addresses, Gateway, Surroundings};
+use crate::gateway::{Addresses, Gateway};
 use crate::governance::CollateralService;
+use crate::groundwork::{Foundation, Groundwork, Wishes};
 use crate::impostor::{Disguise, Impostor};
 use crate::ports::Ports;
 use crate::postgres::Installation;
@@ -19,7 +19,7 @@ use crate::registrar::Registrar;
 use crate::sidecar::{self, Sidecar};
 use crate::tap::{TcpTap, UdpTap};
 use crate::tenant::{self, Plot, Tenant};
-use crate::{Admin, Guest, Platform, PostgresSource, State, WorldError};
+use crate::{Admin, Platform, PostgresSource, State, WorldError};
 
 /// What a world is to be like.
 #[derive(Debug)]
@@ -118,81 +118,34 @@ impl WorldSite {
     pub async fn build(self, progress: impl Fn(&str)) -> Result<World, WorldError> {
         let Self { builder, state } = self;
         let WorldBuilder { programs, tenants: names, postgres, postgres_tcp, taps, keys, .. } = builder;
-        let mut ports = Ports::default();
-
         progress("starting the chain and deploying the contracts");
-        let chain = Chain::start(&state, &programs.anvil, ports.address()?, names.len() + 1).await?;
-        let platform = Platform::new(&state)?;
-        let registrar = Registrar::deploy(&programs.registrar, chain.client(), chain.key(0)?).await?;
-        registrar.allow_image(OS_IMAGE).await?;
-
-        let collateral = CollateralService::start(&state, &programs, &platform, ports.address()?).await?;
+        let mut groundwork = Groundwork::lay(state, programs, names.len() + 1).await?;
 
         progress("starting the gateway");
-        let addresses = Addresses::new(&mut ports)?;
-        let taps = if taps { Some(Taps::start(&mut ports, addresses).await?) } else { None };
-        let app = Foundation { state: &state, programs: &programs, platform: &platform, registrar: &registrar };
-        let guest = app.new_app("gateway", "gateway").await?;
-        registrar.trust_gateway(guest.cvm().app_id()).await?;
-        let surroundings = Surroundings {
-            state: &state,
-            programs: &programs,
-            platform: &platform,
-            collateral: &collateral,
-            chain: chain.client(),
-            kms: registrar.kms(),
-            tunnel_endpoint: taps.as_ref().map_or(addresses.tunnel, |taps| taps.tunnel.address()),
-            bounds: None,
-        };
-        let gateway = Gateway::start(guest, addresses, &surroundings).await?;
+        let addresses = Addresses::new(&mut groundwork.ports)?;
+        let taps = if taps { Some(Taps::start(&mut groundwork.ports, addresses).await?) } else { None };
+        let tunnel_endpoint = taps.as_ref().map(|taps| taps.tunnel.address());
+        let gateway = groundwork.gateway(addresses, Wishes { tunnel_endpoint, ..Wishes::default() }).await?;
 
         progress("starting the tenants: two CVMs each, with a Postgres and an application");
-        let installation = Installation::locate(&postgres, &programs.repository, &state).await?;
+        let installation = Installation::locate(&postgres, &groundwork.programs.repository, &groundwork.state).await?;
         let public = taps.as_ref().map_or(addresses.edge, |taps| taps.public.address());
         let mut plots = Vec::new();
         for (number, name) in names.into_iter().enumerate() {
-            plots.push(Plot::new(name, chain.key(number + 1)?, postgres_tcp, &mut ports)?);
+            plots.push(Plot::new(name, groundwork.chain.key(number + 1)?, postgres_tcp, &mut groundwork.ports)?);
         }
         let ground = Ground {
-            foundation: app,
+            foundation: groundwork.foundation(),
             installation: &installation,
             gateway: &gateway,
             public,
-            chain: chain.client(),
-            collateral: &collateral,
+            chain: groundwork.chain.client(),
+            collateral: groundwork.collateral(),
             keys,
         };
         let tenants = try_join_all(plots.into_iter().map(|plot| plot.build(&ground))).await?;
-        Ok(World { tenants, gateway, chain, collateral, taps, registrar, platform, ports, programs, state })
+        Ok(World { tenants, gateway, taps, groundwork })
     }
-}
-
-/// What is there before the gateway.
-#[derive(Clone, Copy)]
-pub(crate) struct Foundation<'a> {
-    pub(crate) state: &'a State,
-    pub(crate) programs: &'a Programs,
-    pub(crate) platform: &'a Platform,
-    pub(crate) registrar: &'a Registrar,
-}
-
-impl Foundation<'_> {
-    /// Creates an application on chain and boots its first instance, whose disk is `folder`.
-    pub(crate) async fn new_app(&self, folder: &str, name: &str) -> Result<Guest, WorldError> {
-        let compose = compose(name);
-        let file = self.state.write(Path::new(folder).join("app-compose.json"), &compose)?;
-        let app_id = self.registrar.create_app(&file).await?;
-        Guest::boot(*self, folder, app_id, compose, Measurements::default()).await
-    }
-}
-
-/// What an application of this name runs, as `app-compose.json` says it.
-pub(crate) fn compose(name: &str) -> Vec<u8> {
-    let compose = serde_json::json!({
-        "manifest_version": 2, "name": name, "runner": "docker-compose",
-        "docker_compose_file": format!("# the compose file of {name}\n"),
-    });
-    compose.to_string().into_bytes()
 }
 
 /// What is there before a tenant.
@@ -243,14 +196,8 @@ pub struct World {
     // The fields are dropped in this order, which is also the one in which the parts are stopped.
     tenants: Vec<Tenant>,
     gateway: Gateway,
-    chain: Chain,
-    collateral: CollateralService,
     taps: Option<Taps>,
-    registrar: Registrar,
-    platform: Platform,
-    ports: Ports,
-    programs: Programs,
-    state: State,
+    groundwork: Groundwork,
 }
 
 impl World {
@@ -300,19 +247,19 @@ impl World {
     /// Who asks the chain.
     #[must_use]
     pub fn chain(&self) -> ChainClient {
-        self.chain.client()
+        self.groundwork.chain.client()
     }
 
     /// The administrator of the contracts.
     #[must_use]
     pub fn registrar(&self) -> &Registrar {
-        &self.registrar
+        &self.groundwork.registrar
     }
 
     /// The simulated platform.
     #[must_use]
     pub fn platform(&self) -> &Platform {
-        &self.platform
+        &self.groundwork.platform
     }
 
     /// The eavesdroppers, if they were asked for.
@@ -324,7 +271,7 @@ impl World {
     /// The state folder.
     #[must_use]
     pub fn state(&self) -> &State {
-        &self.state
+        &self.groundwork.state
     }
 
     /// Has the `sidecar` program write a client certificate that carries the quote of a tenant's application CVM, for
@@ -333,7 +280,7 @@ impl World {
     /// # Errors
     /// When the program fails.
     pub async fn client_certificate(&self, tenant: &Tenant) -> Result<(PathBuf, PathBuf), WorldError> {
-        sidecar::certificate(&self.programs.sidecar, &tenant.application().guest).await
+        sidecar::certificate(&self.groundwork.programs.sidecar, &tenant.application().guest).await
     }
 
     /// Has the `sidecar` program judge what a tenant's database says about itself in HTTP, and gives its report as JSON.
@@ -341,7 +288,7 @@ impl World {
     /// # Errors
     /// When the program does not accept it.
     pub async fn attestation(&self, tenant: &Tenant) -> Result<String, WorldError> {
-        sidecar::judge_attestation(&self.programs.sidecar, &self.platform, &tenant.database).await
+        sidecar::judge_attestation(&self.groundwork.programs.sidecar, &self.groundwork.platform, &tenant.database).await
     }
 
     /// The password that a role has in a tenant's Postgres, which only the database CVM's keys give; for what goes past the
@@ -351,7 +298,7 @@ impl World {
     /// When the `sidecar` program fails.
     pub async fn password(&self, tenant: &Tenant, role: &str) -> Result<String, WorldError> {
         let guest = &tenant.database().guest;
-        let file = sidecar::password(&self.programs.sidecar, guest.folder(), guest.socket(), role).await?;
+        let file = sidecar::password(&self.groundwork.programs.sidecar, guest.folder(), guest.socket(), role).await?;
         let password = std::fs::read_to_string(&file).map_err(|error| WorldError::file(&file, error))?;
         std::fs::remove_file(&file).map_err(|error| WorldError::file(&file, error))?;
         Ok(password.trim_end().to_owned())
@@ -362,7 +309,7 @@ impl World {
     /// # Errors
     /// When there is none.
     pub fn free_address(&mut self) -> Result<SocketAddr, WorldError> {
-        self.ports.address()
+        self.groundwork.ports.address()
     }
 
     /// Starts one more sidecar in connect mode in a tenant's application CVM, towards any name and with any expectation of
@@ -376,8 +323,8 @@ impl World {
         host: &str,
         expected: AppId,
     ) -> Result<(Sidecar, SocketAddr), WorldError> {
-        let (listen, admin) = (self.ports.address()?, Admin(self.ports.address()?));
-        let (tenant, foundation) = (self.existing(tenant)?, self.foundation());
+        let (listen, admin) = (self.groundwork.ports.address()?, Admin(self.groundwork.ports.address()?));
+        let (tenant, foundation) = (self.existing(tenant)?, self.groundwork.foundation());
         let connect = Connect { listen, host, gateway: self.address(), expected, drivers: "" };
         let name = format!("{}-application-{}", tenant.name(), listen.port());
         let sidecar = tenant::connect_mode(foundation, &tenant.application().guest, &name, &connect, admin).await?;
@@ -390,8 +337,8 @@ impl World {
     /// # Errors
     /// When it does not start.
     pub async fn impostor(&mut self, tenant: usize, disguise: Disguise) -> Result<Impostor, WorldError> {
-        let admin = Admin(self.ports.address()?);
-        let (tenant, foundation) = (self.existing(tenant)?, self.foundation());
+        let admin = Admin(self.groundwork.ports.address()?);
+        let (tenant, foundation) = (self.existing(tenant)?, self.groundwork.foundation());
         tenant.impostor(foundation, disguise, admin).await
     }
 
@@ -400,19 +347,10 @@ impl World {
         self.tenants.get(tenant).ok_or_else(missing)
     }
 
-    fn foundation(&self) -> Foundation<'_> {
-        Foundation {
-            state: &self.state,
-            programs: &self.programs,
-            platform: &self.platform,
-            registrar: &self.registrar,
-        }
-    }
-
     /// The programs that it was built of.
     #[must_use]
     pub fn programs(&self) -> &Programs {
-        &self.programs
+        &self.groundwork.programs
     }
 
     /// Stops every part, in order: who depends on another goes first. Gives the state folder back.
@@ -422,8 +360,6 @@ impl World {
         }
         self.gateway.process().stop().await;
         self.gateway.guest.agent().stop().await;
-        self.chain.process().stop().await;
-        self.collateral.process().stop().await;
-        self.state
+        self.groundwork.stop().await
     }
 }

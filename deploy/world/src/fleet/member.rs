@@ -1,6 +1,6 @@
 //! One tenant of a fleet.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use postern_identity::AppId;
@@ -9,10 +9,13 @@ use super::{Fleet, HostedGuest};
 use crate::config::{Serve, common, listen};
 use crate::gateway::DOMAIN;
 use crate::governance::by_file;
+use crate::groundwork::compose;
 use crate::registrar::Registrar;
 use crate::sidecar::{self, Sidecar};
-use crate::world::compose;
-use crate::{Admin, WorldError};
+use crate::{Admin, State, WorldError};
+
+/// The port inside the tunnel on which sessions arrive when a sidecar is told nothing else.
+const INNER_PORT: u16 = 5433;
 
 /// One tenant: an app on the chain, the CVM with its sidecar and database, and the CVM of its clients.
 #[derive(Debug)]
@@ -37,9 +40,9 @@ impl Member {
         key: PathBuf,
         (admin, direct): (SocketAddr, Option<SocketAddr>),
     ) -> Result<Self, WorldError> {
-        let (state, platform, admin) = (&fleet.state, &fleet.platform, Admin(admin));
+        let (state, platform, admin) = (&fleet.groundwork.state, &fleet.groundwork.platform, Admin(admin));
         let name = format!("t{number:03}");
-        let registrar = fleet.registrar.signing_with(key);
+        let registrar = fleet.groundwork.registrar.signing_with(key);
         let of_database = compose(&name);
         let compose_file = state.write(Path::new(&name).join("app-compose.json"), &of_database)?;
         let app_id = registrar.create_app(&compose_file).await?;
@@ -51,7 +54,7 @@ impl Member {
         let (role, secret) = (format!("{name}_app"), hex::encode(rand::random::<[u8; 32]>()));
         let secret_file = state.write(Path::new(&name).join("secret"), &secret)?;
         let superuser = format!("{name}_admin");
-        let program = &fleet.programs.sidecar;
+        let program = &fleet.groundwork.programs.sidecar;
         // The superuser's password is called so, whatever the superuser is called.
         let file = sidecar::password(program, database.folder(), database.socket(), "postgres").await?;
         let password = std::fs::read_to_string(&file).map_err(|error| WorldError::file(&file, error))?;
@@ -70,9 +73,9 @@ impl Member {
             gateway: fleet.gateway.guest.cvm().app_id(),
             registration: fleet.gateway.registration(),
         };
-        // All clients of a run come from one address.
+        // All clients of a run come from one address, and hold their sessions until somebody ends them.
         let limits = format!(
-            "\n[limits]\nsessions = {0}\nhandshakes = {0}\nhandshakes_per_source = {0}\n",
+            "\n[limits]\nsessions = {0}\nhandshakes = {0}\nhandshakes_per_source = {0}\ndrain = \"1s\"\n",
             fleet.sessions.max(512)
         );
         let config = common(database.socket(), &by_file(platform), admin)
@@ -80,7 +83,7 @@ impl Member {
             + &serve.to_toml()
             + &limits;
         let mut sidecar =
-            Sidecar::prepare(state, program, &format!("{name}-sidecar"), "serve", &config, admin)?.start(state)?;
+            Sidecar::prepare(state, program, &sidecar_of(&name), "serve", &config, admin)?.start(state)?;
         sidecar.ready().await?;
         let host = format!("{app_id}s.{DOMAIN}");
         Ok(Self { sidecar, direct, name, host, role, secret, database, clients, compose_file, registrar })
@@ -102,6 +105,17 @@ impl Member {
     #[must_use]
     pub fn direct(&self) -> Option<SocketAddr> {
         self.direct
+    }
+
+    /// Where its sidecar listens inside the gateway's tunnels, as its log says since it has registered.
+    ///
+    /// # Errors
+    /// When the log does not say so.
+    pub fn inner(&self, state: &State) -> Result<SocketAddr, WorldError> {
+        let log = state.log(&sidecar_of(&self.name));
+        let text = std::fs::read_to_string(&log).map_err(|error| WorldError::file(&log, error))?;
+        let missing = || WorldError::Missing(format!("{} does not say that it has registered", log.display()));
+        registered(&text).map(|address| SocketAddr::new(address, INNER_PORT)).ok_or_else(missing)
     }
 
     /// The app of its database.
@@ -145,5 +159,36 @@ impl Member {
 
     pub(super) async fn stop(&mut self) {
         self.sidecar.process().stop().await;
+    }
+}
+
+/// What the sidecar of a tenant is called among the processes and in logs.
+fn sidecar_of(tenant: &str) -> String {
+    format!("{tenant}-sidecar")
+}
+
+/// The address that a sidecar was last given at registration, from its log.
+fn registered(log: &str) -> Option<IpAddr> {
+    let address = |line: &str| {
+        let line: serde_json::Value = serde_json::from_str(line).ok()?;
+        let is_it = line.get("message")?.as_str()? == "registered";
+        line.get("address")?.as_str().filter(|_| is_it)?.parse().ok()
+    };
+    log.lines().rev().find_map(address)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_registration_counts() {
+        let line = |message: &str, address: &str| format!("{{\"message\":\"{message}\",\"address\":\"{address}\"}}\n");
+        let log = line("registered", "10.74.0.2")
+            + "no json\n"
+            + &line("registered", "10.74.0.9")
+            + &line("left", "10.74.0.1");
+        assert_eq!(registered(&log), Some(IpAddr::from([10, 74, 0, 9])));
+        assert_eq!(registered(&line("left", "10.74.0.1")), None);
     }
 }
