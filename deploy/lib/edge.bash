@@ -1,5 +1,5 @@
-# Sourced by deploy/bench and deploy/interop. Gets the peers of the gateway's data path: proxies and tunnels from Debian and the
-# Rust registry. The benchmark names what cannot be had, and goes on without it.
+# Sourced by deploy/bench, deploy/interop and deploy/load. Gets the peers of the gateway's data path: proxies and tunnels from Debian
+# and the Rust registry. Who compares names what cannot be had, and goes on without it.
 
 # The release of Debian whose wireguard-go is the newest that Debian has.
 newer_debian=trixie
@@ -7,16 +7,11 @@ boringtun_release=0.7.1
 
 # What this machine builds and gets, and where it is to run.
 prepare_edge() {
-  local libraries=$cache/edge/lib
   need ip iproute2
   contracts/check install >&2
   nice -n 10 cargo build --locked --release -p gateway >&2
-  mkdir -p "$libraries"
-  peers=(--libraries "$libraries")
-  edge_peer --haproxy debian_program haproxy usr/sbin/haproxy liblua5.3-0:liblua5.3.so.0 \
-    libopentracing-c-wrapper0:libopentracing-c-wrapper.so.0 libopentracing1:libopentracing.so.1
-  edge_peer --nginx debian_program nginx usr/sbin/nginx
-  edge_peer --nginx-stream debian_file libnginx-mod-stream usr/lib/nginx/modules/ngx_stream_module.so
+  peers=()
+  proxies
   edge_peer --wireguard-go newest_wireguard_go
   edge_peer --boringtun-cli boringtun_cli
   edge_peer --ethtool debian_file ethtool sbin/ethtool
@@ -24,6 +19,27 @@ prepare_edge() {
   runner=(setpriv --pdeathsig KILL -- unshare --net --mount --pid --fork --kill-child --mount-proc)
   [[ $(id -u) == 0 ]] || runner+=(--map-root-user)
   runner+=(-- sh -c 'mount -t tmpfs tmpfs /run && "$@"; exit' sh)
+}
+
+# The proxies, for `loadtest peers`, and where they run: gateways make interfaces for their tunnels, in a network that is there
+# for this alone.
+prepare_load_peers() {
+  need ip iproute2
+  peers=()
+  proxies
+  runner=(unshare --net)
+  # Postgres does not run as root, so that nobody becomes root here.
+  [[ $(id -u) == 0 ]] || runner=(unshare --user --map-current-user --keep-caps --net)
+  runner+=(-- sh -c 'ip link set lo up && exec "$@"' sh)
+}
+
+proxies() {
+  mkdir -p "$cache/edge/lib"
+  peers+=(--libraries "$cache/edge/lib")
+  edge_peer --haproxy debian_program haproxy usr/sbin/haproxy liblua5.3-0:liblua5.3.so.0 \
+    libopentracing-c-wrapper0:libopentracing-c-wrapper.so.0 libopentracing1:libopentracing.so.1
+  edge_peer --nginx debian_program nginx usr/sbin/nginx
+  edge_peer --nginx-stream debian_file libnginx-mod-stream usr/lib/nginx/modules/ngx_stream_module.so
 }
 
 # edge_peer OPTION COMMAND...: tells the benchmark where a program is, which COMMAND prints.

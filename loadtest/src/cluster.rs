@@ -14,6 +14,7 @@ use postern_world::{Bounds, Fleet, FleetBuilder, FleetSite, PostgresSource, Prog
 
 use crate::Failure;
 use crate::client::{Attested, Door, Login};
+use crate::peers::Front;
 use crate::scenario::{Databases, Scenario};
 
 pub(crate) use target::Target;
@@ -34,8 +35,8 @@ pub(crate) struct Places {
     pub(crate) binaries: Option<PathBuf>,
     pub(crate) state: Option<PathBuf>,
     pub(crate) postgres: PostgresSource,
-    /// Whether sidecars can be reached past the gateway.
-    pub(crate) direct: bool,
+    /// What stands between the clients and the databases.
+    pub(crate) front: Front,
 }
 
 /// Opens the folder of a fleet, and stops what a killed run has left there.
@@ -54,7 +55,8 @@ pub(crate) fn open(scenario: &Scenario, places: &Places) -> Result<FleetSite, Fa
         .postgres(places.postgres.clone())
         .servers(servers)
         .bounds(bounds(scenario.cluster.connections_per_app))
-        .direct(places.direct)
+        .direct(places.front.is_past_the_tunnels())
+        .datapath(places.front.datapath.into())
         .link(scenario.needs_link());
     Ok(builder.open()?)
 }

@@ -76,6 +76,7 @@ mod tests {
         let fairness = Fairness::of(&[noisy, revoked, tenant("a", 100, 100, 10)]);
         assert!((fairness.jain - 1.0).abs() < 1e-9);
         assert_eq!(fairness.worst_tenant, "a");
-        assert_eq!(Fairness::of(&[]), Fairness::default());
+        assert_eq!(fairness.index(), Some(fairness.jain));
+        assert_eq!((Fairness::of(&[]), Fairness::of(&[]).index()), (Fairness::default(), None));
     }
 }

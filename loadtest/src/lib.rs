@@ -9,6 +9,7 @@ pub mod arrivals;
 mod client;
 mod cluster;
 pub mod compare;
+mod datapath;
 mod drive;
 mod echo;
 mod events;
@@ -26,6 +27,7 @@ pub mod run;
 pub mod scenario;
 mod work;
 
+pub use datapath::Datapath;
 pub use drive::Observer;
 pub use failure::Failure;
 pub use work::Script;

@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::peers::Edge;
+use crate::peers::Front;
 use crate::result::{Part, PartKind, PartSample};
 use proc::{Usage, machine_busy, usage};
 
@@ -39,11 +39,11 @@ pub(crate) struct Seen(Vec<Look>);
 
 impl Watch {
     /// Watches the processes that a pid file names, and this one. Without a file, only this one.
-    pub(crate) fn start(pid_file: Option<PathBuf>, begin: Instant, edge: Edge) -> std::io::Result<Self> {
+    pub(crate) fn start(pid_file: Option<PathBuf>, begin: Instant, front: Front) -> std::io::Result<Self> {
         let (stop, stopped) = channel();
         let watching = std::thread::Builder::new()
             .name("watch".to_owned())
-            .spawn(move || watch(pid_file, begin, edge, &stopped))?;
+            .spawn(move || watch(pid_file, begin, front, &stopped))?;
         Ok(Self { stop, watching })
     }
 
@@ -54,17 +54,17 @@ impl Watch {
     }
 }
 
-fn watch(pid_file: Option<PathBuf>, begin: Instant, edge: Edge, stopped: &Receiver<()>) -> Vec<Look> {
+fn watch(pid_file: Option<PathBuf>, begin: Instant, front: Front, stopped: &Receiver<()>) -> Vec<Look> {
     let (mut looks, mut memory) = (Vec::new(), BTreeMap::new());
     for number in 0_u32.. {
         let mut last = false;
         if number > 0 {
-            let next = begin + LOOK * number;
-            last =
-                stopped.recv_timeout(next.saturating_duration_since(Instant::now())) != Err(RecvTimeoutError::Timeout);
+            // Where the machine is so busy that looks come late, those that were missed are not caught up with.
+            let next = LOOK.saturating_sub(Duration::from_nanos(begin.elapsed().subsec_nanos().into()));
+            last = stopped.recv_timeout(next) != Err(RecvTimeoutError::Timeout);
         }
         let with_memory = last || number.is_multiple_of(MEMORY);
-        let mut parts = look(pid_file.as_ref(), edge, with_memory);
+        let mut parts = look(pid_file.as_ref(), front, with_memory);
         for (kind, usage) in &mut parts {
             // Between two looks, memory is what it was.
             if with_memory {
@@ -81,9 +81,9 @@ fn watch(pid_file: Option<PathBuf>, begin: Instant, edge: Edge, stopped: &Receiv
     looks
 }
 
-fn look(pid_file: Option<&PathBuf>, edge: Edge, with_memory: bool) -> BTreeMap<PartKind, Usage> {
+fn look(pid_file: Option<&PathBuf>, front: Front, with_memory: bool) -> BTreeMap<PartKind, Usage> {
     let lines = pid_file.and_then(|file| std::fs::read_to_string(file).ok()).unwrap_or_default();
-    let mut processes: Vec<(PartKind, u32)> = lines.lines().filter_map(|line| parse(line, edge)).collect();
+    let mut processes: Vec<(PartKind, u32)> = lines.lines().filter_map(|line| parse(line, front)).collect();
     processes.push((PartKind::Generator, std::process::id()));
     let mut parts: BTreeMap<PartKind, Usage> = BTreeMap::new();
     for (kind, pid) in processes {
@@ -97,12 +97,12 @@ fn look(pid_file: Option<&PathBuf>, edge: Edge, with_memory: bool) -> BTreeMap<P
 }
 
 /// A line of a pid file: the pid, when it was started, and the name.
-fn parse(line: &str, edge: Edge) -> Option<(PartKind, u32)> {
+fn parse(line: &str, front: Front) -> Option<(PartKind, u32)> {
     let mut words = line.split(' ');
     let pid = words.next()?.parse().ok()?;
     let name = words.nth(1)?;
     let kind = match name {
-        name if name == edge.name() => PartKind::Edge,
+        name if front.has(name) => PartKind::Edge,
         "anvil" => PartKind::Chain,
         name if name.ends_with("-sidecar") => PartKind::Sidecars,
         name if name.starts_with("postgres") => PartKind::Databases,
@@ -122,7 +122,10 @@ impl Seen {
 
     fn part(&self, kind: PartKind, measured: &[(Duration, Duration)]) -> Part {
         let of = |look: &Look| look.parts.get(&kind).copied().unwrap_or_default();
-        let samples = self.0.iter().zip(self.0.iter().skip(1)).map(|(before, now)| PartSample {
+        let pairs = self.0.iter().zip(self.0.iter().skip(1));
+        // CPU time comes in ticks: of what was used within a few of them, nobody can tell how fast that was.
+        let pairs = pairs.filter(|(before, now)| now.at.saturating_sub(before.at) >= LOOK / 4);
+        let samples = pairs.map(|(before, now)| PartSample {
             at_s: now.at.as_secs_f64(),
             cpu: rate(of(before).cpu, of(now).cpu, now.at.saturating_sub(before.at)),
             memory_mib: of(now).memory,

@@ -1,8 +1,9 @@
 //! `loadtest peers`: the same scenario with other edges in the gateway's place, and without any.
 //!
 //! Each edge gets a cluster of its own, of the same programs and with the same seed, one after the other and round by round.
-//! The peers connect to the sidecars' own ports, in clear TCP: none of them speaks WireGuard, so that they are spared what
-//! tunnels cost on both ends. The table says so, and what else they do not do.
+//! None of the peers speaks WireGuard. They go through the gateway's tunnels all the same, where those are interfaces of the
+//! kernel; otherwise they connect to the sidecars' own ports in clear TCP, and are spared what tunnels cost on both ends. The
+//! table says which, and what else they do not do.
 
 mod edge;
 mod process;
@@ -15,9 +16,9 @@ use std::sync::Arc;
 
 use crate::progress::Progress;
 use crate::scenario::Scenario;
-use crate::{Failure, run};
+use crate::{Datapath, Failure, run};
 
-pub(crate) use edge::Edge;
+pub(crate) use edge::{Edge, Front};
 pub(crate) use process::Programs;
 use table::Table;
 
@@ -47,12 +48,13 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode, Failure> {
     let scenario = arguments.run.scenario()?;
     refuse_what_no_peer_can(&scenario)?;
     let seed = arguments.run.seed(&scenario);
-    let mut table = Table::default();
+    let datapath = arguments.run.datapath.unwrap_or(Datapath::Tun);
     let (there, missing) = sort(&arguments.edges, &arguments.programs);
-    table.missing = missing;
+    let mut table = Table::new(datapath, missing);
     for round in 1..=arguments.rounds {
         for &edge in &there {
-            let one = arguments.run.on(edge, &arguments.programs, seed, file(&arguments.run.out, edge, round));
+            let front = Front { edge, datapath };
+            let one = arguments.run.on(front, &arguments.programs, seed, file(&arguments.run.out, edge, round));
             let result = run::run(&scenario, &one, Arc::new(Progress::new(scenario.length())))?;
             result.write(&one.out)?;
             table.add(edge, result);
@@ -60,7 +62,8 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode, Failure> {
     }
     let mut stdout = std::io::stdout().lock();
     let title = format!("# {}, {} rounds, seed {seed}\n\n", scenario.name, arguments.rounds);
-    write!(stdout, "{title}{table}").map_err(Failure::Output)?;
+    let figures = if arguments.run.figures { table.figures() } else { String::new() };
+    write!(stdout, "{title}{table}{figures}").map_err(Failure::Output)?;
     Ok(ExitCode::SUCCESS)
 }
 

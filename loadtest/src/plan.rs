@@ -14,12 +14,12 @@ use std::time::Duration;
 
 use clap::value_parser;
 
-use self::costs::{Costs, Datapath};
+use self::costs::Costs;
 use self::fleet::Surroundings;
 use self::simulate::{Outcome, Scenario, simulate};
 use self::size::{Demand, Machine};
-use crate::Failure;
 use crate::result::RunResult;
+use crate::{Datapath, Failure};
 
 /// The command line of `loadtest plan`.
 #[derive(Debug, clap::Args)]
@@ -57,7 +57,7 @@ pub struct Arguments {
     /// The part of a gateway's processors and memory that may be taken, in percent
     #[arg(long, default_value_t = 60, value_parser = value_parser!(u32).range(1..=100))]
     load: u32,
-    /// How packets become connections: "tun" for a fleet, and "netstack" for --check, when nothing is said
+    /// How packets become connections: "tun" for a fleet, and what a run had for --check, when nothing is said
     #[arg(long, value_enum)]
     datapath: Option<Datapath>,
     /// Endpoints of the chain
@@ -118,10 +118,10 @@ fn plan(arguments: &Arguments) -> Result<(String, bool), Failure> {
         suffices = arguments.fleet(&costs, f64::from(tenants), &mut text)?;
     }
     if !arguments.check.is_empty() {
-        let datapath = arguments.datapath.unwrap_or(Datapath::Netstack);
         let mut checked = Vec::new();
         for file in &arguments.check {
-            checked.extend(check::check(&costs, datapath, &RunResult::read(file)?));
+            let run = RunResult::read(file)?;
+            checked.extend(check::check(&costs, arguments.datapath.unwrap_or(run.subject.datapath), &run));
         }
         words::checks(&checked, &mut text).unwrap_or_default();
     }

@@ -16,7 +16,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Failure;
+use crate::{Datapath, Failure};
 pub use latency::{DIGITS, Latency, Quantile, empty_histogram};
 pub use ledger::Ledger;
 pub use machine::Machine;
@@ -97,6 +97,9 @@ pub struct Subject {
     pub clients_per_tenant: u32,
     /// How many gateways there were.
     pub gateways: u32,
+    /// How packets of their tunnels became connections.
+    #[serde(default)]
+    pub datapath: Datapath,
     /// `shared`: one PostgreSQL with a database per tenant; `each`: one server per tenant; `target`: a fleet that was there.
     pub databases: String,
     /// How long the whole cluster took to be ready, in seconds; 0 for a fleet that was there.

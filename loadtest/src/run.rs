@@ -14,16 +14,16 @@ use postern_plumbing::tasks::Tasks;
 use postern_world::{Fleet, PostgresSource};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::Failure;
 use crate::cluster::{self, Places, Target};
 use crate::drive::{Drive, Observer, PhasePlan};
 use crate::echo::Echo;
 use crate::events::{Chronicle, Conductor};
 use crate::parts::Watch;
-use crate::peers::{self, Edge};
+use crate::peers::{self, Edge, Front};
 use crate::progress::Progress;
 use crate::result::{Phase, RunResult};
 use crate::scenario::{Databases, Event, Means, SHIPPED, Scenario, Shipped, shortfalls};
+use crate::{Datapath, Failure};
 use compose::Ran;
 
 /// How long all sessions may take to be opened before a phase.
@@ -47,6 +47,9 @@ pub struct Arguments {
     /// Which edge stands between the clients and the databases
     #[arg(skip = Edge::Gateway)]
     edge: Edge,
+    /// How packets of the gateway's tunnels become connections: "netstack" when nothing is said; for `peers` "tun"
+    #[arg(long, value_enum)]
+    pub(crate) datapath: Option<Datapath>,
     #[arg(skip)]
     peers: peers::Programs,
 
@@ -76,7 +79,7 @@ pub struct Arguments {
 
     /// Print the main figures as lines `figure NAME VALUE`, for scripts
     #[arg(long)]
-    figures: bool,
+    pub(crate) figures: bool,
 
     /// Keep the fleet's state in this folder, which must not be in use, instead of a new one among the temporary files
     #[arg(long, value_name = "DIR")]
@@ -150,8 +153,13 @@ impl Arguments {
     }
 
     /// The same on another edge, with a seed, and with its result in a file of its own.
-    pub(crate) fn on(&self, edge: Edge, peers: &peers::Programs, seed: u64, out: PathBuf) -> Self {
-        Self { edge, peers: peers.clone(), seed: Some(seed), out, ..self.clone() }
+    pub(crate) fn on(&self, front: Front, peers: &peers::Programs, seed: u64, out: PathBuf) -> Self {
+        let Front { edge, datapath } = front;
+        Self { edge, datapath: Some(datapath), peers: peers.clone(), seed: Some(seed), out, ..self.clone() }
+    }
+
+    fn front(&self) -> Front {
+        Front { edge: self.edge, datapath: self.datapath.unwrap_or_default() }
     }
 }
 
@@ -192,11 +200,15 @@ pub fn run(scenario: &Scenario, arguments: &Arguments, observer: Arc<dyn Observe
     let seed = arguments.seed(scenario);
     observer.tell(&format!("{}: seed {seed}", scenario.name));
     check(scenario, arguments)?;
+    if let Some(why) = arguments.front().datapath.missing() {
+        return Err(Failure::Unavailable(why.to_owned()));
+    }
     allow_descriptors();
     let machine = machine::here();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::Unavailable(format!("no runtime: {error}")))?;
-    let session = Session { edge: arguments.edge, scenario, seed, observer, machine };
+    let commit = machine::commit(&arguments.repository);
+    let session = Session { front: arguments.front(), scenario, seed, observer, machine, commit };
     runtime.block_on(async {
         tokio::select! {
             outcome = Box::pin(session.run(arguments, target)) => outcome,
@@ -242,11 +254,12 @@ async fn stopped() -> &'static str {
 
 /// One run.
 struct Session<'a> {
-    edge: Edge,
+    front: Front,
     scenario: &'a Scenario,
     seed: u64,
     observer: Arc<dyn Observer>,
     machine: crate::result::Machine,
+    commit: Option<String>,
 }
 
 /// What the load is put on.
@@ -274,7 +287,7 @@ impl Session<'_> {
             binaries: arguments.binaries.clone(),
             state: arguments.state.clone(),
             postgres: arguments.postgres.clone(),
-            direct: arguments.edge != Edge::Gateway,
+            front: self.front,
         };
         let site = cluster::open(self.scenario, &places)?;
         let folder = site.folder().display().to_string();
@@ -285,7 +298,7 @@ impl Session<'_> {
             let mut doors = cluster::doors(&fleet).await?;
             // It ends with this value, after the load.
             let _stand_in =
-                arguments.peers.stand_in(arguments.edge, &mut fleet, &mut doors, self.scenario.sessions()).await?;
+                arguments.peers.stand_in(self.front, &mut fleet, &mut doors, self.scenario.sessions()).await?;
             let mut fleet = Site::Fleet(Box::new(fleet));
             let result = self.load(doors, &mut fleet, started.elapsed()).await?;
             let state = match fleet {
@@ -328,7 +341,7 @@ impl Session<'_> {
             Site::Echo | Site::Target => None,
         };
         let watch =
-            Watch::start(pid_file, begin, self.edge).map_err(|error| Failure::Unavailable(error.to_string()))?;
+            Watch::start(pid_file, begin, self.front).map_err(|error| Failure::Unavailable(error.to_string()))?;
         let mut chronicle = Chronicle::default();
         let phases = Box::pin(self.phases(&drive, site, tenants, begin, &mut chronicle)).await?;
         let alive = self.alive(&drive);
@@ -341,6 +354,7 @@ impl Session<'_> {
             seed: self.seed,
             scenario: self.scenario,
             machine: self.machine.clone(),
+            commit: self.commit.clone(),
             tenants,
             startup,
             phases,
@@ -352,17 +366,13 @@ impl Session<'_> {
             alive,
             versions: machine::versions(drive.shared()).await,
             is_target: matches!(site, Site::Target),
-            edge: self.edge,
+            front: self.front,
         };
         Ok(ran.compose())
     }
 
     async fn open_sessions(&self, drive: &Drive, limit: Option<u32>) -> Result<(), Failure> {
-        let wanted = |tenant: usize| {
-            let clients = self.scenario.clients(tenant);
-            limit.map_or(clients, |limit| clients.min(usize::try_from(limit).unwrap_or(usize::MAX)))
-        };
-        let missing = drive.sessions(wanted, OPENING).await;
+        let missing = drive.sessions(|tenant| self.scenario.sessions_within(tenant, limit), OPENING).await;
         if missing == 0 {
             return Ok(());
         }
@@ -445,7 +455,10 @@ impl Session<'_> {
     /// How many of the sessions that should be open in the end are, from 0 to 1.
     fn alive(&self, drive: &Drive) -> f64 {
         let open: usize = drive.shared().lanes.iter().map(|lane| lane.open()).sum();
-        let [open, all] = [open, self.scenario.sessions()].map(|count| u64::try_from(count).unwrap_or(u64::MAX));
+        let limit = self.scenario.last_limit();
+        let should: usize =
+            (0..self.scenario.cluster.tenants).map(|tenant| self.scenario.sessions_within(tenant, limit)).sum();
+        let [open, all] = [open, should].map(|count| u64::try_from(count).unwrap_or(u64::MAX));
         crate::fairness::ratio(open, all)
     }
 }

@@ -208,6 +208,20 @@ impl Scenario {
         }
     }
 
+    /// How many of them a gateway lets in that gives each app so many connections at once.
+    #[must_use]
+    pub fn sessions_within(&self, tenant: usize, limit: Option<u32>) -> usize {
+        let limit = limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
+        self.clients(tenant).min(limit)
+    }
+
+    /// How many connections at once the gateway gives each app in the end, when that is limited.
+    #[must_use]
+    pub fn last_limit(&self) -> Option<u32> {
+        let changed = self.phases.iter().rev().find_map(|phase| phase.connections_per_app);
+        changed.or(self.cluster.connections_per_app)
+    }
+
     /// How many sessions there are in all.
     #[must_use]
     pub fn sessions(&self) -> usize {

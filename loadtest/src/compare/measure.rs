@@ -98,8 +98,10 @@ impl Number {
             Self::P999 => measured(total.latency.p999_us, total.latency.count),
             Self::ConnectP99 => measured(total.connect.p99_us, total.connect.count),
             Self::Failed => (total.due > 0).then(|| float(total.failed.values().sum()) / float(total.due)),
-            Self::Jain => (total.tenants.len() > 1).then_some(total.fairness.jain),
-            Self::WorstOverMedian => (total.tenants.len() > 1).then(|| total.fairness.worst_over_median()),
+            Self::Jain => total.fairness.index().filter(|_| total.tenants.len() > 1),
+            Self::WorstOverMedian => {
+                Some(total.fairness.worst_over_median()).filter(|&ratio| total.tenants.len() > 1 && ratio > 0.0)
+            }
             Self::Cpu(kind) => {
                 let of = run.parts.iter().filter(|part| part.kind == *kind).map(|part| part.cpu_seconds);
                 sum(of).filter(|_| total.done > 0).map(|seconds| seconds * 1_000.0 / float(total.done))

@@ -7,7 +7,7 @@ fn look(at_s: u64, edge_cpu: f64, memory: f64, busy: f64) -> Look {
 
 #[test]
 fn processes_are_known_by_their_names() {
-    let kind = |line| parse(line, Edge::Gateway).map(|(kind, _)| kind);
+    let kind = |line| parse(line, Front::default()).map(|(kind, _)| kind);
     assert_eq!(kind("7 100 gateway"), Some(PartKind::Edge));
     assert_eq!(kind("7 100 gateway-agent"), Some(PartKind::Simulated));
     assert_eq!(kind("7 100 t004-sidecar"), Some(PartKind::Sidecars));
@@ -32,6 +32,15 @@ fn cpu_is_counted_within_the_measured_times_only() {
 }
 
 #[test]
+fn looks_that_follow_each_other_at_once_tell_no_rate() {
+    let at_once = Look { at: Duration::from_millis(1_010), ..look(1, 0.6, 1.0, 0.0) };
+    let seen = Seen(vec![look(0, 0.0, 1.0, 0.0), look(1, 0.5, 1.0, 0.0), at_once, look(2, 1.0, 1.0, 0.0)]);
+    let parts = seen.parts(&[(Duration::ZERO, Duration::from_secs(2))]);
+    let cpu: Vec<f64> = parts.iter().flat_map(|part| part.samples.iter().map(|sample| sample.cpu)).collect();
+    assert!(cpu.len() == 2 && cpu.iter().all(|cpu| *cpu < 1.0), "{cpu:?}");
+}
+
+#[test]
 fn a_process_that_begins_anew_has_not_gained_time() {
     let seen = Seen(vec![look(0, 5.0, 1.0, 0.0), look(1, 0.1, 1.0, 0.0)]);
     let parts = seen.parts(&[(Duration::ZERO, Duration::from_secs(1))]);
@@ -40,7 +49,7 @@ fn a_process_that_begins_anew_has_not_gained_time() {
 
 #[test]
 fn a_watch_sees_this_process() {
-    let watch = Watch::start(None, Instant::now(), Edge::Gateway).unwrap();
+    let watch = Watch::start(None, Instant::now(), Front::default()).unwrap();
     let seen = watch.finish();
     let parts = seen.parts(&[]);
     assert!(parts.iter().any(|part| part.kind == PartKind::Generator && part.peak_memory_mib > 1.0), "{parts:?}");

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use postern_world::{Fleet, Process, Recipe, State};
 
-use super::edge::{self, Edge, Route};
+use super::edge::{self, Edge, Front, Route};
 use crate::Failure;
 use crate::client::Door;
 
@@ -19,7 +19,7 @@ const ROOM: usize = 1_000;
 /// Where Debian has them.
 const HAPROXY: &str = "/usr/sbin/haproxy";
 const NGINX: &str = "/usr/sbin/nginx";
-const MODULES: &str = "/usr/lib/nginx/modules";
+const STREAM: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
 
 /// Where the peers' programs are.
 #[derive(Debug, Clone, clap::Args)]
@@ -30,14 +30,17 @@ pub(crate) struct Programs {
     /// nginx (Debian's packages nginx and libnginx-mod-stream)
     #[arg(long, value_name = "FILE", default_value = NGINX)]
     nginx: PathBuf,
-    /// The folder with nginx's stream module
-    #[arg(long, value_name = "FOLDER", default_value = MODULES)]
-    nginx_modules: PathBuf,
+    /// nginx's module for streams
+    #[arg(long, value_name = "FILE", default_value = STREAM)]
+    nginx_stream: PathBuf,
+    /// A folder of libraries that they may need
+    #[arg(long, value_name = "DIR")]
+    libraries: Option<PathBuf>,
 }
 
 impl Default for Programs {
     fn default() -> Self {
-        Self { haproxy: HAPROXY.into(), nginx: NGINX.into(), nginx_modules: MODULES.into() }
+        Self { haproxy: HAPROXY.into(), nginx: NGINX.into(), nginx_stream: STREAM.into(), libraries: None }
     }
 }
 
@@ -47,10 +50,9 @@ impl Programs {
         let needed: &[(PathBuf, &str)] = &match edge {
             Edge::Gateway | Edge::Direct => return None,
             Edge::Haproxy => vec![(self.haproxy.clone(), "haproxy")],
-            Edge::Nginx => vec![
-                (self.nginx.clone(), "nginx"),
-                (self.nginx_modules.join("ngx_stream_module.so"), "libnginx-mod-stream"),
-            ],
+            Edge::Nginx => {
+                vec![(self.nginx.clone(), "nginx"), (self.nginx_stream.clone(), "libnginx-mod-stream")]
+            }
         };
         let missing = needed.iter().find(|(file, _)| !file.is_file());
         missing.map(|(file, package)| format!("{} is missing: it is in Debian's package {package}", file.display()))
@@ -63,16 +65,13 @@ impl Programs {
     /// When it does not start.
     pub(crate) async fn stand_in(
         &self,
-        edge: Edge,
+        front: Front,
         fleet: &mut Fleet,
         doors: &mut [Door],
         sessions: usize,
     ) -> Result<Option<Process>, Failure> {
-        let members = fleet.members().iter();
-        let routes: Vec<Route> = members
-            .filter_map(|member| Some(Route { host: member.host().to_owned(), sidecar: member.direct()? }))
-            .collect();
-        match edge {
+        let routes = routes(front, fleet)?;
+        match front.edge {
             Edge::Gateway => Ok(None),
             Edge::Direct => {
                 doors.iter_mut().zip(&routes).for_each(|(door, route)| door.address = route.sidecar);
@@ -80,7 +79,7 @@ impl Programs {
             }
             Edge::Haproxy | Edge::Nginx => {
                 let listen = fleet.free_address()?;
-                let process = self.start(edge, fleet.state(), listen, &routes, sessions + ROOM).await?;
+                let process = self.start(front, fleet.state(), listen, &routes, sessions + ROOM).await?;
                 doors.iter_mut().for_each(|door| door.address = listen);
                 Ok(Some(process))
             }
@@ -90,24 +89,25 @@ impl Programs {
     /// Starts HAProxy or nginx with these routes, and waits until it listens.
     async fn start(
         &self,
-        edge: Edge,
+        front: Front,
         state: &State,
         listen: SocketAddr,
         routes: &[Route],
         connections: usize,
     ) -> Result<Process, Failure> {
+        let (edge, tunnels) = (front.edge, front.borrows_tunnels());
         let folder = state.folder(Path::new("peers").join(edge.name()))?;
-        let recipe = match edge {
+        let mut recipe = match edge {
             Edge::Haproxy => {
                 let map = state.write(folder.join("names.map"), edge::haproxy_map(routes))?;
-                let config = edge::haproxy(listen, routes, connections, &map);
+                let config = edge::haproxy(listen, routes, connections, &map, tunnels);
                 let config = state.write(folder.join("haproxy.cfg"), config)?;
                 Recipe::new("haproxy", &self.haproxy)
                     .arguments(["-db", "-f"].map(str::to_owned))
                     .arguments([text(&config)])
             }
             Edge::Nginx => {
-                let config = edge::nginx(listen, routes, connections, &folder, &self.nginx_modules);
+                let config = edge::nginx(listen, routes, connections, (&folder, &self.nginx_stream), tunnels);
                 let config = state.write(folder.join("nginx.conf"), config)?;
                 let arguments = ["-p".to_owned(), text(&folder), "-c".to_owned(), text(&config)];
                 Recipe::new("nginx", &self.nginx).arguments(arguments)
@@ -116,6 +116,9 @@ impl Programs {
                 return Err(Failure::Usage(format!("{} is not started as a peer", edge.name())));
             }
         };
+        if let Some(libraries) = &self.libraries {
+            recipe.environment.push(("LD_LIBRARY_PATH".to_owned(), text(libraries)));
+        }
         let mut process = recipe.start(state)?;
         let listens = async || match tokio::net::TcpStream::connect(listen).await {
             Ok(_) => Ok(()),
@@ -124,6 +127,16 @@ impl Programs {
         process.ready(READY, listens).await?;
         Ok(process)
     }
+}
+
+/// Where an edge finds each sidecar: inside the tunnels, or on a port of its own.
+fn routes(front: Front, fleet: &Fleet) -> Result<Vec<Route>, Failure> {
+    let mut routes = Vec::new();
+    for member in fleet.members() {
+        let inside = if front.borrows_tunnels() { Some(member.inner(fleet.state())?) } else { member.direct() };
+        routes.extend(inside.map(|sidecar| Route { host: member.host().to_owned(), sidecar }));
+    }
+    Ok(routes)
 }
 
 fn text(path: &Path) -> String {
@@ -144,7 +157,8 @@ mod tests {
         let programs = Programs {
             haproxy: "/nowhere/haproxy".into(),
             nginx: "/bin/sh".into(),
-            nginx_modules: "/nowhere/modules".into(),
+            nginx_stream: "/nowhere/ngx_stream_module.so".into(),
+            libraries: None,
         };
         let missing = |edge| programs.missing(edge).unwrap_or_default();
         assert_eq!(missing(Edge::Haproxy), "/nowhere/haproxy is missing: it is in Debian's package haproxy");
@@ -189,7 +203,8 @@ mod tests {
         let routes = routes.map(|(host, sidecar)| Route { host: host.to_owned(), sidecar });
         for edge in [Edge::Haproxy, Edge::Nginx] {
             let listen = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap().local_addr().unwrap();
-            let mut process = Programs::default().start(edge, &state, listen, &routes, 100).await.unwrap();
+            let front = Front { edge, ..Front::default() };
+            let mut process = Programs::default().start(front, &state, listen, &routes, 100).await.unwrap();
             for (host, answer) in [("one.postern.test", 1), ("TWO.postern.test", 2)] {
                 let mut stream = TcpStream::connect(listen).await.unwrap();
                 stream.write_all(&hello(host)).await.unwrap();

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::edge::Edge;
+use super::edge::{Edge, Front};
+use crate::Datapath;
 use crate::compare::Number;
 use crate::result::{PartKind, RunResult};
 
@@ -19,15 +20,26 @@ const NUMBERS: [(&str, Number); 8] = [
     ("memory of the edge", Number::Memory(PartKind::Edge)),
 ];
 
+/// What scripts are told.
+const RATIOS: [(&str, Number); 3] =
+    [("qps", Number::Rate), ("p99", Number::P99), ("edge_cpu", Number::Cpu(PartKind::Edge))];
+
 /// The results of all rounds, by edge.
 #[derive(Debug, Default)]
 pub(crate) struct Table {
     results: BTreeMap<Edge, Vec<RunResult>>,
     /// Edges that could not be had, and why.
-    pub(crate) missing: Vec<(Edge, String)>,
+    missing: Vec<(Edge, String)>,
+    /// How packets of the tunnels became connections.
+    datapath: Datapath,
 }
 
 impl Table {
+    /// Without a round.
+    pub(crate) fn new(datapath: Datapath, missing: Vec<(Edge, String)>) -> Self {
+        Self { results: BTreeMap::new(), missing, datapath }
+    }
+
     /// Adds what a round measured.
     pub(crate) fn add(&mut self, edge: Edge, result: RunResult) {
         self.results.entry(edge).or_default().push(result);
@@ -45,6 +57,18 @@ impl Table {
         let of = |(ours, theirs): (&RunResult, &RunResult)| Some(number.of(ours)? / number.of(theirs)?);
         let ratios = ours.iter().zip(theirs).filter_map(of).filter(|ratio: &f64| ratio.is_finite());
         crate::compare::median(ratios.collect())
+    }
+
+    /// Our numbers over those of each peer, as lines for scripts.
+    pub(crate) fn figures(&self) -> String {
+        let peers = self.results.keys().filter(|&&edge| edge != Edge::Gateway);
+        let lines = peers.flat_map(|&peer| {
+            RATIOS.iter().filter_map(move |(name, number)| {
+                let ratio = self.ratio(peer, number)?;
+                Some(format!("figure load_{name}_vs_{}_ratio {ratio:.3}\n", peer.name()))
+            })
+        });
+        lines.collect()
     }
 }
 
@@ -78,7 +102,8 @@ impl fmt::Display for Table {
         }
         for peer in peers {
             writeln!(f, "- What {} does not do, and the gateway does:", peer.name())?;
-            peer.lacks().iter().try_for_each(|lack| writeln!(f, "  - {lack}"))?;
+            let front = Front { edge: peer, datapath: self.datapath };
+            front.lacks().iter().try_for_each(|lack| writeln!(f, "  - {lack}"))?;
         }
         Ok(())
     }
@@ -107,6 +132,7 @@ mod tests {
         let text = table.to_string();
         assert!(text.starts_with("| | gateway | haproxy | gateway / haproxy |\n|---|---:|---:|---:|\n"), "{text}");
         assert!(text.contains("| p99 | 4.0 ms | 2.0 ms | 2.00 |"), "{text}");
+        assert!(table.figures().contains("figure load_p99_vs_haproxy_ratio 2.000\n"), "{}", table.figures());
         assert!(text.contains("- nginx is left out: it is not installed"));
         assert!(text.contains("- What haproxy does not do") && text.contains("cancel requests in clear"));
     }

@@ -1,7 +1,8 @@
 //! Whether the unit costs foretell what runs measured.
 
-use super::costs::{Costs, Datapath};
+use super::costs::Costs;
 use super::size::{self, Demand};
+use crate::Datapath;
 use crate::report::units::float;
 use crate::result::{PartKind, RunResult};
 
@@ -33,7 +34,8 @@ pub(crate) fn check(costs: &Costs, datapath: Datapath, run: &RunResult) -> Vec<C
         ("processors of the sidecars", size::sidecar_cores(&costs.sidecar, &demand), cores(run, PartKind::Sidecars)),
         (
             "memory of the sidecars, MiB",
-            size::sidecar_memory_mib(&costs.sidecar, &demand),
+            // They all run on the one machine.
+            size::sidecar_memory_mib(&costs.sidecar, &demand, 1.0),
             memory(run, PartKind::Sidecars),
         ),
     ];

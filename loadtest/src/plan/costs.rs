@@ -6,7 +6,7 @@ use std::time::Duration;
 use postern_plumbing::config::{Document, FromValue, Given, Problems, Refused, Section};
 
 use super::simulate::Work;
-use crate::Failure;
+use crate::{Datapath, Failure};
 
 /// The costs that a plan takes when it is given no others.
 pub(crate) const DEFAULT: &str = include_str!("costs.toml");
@@ -42,20 +42,12 @@ pub(crate) struct Gateway {
 /// What a sidecar costs.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Sidecar {
+    pub(crate) shared_mib: f64,
     pub(crate) base_mib: f64,
     pub(crate) session_kib: f64,
     pub(crate) base_cores: f64,
     pub(crate) connection_us: f64,
     pub(crate) request_us: f64,
-}
-
-/// How packets become connections.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum Datapath {
-    /// A network interface and the kernel's TCP
-    Tun,
-    /// In the process, as in the clusters of `loadtest run`
-    Netstack,
 }
 
 impl Costs {
@@ -123,6 +115,7 @@ impl Reader {
     fn sidecar(&mut self, section: &mut Section<'_>) -> Sidecar {
         let mut number = |key| self.number(section, "sidecar", key);
         Sidecar {
+            shared_mib: number("shared_mib"),
             base_mib: number("base_mib"),
             session_kib: number("session_kib"),
             base_cores: number("base_cores"),
@@ -171,7 +164,7 @@ mod tests {
     #[test]
     fn every_number_of_the_default_file_has_a_source() {
         let costs = Costs::parse(DEFAULT).unwrap();
-        assert_eq!(costs.sources.len(), 8 + 8 + 4 + 5 + 2);
+        assert_eq!(costs.sources.len(), 8 + 8 + 4 + 6 + 2);
         assert!(costs.sources.iter().all(|(_, value, source)| *value > 0.0 && source.len() > 10));
         assert_eq!(costs.registration.appraisal, Duration::from_micros(1114));
     }

@@ -70,9 +70,9 @@ pub(crate) fn sidecar_cores(costs: &Sidecar, demand: &Demand) -> f64 {
     demand.instances * costs.base_cores + each / 1e6
 }
 
-/// Memory that all sidecars together take, in MiB.
-pub(crate) fn sidecar_memory_mib(costs: &Sidecar, demand: &Demand) -> f64 {
-    demand.instances * costs.base_mib + demand.sessions * costs.session_kib / 1024.0
+/// Memory that all sidecars together take on so many machines, in MiB: on each of them they share the pages of the program.
+pub(crate) fn sidecar_memory_mib(costs: &Sidecar, demand: &Demand, machines: f64) -> f64 {
+    machines * costs.shared_mib + demand.instances * costs.base_mib + demand.sessions * costs.session_kib / 1024.0
 }
 
 /// What each of so many gateways takes when they share the demand evenly, the scarcest first.
@@ -157,7 +157,7 @@ pub(crate) fn size(
         left,
         needs: needs(gateway, demand, machine, f64::from(left)),
         sidecar_cores: sidecar_cores(&costs.sidecar, demand),
-        sidecar_memory_mib: sidecar_memory_mib(&costs.sidecar, demand),
+        sidecar_memory_mib: sidecar_memory_mib(&costs.sidecar, demand, demand.instances),
         questions: questions(demand, f64::from(gateways)),
     }
 }

@@ -93,6 +93,7 @@ pub(crate) fn empty() -> RunResult {
             tenants: 4,
             clients_per_tenant: 4,
             gateways: 1,
+            datapath: crate::Datapath::Netstack,
             databases: "shared".into(),
             startup_seconds: 3.5,
         },

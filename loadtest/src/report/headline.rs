@@ -124,7 +124,7 @@ fn fairness(result: &RunResult) -> Option<Sentence> {
     if quiet < 2 || total.latency.count == 0 {
         return None;
     }
-    let jain = total.fairness.jain;
+    let jain = total.fairness.index()?;
     let ratio = total.fairness.worst_over_median();
     let (tone, served) = match jain {
         jain if jain >= EVEN => (Tone::Good, "Tenants were served evenly"),

@@ -59,8 +59,8 @@ fn tiles(result: &RunResult) -> Markup {
         (whole(total.sessions), "sessions at most"),
         (percent(float(failed) / float(total.due.max(1))), "failed"),
     ];
-    if total.tenants.len() > 1 {
-        tiles.push((format!("{:.3}", total.fairness.jain), "Jain's index"));
+    if let Some(jain) = total.fairness.index().filter(|_| total.tenants.len() > 1) {
+        tiles.push((format!("{jain:.3}"), "Jain's index"));
     }
     if let Some(ledger) = &result.ledger {
         tiles.push((whole(ledger.lost), "lost writes"));

@@ -78,7 +78,7 @@ fn row(phase: &Phase, name: &str) -> Markup {
         td { (percent(float(failed) / float(phase.due.max(1)))) }
         @for us in [latency.p50_us, latency.p99_us, latency.p999_us, latency.max_us] { td { (micros(float(us))) } }
         td { @if phase.connect.count > 0 { (micros(float(phase.connect.p99_us))) } }
-        td { (format!("{:.3}", phase.fairness.jain)) }
+        td { (phase.fairness.index().map(|jain| format!("{jain:.3}")).unwrap_or_default()) }
     } }
 }
 

@@ -92,6 +92,12 @@ pub struct Fairness {
 }
 
 impl Fairness {
+    /// Jain's index; `None` when there was nobody to compare, as when something was done to every tenant, or nothing was done.
+    #[must_use]
+    pub fn index(&self) -> Option<f64> {
+        Some(self.jain).filter(|jain| *jain > 0.0)
+    }
+
     /// The worst tenant's p99 in relation to the median; 0 when there was nothing.
     #[must_use]
     pub fn worst_over_median(&self) -> f64 {

@@ -29,6 +29,7 @@ fn example() -> RunResult {
         tenants: 2,
         clients_per_tenant: 2,
         gateways: 1,
+        datapath: Datapath::Netstack,
         databases: "shared".into(),
         startup_seconds: 3.5,
     };

@@ -31,11 +31,11 @@ pub(super) fn here() -> Machine {
     }
 }
 
-/// The commit of the repository around, and whether it was changed since, as far as git knows.
-pub(super) fn commit() -> Option<String> {
+/// The commit of a repository, and whether it was changed since, as far as git knows.
+pub(super) fn commit(repository: &Path) -> Option<String> {
     let mut command = Command::new("git");
     command.args(["describe", "--always", "--dirty", "--exclude", "*"]).stdin(Stdio::null()).stderr(Stdio::null());
-    let output = command.current_dir(Path::new(".")).output().ok().filter(|output| output.status.success())?;
+    let output = command.current_dir(repository).output().ok().filter(|output| output.status.success())?;
     let commit = String::from_utf8_lossy(&output.stdout).trim().to_owned();
     (!commit.is_empty()).then_some(commit)
 }

@@ -56,7 +56,7 @@ fn row(phase: &Phase) -> String {
     let failed: u64 = phase.failed.values().sum();
     let millis = |micros: u64| crate::fairness::ratio(micros, 1000);
     format!(
-        "| {name} | {:.0} | {} | {} | {failed} | {:.1} | {:.2} | {:.2} | {} | {:.4} | {:.2} |\n",
+        "| {name} | {:.0} | {} | {} | {failed} | {:.1} | {:.2} | {:.2} | {} | {} | {} |\n",
         phase.seconds,
         phase.due,
         phase.done,
@@ -64,8 +64,11 @@ fn row(phase: &Phase) -> String {
         millis(phase.latency.p50_us),
         millis(phase.latency.p99_us),
         phase.sessions,
-        phase.fairness.jain,
-        phase.fairness.worst_over_median(),
+        phase.fairness.index().map(|jain| format!("{jain:.4}")).unwrap_or_default(),
+        Some(phase.fairness.worst_over_median())
+            .filter(|ratio| *ratio > 0.0)
+            .map(|ratio| format!("{ratio:.2}"))
+            .unwrap_or_default(),
     )
 }
 
@@ -81,7 +84,7 @@ pub(super) fn figures(result: &RunResult) {
     text += &format!("figure load_qps {:.0}\n", total.per_second);
     text += &format!("figure load_p50_us {}\n", total.latency.p50_us);
     text += &format!("figure load_p99_us {}\n", total.latency.p99_us);
-    text += &format!("figure load_jain {:.4}\n", total.fairness.jain);
+    text.extend(total.fairness.index().map(|jain| format!("figure load_jain {jain:.4}\n")));
     for name in ["sidecar_memory_per_tenant_mib", "database_memory_per_tenant_mib"] {
         text.extend(result.measures.get(name).map(|value| format!("figure load_{name} {value:.2}\n")));
     }

@@ -181,4 +181,8 @@ fn a_noisy_tenant_has_its_own_sessions_and_rate() {
     assert_eq!((scenario.clients(0), scenario.clients(1), scenario.sessions()), (4, 40, 48));
     let load = scenario.load(&scenario.phases[0]);
     assert!((load.rate - 40.0).abs() < 1e-9, "{load:?}");
+    assert_eq!((scenario.sessions_within(1, Some(8)), scenario.sessions_within(1, None)), (8, 40));
+    assert_eq!(scenario.last_limit(), None);
+    let limited = read(&format!("{SMALL}connections_per_app = 8\n")).unwrap();
+    assert_eq!(limited.last_limit(), Some(8));
 }
