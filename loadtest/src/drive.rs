@@ -8,6 +8,7 @@ mod worker;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::{StreamExt as _, stream};
 use postern_plumbing::shutdown::Shutdown;
 use postern_plumbing::tasks::Task;
 use tokio::sync::Semaphore;
@@ -21,7 +22,8 @@ pub(crate) use lane::Lane;
 pub(crate) use phase::PhasePlan;
 use recorder::Recorder;
 
-/// How many sessions are opened at once, where sessions are kept: a crowd that all begins at once measures nothing.
+/// How many sessions are opened at once, where sessions are kept and when rows are read back: a crowd that all begins at once
+/// measures nothing.
 const OPENING: usize = 32;
 /// How long one attempt to open a session may take.
 const CONNECT: Duration = Duration::from_secs(20);
@@ -132,9 +134,13 @@ impl Drive {
             return None;
         }
         let mut ledger = Ledger::default();
-        for lane in &self.shared.lanes {
-            let rows = tokio::time::timeout(READING, lane.read_back(&self.shared.work)).await;
-            let rows = rows.unwrap_or_else(|_| Err(format!("not read within {READING:?}")));
+        let work = &self.shared.work;
+        let reading = self.shared.lanes.iter().map(|lane| async move {
+            let rows = tokio::time::timeout(READING, lane.read_back(work)).await;
+            (lane, rows.unwrap_or_else(|_| Err(format!("not read within {READING:?}"))))
+        });
+        let mut reading = stream::iter(reading).buffered(OPENING);
+        while let Some((lane, rows)) = reading.next().await {
             lane.reconcile(rows, &mut ledger);
         }
         Some(ledger)

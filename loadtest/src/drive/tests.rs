@@ -71,30 +71,32 @@ async fn everything_that_is_due_is_done_and_counted() {
     assert_eq!(phase.sessions, 4);
 }
 
-/// A server that takes connections and never says a word: work that is due waits, and the wait is not left out.
-#[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_begun_has_failed_and_is_not_forgotten() {
-    let mute = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = mute.local_addr().unwrap();
-    let scenario = scenario(50, "200ms");
+/// What a load without clients shares: two tenants, to whom nobody is connected.
+pub(super) fn shared(timeout: &str) -> Arc<Shared> {
+    let nowhere = std::net::SocketAddr::from(([127, 0, 0, 1], 9));
     let door = |number: usize| Door {
         tenant: format!("t{number}"),
-        address,
+        address: nowhere,
         source: None,
         attested: None,
         login: Login { user: "u".into(), secret: String::new(), database: "d".into() },
     };
-    // There is nothing to prepare for a ping, but a session for it.
-    let lanes: Vec<_> = (0..2).map(|number| Arc::new(Lane::new(door(number)))).collect();
-    let shared = Arc::new(Shared {
-        work: scenario.work.clone(),
-        lanes,
+    Arc::new(Shared {
+        work: scenario(50, timeout).work,
+        lanes: (0..2).map(|number| Arc::new(Lane::new(door(number)))).collect(),
         is_alone: false,
         recorder: Recorder::new(2),
         stop: Shutdown::new(),
         opening: Semaphore::new(OPENING),
         observer: Arc::new(Silent),
-    });
+    })
+}
+
+/// Nobody takes work that is due: it waits, and the wait is not left out.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_begun_has_failed_and_is_not_forgotten() {
+    let scenario = scenario(50, "200ms");
+    let shared = shared("200ms");
     let mut drive = Drive { shared, workers: Vec::new(), ticker: None };
     drive.begin(vec!["steady".to_owned()]);
     let (phase, next) = drive.phase(&plan(&scenario), 10).await.unwrap();

@@ -14,6 +14,10 @@ use crate::work::{Outcome, Prepared, ask, perform, reason, writes};
 /// Pauses between attempts to open a session.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
+/// Work that waited until less than one part of so many is left of its time is not begun. It would end by its timeout, and its
+/// session with it: after a stall, when all that waits is old, no session would live long enough to do anything.
+const LEAST_LEFT: u32 = 10;
+
 /// Works until the load is stopped.
 pub(super) async fn run(shared: Arc<Shared>, lane: Arc<Lane>, tenant: usize) {
     let client = Worker { shared, lane, tenant };
@@ -132,11 +136,12 @@ impl Worker {
     }
 
     /// Begins a piece of work on a session that has been free since a moment. Gives the time that is left for it; when there is
-    /// none, it has failed.
+    /// hardly any, it has failed.
     fn begin(&self, due: &Due, free: Instant) -> Option<Duration> {
         let begun = Instant::now();
-        let left = self.shared.work.timeout.checked_sub(begun.saturating_duration_since(due.at));
-        let left = left.filter(|left| !left.is_zero());
+        let timeout = self.shared.work.timeout;
+        let left = timeout.checked_sub(begun.saturating_duration_since(due.at));
+        let left = left.filter(|left| *left > timeout / LEAST_LEFT);
         if left.is_some() {
             let possible = if self.shared.is_alone { due.at } else { due.at.max(free) };
             self.shared.recorder.begun(possible, begun);
@@ -167,5 +172,27 @@ impl Shared {
             lane.note_write(due.piece.number, fate);
         }
         self.recorder.done(tenant, due.at.elapsed(), outcome.failed, outcome.bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::drive::tests::shared;
+    use crate::work::Piece;
+
+    #[tokio::test]
+    async fn old_work_costs_no_session_its_life() {
+        let shared = shared("10s");
+        let worker = Worker { lane: Arc::clone(&shared.lanes[0]), shared, tenant: 0 };
+        let begin = |waited: u64| {
+            let now = Instant::now();
+            let at = now.checked_sub(Duration::from_millis(waited)).unwrap();
+            worker.begin(&Due { at, piece: Piece { number: 0, salt: 0 } }, now)
+        };
+        assert!(begin(8_500).is_some_and(|left| left > Duration::from_secs(1)));
+        assert_eq!([begin(9_500), begin(20_000)], [None, None]);
+        let (tallies, common) = worker.shared.recorder.take();
+        assert_eq!((tallies[0].failed, common.failed.get("late").copied()), (2, Some(2)));
     }
 }
