@@ -58,25 +58,48 @@ enum Opened {
     Cancel(CancelKey),
 }
 
-/// A session that can be relayed.
+/// A session that can be relayed, and what is left of its connection.
 struct Begun {
+    id: ConnectionId,
+    client: TcpStream,
     session: Session,
     upstream: TunnelStream,
 }
 
-/// Serves a connection until it ends.
-pub async fn serve(edge: Arc<Edge>, mut connection: Connection) {
-    let _open = metrics::connection();
-    // In a box: a session may last for days, and by then what its beginning took has been given back.
-    match Box::pin(begin(&edge, &mut connection)).await {
-        Ok(Some(begun)) => carry(&edge, connection, begun).await,
-        Ok(None) => {}
-        Err((refusal, speaking)) => Box::pin(refuse(connection, refusal, speaking)).await,
+/// Serves a connection until it ends. Until then `held` is kept.
+///
+/// There may be thousands of sessions, and they may last for days: what serves one is small, and what its beginning took has
+/// been given back by then.
+pub fn serve<H: Send>(edge: Arc<Edge>, connection: Connection, held: H) -> impl Future<Output = ()> + Send + use<H> {
+    let opening = Box::pin(opened(Arc::clone(&edge), connection));
+    // A block in a plain function: an asynchronous function would hold its arguments twice.
+    async move {
+        let (_held, _open) = (&held, metrics::connection());
+        let Some(begun) = opening.await else { return };
+        carry(&edge, begun).await;
+    }
+}
+
+/// Opens a connection, as far as a session. Of a cancel request, and of a client that is refused, nothing is left.
+async fn opened(edge: Arc<Edge>, mut connection: Connection) -> Option<Box<Begun>> {
+    match begin(&edge, &mut connection).await {
+        Ok(Some((session, upstream))) => {
+            let Connection { id, stream: client, .. } = connection;
+            Some(Box::new(Begun { id, client, session, upstream }))
+        }
+        Ok(None) => None,
+        Err((refusal, speaking)) => {
+            Box::pin(refuse(connection, refusal, speaking)).await;
+            None
+        }
     }
 }
 
 /// Everything up to the first byte that is relayed. A cancel request ends before.
-async fn begin(edge: &Edge, connection: &mut Connection) -> Result<Option<Begun>, (Refusal, Speaking)> {
+async fn begin(
+    edge: &Edge,
+    connection: &mut Connection,
+) -> Result<Option<(Session, TunnelStream)>, (Refusal, Speaking)> {
     let mut opening = edge.opening(connection.client.ip());
     let opened = match timeout(edge.limits.opening, open(edge, connection, &mut opening)).await {
         Ok(opened) => opened,
@@ -85,8 +108,9 @@ async fn begin(edge: &Edge, connection: &mut Connection) -> Result<Option<Begun>
     connection.opening = None;
     let speaking = opening.speaking();
     let begun = match opened {
-        Ok(Opened::Hello(hello)) => session(edge, connection, opening, &hello).await.map(Some),
-        Ok(Opened::Cancel(key)) => cancel::forward(edge, connection, &key).await.map(|()| None),
+        // In boxes: those who are slow to open, or never do, need none of it.
+        Ok(Opened::Hello(hello)) => Box::pin(session(edge, connection, opening, &hello)).await.map(Some),
+        Ok(Opened::Cancel(key)) => Box::pin(cancel::forward(edge, connection, &key)).await.map(|()| None),
         Err(refusal) => Err(refusal),
     };
     begun.map_err(|refusal| (refusal, speaking))
@@ -151,7 +175,7 @@ async fn session(
     connection: &Connection,
     opening: Opening,
     hello: &ClientHello,
-) -> Result<Begun, Refusal> {
+) -> Result<(Session, TunnelStream), Refusal> {
     let route = edge.domain.parse(&hello.server_name).map_err(|error| {
         tracing::debug!(connection = %connection.id, %error, "no route");
         Refusal::NoRoute
@@ -172,7 +196,7 @@ async fn session(
     if !matches!(opened, Ok(Ok(()))) {
         return Err(Refusal::Unreachable);
     }
-    Ok(Begun { session, upstream })
+    Ok((session, upstream))
 }
 
 /// Sends the header, then what the client has sent so far: in one write, as two would be two packets.
@@ -183,21 +207,21 @@ async fn introduce(upstream: &mut TunnelStream, header: Option<&ProxyHeader<'_>>
     upstream.flush().await
 }
 
-async fn carry(edge: &Edge, mut connection: Connection, begun: Begun) {
-    let Begun { session, mut upstream } = begun;
+async fn carry(edge: &Edge, mut begun: Box<Begun>) {
+    let Begun { id, client, session, upstream } = &mut *begun;
     let _open = metrics::session();
     let relayed = tokio::select! {
         biased;
         () = session.cut() => None,
-        end = relay_sockets(&mut connection.stream, &mut upstream, session.progress(), &edge.pipes) => Some(end),
+        end = relay_sockets(client, upstream, session.progress(), &edge.pipes) => Some(end),
     };
     let progress = session.progress();
     let (to_upstream, to_client) = (progress.to_upstream(), progress.to_client());
     match relayed {
-        None => tracing::debug!(connection = %connection.id, to_upstream, to_client, "session cut"),
+        None => tracing::debug!(connection = %id, to_upstream, to_client, "session cut"),
         Some(end) => {
             let error = end.error.map(|error| error.to_string());
-            tracing::debug!(connection = %connection.id, to_upstream, to_client, error, "session ended");
+            tracing::debug!(connection = %id, to_upstream, to_client, error, "session ended");
         }
     }
 }

@@ -61,11 +61,8 @@ fn admit(shared: &Shared, post: &Post, mut connection: Connection) {
     let Ok(place) = Semaphore::try_acquire_owned(Arc::clone(&edge.places)) else {
         return turn_away(shared, connection, Refusal::GatewayFull);
     };
-    let (edge, live) = (Arc::clone(edge), post.live());
-    shared.connections.spawn("client connection", async move {
-        let _held = (place, live);
-        connection::serve(edge, connection).await;
-    });
+    let serving = connection::serve(Arc::clone(edge), connection, (place, post.live()));
+    shared.connections.spawn("client connection", serving);
 }
 
 fn turn_away(shared: &Shared, mut connection: Connection, refusal: Refusal) {

@@ -3,9 +3,12 @@
 #[cfg(test)]
 mod common;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use gateway::connection::{self, Connection};
 use gateway::edge::Limits;
+use gateway::proxy_header::ConnectionId;
 use ppp::v2::{Addresses, Header};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
@@ -182,4 +185,14 @@ async fn a_full_gateway_says_so_in_the_language_of_the_client() {
     assert!(error_response(&house.answer_to(&SSL_REQUEST).await).contains("C53300"));
     drop(only);
     house.settle().await;
+}
+
+/// Thousands of sessions are idle most of the time, and each of them takes this as long as it lasts.
+#[tokio::test]
+async fn what_serves_a_session_is_small() {
+    let house = House::open(limits()).await;
+    let (stream, address) = (house.connect().await, house.clients);
+    let connection = Connection { id: ConnectionId::next(), client: address, gateway: address, stream, opening: None };
+    let serving = connection::serve(Arc::clone(&house.edge), connection, ());
+    assert!(size_of_val(&serving) <= 640, "{} bytes", size_of_val(&serving));
 }

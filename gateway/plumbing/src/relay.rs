@@ -132,23 +132,30 @@ impl MaybeSocket for TcpStream {
 
 /// Relays between `client` and `upstream` until both have closed, or one of them breaks. The caller drops both streams
 /// after that; a relay that is dropped early has moved what `progress` says.
-pub async fn relay<A, B>(client: &mut A, upstream: &mut B, progress: &Progress) -> RelayEnd
+pub fn relay<'a, A, B>(
+    client: &'a mut A,
+    upstream: &'a mut B,
+    progress: &'a Progress,
+) -> impl Future<Output = RelayEnd> + use<'a, A, B>
 where
     A: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,
 {
-    Both::new(client, upstream, progress, Kernel { client: |_| None, upstream: |_| None, pipes: None }).relay().await
+    Both::new(client, upstream, progress, Kernel { client: |_| None, upstream: |_| None, pipes: None }).relay()
 }
 
 /// The same, where both may be sockets: then bulk goes from one to the other through one of `pipes`, while there are any.
-pub async fn relay_sockets<A, B>(client: &mut A, upstream: &mut B, progress: &Progress, pipes: &Pipes) -> RelayEnd
+pub fn relay_sockets<'a, A, B>(
+    client: &'a mut A,
+    upstream: &'a mut B,
+    progress: &'a Progress,
+    pipes: &'a Pipes,
+) -> impl Future<Output = RelayEnd> + use<'a, A, B>
 where
     A: AsyncRead + AsyncWrite + MaybeSocket + Unpin,
     B: AsyncRead + AsyncWrite + MaybeSocket + Unpin,
 {
-    Both::new(client, upstream, progress, Kernel { client: A::socket, upstream: B::socket, pipes: Some(pipes) })
-        .relay()
-        .await
+    Both::new(client, upstream, progress, Kernel { client: A::socket, upstream: B::socket, pipes: Some(pipes) }).relay()
 }
 
 struct Both<'a, A, B> {
@@ -178,9 +185,12 @@ where
         Self { client, upstream, up, down, kernel }
     }
 
-    async fn relay(mut self) -> RelayEnd {
-        let error = self.run().await.err();
-        RelayEnd { to_upstream: self.up.moved(), to_client: self.down.moved(), error }
+    /// A block in a plain function: an asynchronous function would hold `self` twice, as its argument and as its variable.
+    fn relay(mut self) -> impl Future<Output = RelayEnd> + use<'a, A, B> {
+        async move {
+            let error = self.run().await.err();
+            RelayEnd { to_upstream: self.up.moved(), to_client: self.down.moved(), error }
+        }
     }
 
     async fn run(&mut self) -> Result<(), RelayError> {
@@ -195,7 +205,8 @@ where
             (Direction::Read, Side::Client) => self.poll_delivery_up(cx),
             (Direction::Read, Side::Upstream) => self.poll_delivery_down(cx),
         });
-        if let Ok(Err(later)) = tokio::time::timeout(LAST_WORDS, rest).await {
+        // In a box: few relays need it, and a timer is as large as all the rest of one.
+        if let Ok(Err(later)) = Box::pin(tokio::time::timeout(LAST_WORDS, rest)).await {
             tracing::trace!(%later, "the other direction broke as well");
         }
         Err(error)

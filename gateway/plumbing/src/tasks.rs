@@ -46,7 +46,7 @@ impl Tasks {
         F: Future<Output = ()> + Send + 'static,
     {
         let cut = Seldom::new(self.cut.clone().cancelled_owned());
-        // In a box: whatever is wrapped around a future would hold the whole of it once more.
+        // In boxes: whatever is wrapped around a future would hold the whole of it once more.
         let future = Box::pin(future);
         let watched = self.tracker.track_future(async move {
             tokio::select! {
@@ -55,7 +55,7 @@ impl Tasks {
                 () = future => {}
             }
         });
-        Task::spawn(name, watched).detach();
+        Task::spawn(name, Box::pin(watched)).detach();
     }
 
     /// How many tasks are running.
