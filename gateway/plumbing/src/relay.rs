@@ -186,10 +186,11 @@ where
     }
 
     /// A block in a plain function: an asynchronous function would hold `self` twice, as its argument and as its variable.
-    fn relay(mut self) -> impl Future<Output = RelayEnd> + use<'a, A, B> {
+    fn relay(self) -> impl Future<Output = RelayEnd> + use<'a, A, B> {
+        let mut both = self;
         async move {
-            let error = self.run().await.err();
-            RelayEnd { to_upstream: self.up.moved(), to_client: self.down.moved(), error }
+            let error = both.run().await.err();
+            RelayEnd { to_upstream: both.up.moved(), to_client: both.down.moved(), error }
         }
     }
 

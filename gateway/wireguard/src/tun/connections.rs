@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
@@ -17,7 +17,6 @@ use crate::lock::lock;
 pub(super) struct Connection {
     pub(super) socket: TcpStream,
     peer: Arc<Peer>,
-    local: SocketAddr,
     remote: SocketAddr,
     cut: AtomicBool,
     _place: Place,
@@ -32,8 +31,9 @@ impl Connection {
         self.peer.key
     }
 
+    /// No address where the kernel knows of none any more.
     pub(super) fn local(&self) -> SocketAddr {
-        self.local
+        self.socket.local_addr().unwrap_or_else(|_| SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0))
     }
 
     pub(super) fn remote(&self) -> SocketAddr {
@@ -88,13 +88,12 @@ impl Connections {
     }
 
     /// Lists a connection. It has to be looked at after that whether its peer is still there.
-    pub(super) fn list(&self, place: Place, socket: TcpStream, peer: Arc<Peer>) -> io::Result<Arc<Connection>> {
-        let (local, remote) = (socket.local_addr()?, socket.peer_addr()?);
+    pub(super) fn list(&self, place: Place, socket: TcpStream, remote: SocketAddr, peer: Arc<Peer>) -> Arc<Connection> {
         let number = place.number;
-        let connection = Connection { socket, peer, local, remote, cut: AtomicBool::new(false), _place: place };
+        let connection = Connection { socket, peer, remote, cut: AtomicBool::new(false), _place: place };
         let connection = Arc::new(connection);
         lock(&self.0).listed.insert(number, Arc::downgrade(&connection));
-        Ok(connection)
+        connection
     }
 
     /// The far ends of a peer's connections.

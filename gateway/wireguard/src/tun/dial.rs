@@ -37,7 +37,7 @@ impl Tun {
         sockets::tune(&socket, &self.tcp).map_err(|error| failure(&error))?;
         let connected = tokio::time::timeout(deadline, sockets::connecting(socket).connect(remote));
         let socket = connected.await.map_err(|_| ConnectError::TimedOut)?.map_err(|error| failure(&error))?;
-        Stream::new(self, place, socket, peer).map_err(|_| ConnectError::Removed)
+        Stream::new(self, place, socket, remote, peer).map_err(|_| ConnectError::Removed)
     }
 }
 

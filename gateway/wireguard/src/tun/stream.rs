@@ -37,8 +37,14 @@ pub(crate) struct Listener {
 
 impl Stream {
     /// A connection of a peer that is there.
-    pub(super) fn new(tun: &Tun, place: Place, socket: TcpStream, peer: Arc<Peer>) -> io::Result<Self> {
-        let connection = tun.connections.list(place, socket, peer)?;
+    pub(super) fn new(
+        tun: &Tun,
+        place: Place,
+        socket: TcpStream,
+        remote: SocketAddr,
+        peer: Arc<Peer>,
+    ) -> io::Result<Self> {
+        let connection = tun.connections.list(place, socket, remote, peer);
         // Whoever removes the peer from now on finds the connection; who has removed it before did not.
         if connection.peer().is_removed() || tun.shutdown.is_triggered() {
             return Err(io::ErrorKind::ConnectionAborted.into());
@@ -179,7 +185,7 @@ impl Listener {
             return refuse(&socket);
         };
         match self.tun.link.route(remote.ip()) {
-            Some(peer) => Stream::new(&self.tun, place, socket, peer).ok(),
+            Some(peer) => Stream::new(&self.tun, place, socket, remote, peer).ok(),
             None => refuse(&socket),
         }
     }
