@@ -14,6 +14,7 @@ mod proxies;
 mod rounds;
 mod scene;
 mod server;
+mod slow;
 mod turn;
 mod usage;
 mod wireguard;
@@ -31,6 +32,9 @@ use self::scene::Scene;
 
 /// How many connections are idle while memory is looked at.
 const IDLE: usize = 5_000;
+
+/// How many slow clients there are: as many as the gateway has places, but for those who ask meanwhile.
+const SLOW: usize = proxies::CONNECTIONS - turn::CLIENTS;
 
 /// The programs that are compared, and how much is measured. A program that is not named takes no part.
 #[derive(clap::Args)]
@@ -97,6 +101,8 @@ enum Part {
     Connections,
     /// Requests by connections that stand
     Requests,
+    /// The same while slow clients hold all other places
+    Slow,
     /// A long way on which packets are lost
     Lossy,
 }

@@ -1,24 +1,27 @@
 //! The rounds as tables.
 
 use std::fmt;
+use std::time::Duration;
 
 use super::impairment::{DELAY, LOSS};
 use super::measured::{BULK, Kind, Measured, Sum};
 use super::network::Underlay;
 use super::peers::Peer;
 use super::turn::{CLIENTS, Turn, Work};
-use super::{IDLE, Plan};
+use super::{IDLE, Plan, SLOW};
 use crate::report::{Report, Row, Table};
 use crate::spread::{Spread, micros};
 
 const CONNECT: Kind = Kind { work: Work::Connect, underlay: Underlay::Cable };
 const REQUEST: Kind = Kind { work: Work::Request, underlay: Underlay::Cable };
+const UNHINDERED: Kind = Kind { work: Work::Amid(0), underlay: Underlay::Cable };
+const HINDERED: Kind = Kind { work: Work::Amid(SLOW), underlay: Underlay::Cable };
 /// Bytes of a MiB.
 const MIB: f64 = 1_048_576.0;
 
 /// Everybody's values, and then what has a bar.
 pub(crate) struct Outcome {
-    tables: [Table; 3],
+    tables: [Table; 4],
     report: Report,
 }
 
@@ -35,7 +38,7 @@ impl fmt::Display for Outcome {
 pub(super) fn report(plan: &Plan, peers: &[Peer], measured: &Measured, remarks: &[String]) -> Outcome {
     let mut notes = notes(plan);
     notes.extend(remarks.iter().chain(&measured.troubles).cloned());
-    let tables = [bulk(peers, measured), small(peers, measured), lossy(plan, peers, measured)];
+    let tables = [bulk(peers, measured), small(peers, measured), slow(measured), lossy(plan, peers, measured)];
     Outcome { tables, report: Report { rows: rows(plan, measured), notes } }
 }
 
@@ -88,12 +91,16 @@ fn small_rows(measured: &Measured) -> [Row; 5] {
     ]
 }
 
-/// Without a tunnel, and on a lossy way.
-fn other_rows(plan: &Plan, measured: &Measured) -> [Row; 3] {
+/// Amid slow clients, without a tunnel, and on a lossy way.
+fn other_rows(plan: &Plan, measured: &Measured) -> [Row; 4] {
     let bulk = faster(measured, Peer::Passthrough, Peer::Haproxy);
     let connections = measured.ratios(Peer::Passthrough, Peer::Haproxy, CONNECT, Turn::rate);
+    let both = measured.rounds(Peer::Gateway, HINDERED).iter().zip(measured.rounds(Peer::Gateway, UNHINDERED));
+    let slow = both.filter_map(|(with, without)| Some(micros(with.as_ref()?.p99) / micros(without.as_ref()?.p99)));
+    let slow: Vec<f64> = slow.collect();
     let lossy = measured.ratios(Peer::Gateway, Peer::Haproxy, on_a_lossy_way(plan), Turn::gbps);
     [
+        row("request, p99, with slow clients in all other places", &slow, 2, 1.2, "edge_loris_p99_ratio"),
         row("bulk without tunnel, over HAProxy", &bulk, 2, 1.0, "edge_plain_bulk_over_haproxy"),
         row("new connections without tunnel, over HAProxy", &connections, 2, 1.0, "edge_plain_conn_over_haproxy"),
         row("bulk on a lossy way, over plain TCP through HAProxy", &lossy, 2, 0.95, "edge_lossy_over_tcp"),
@@ -186,6 +193,19 @@ fn small(peers: &[Peer], measured: &Measured) -> Table {
     Table { head, rows: rows.collect() }
 }
 
+/// The gateway's answers, without and with slow clients.
+fn slow(measured: &Measured) -> Table {
+    let row = |(what, kind): (&str, Kind)| {
+        let of = |value: &dyn Fn(&Turn) -> f64| measured.values(Peer::Gateway, kind, value);
+        let micros_of = |part: &dyn Fn(&Turn) -> Duration| cell(&of(&|turn| micros(part(turn))), 0);
+        let (p50, p99) = (micros_of(&|turn| turn.p50), micros_of(&|turn| turn.p99));
+        (!p99.is_empty()).then(|| vec![what.to_owned(), cell(&of(&Turn::rate), 0), p50, p99])
+    };
+    let kinds = [("the gateway", UNHINDERED), ("the gateway, all other places held", HINDERED)];
+    let head = vec!["amid slow clients", "requests/s", "p50 µs", "p99 µs"];
+    Table { head, rows: kinds.into_iter().filter_map(row).collect() }
+}
+
 /// Bytes on a lossy way.
 fn lossy(plan: &Plan, peers: &[Peer], measured: &Measured) -> Table {
     let row = |peer: &Peer| {
@@ -228,6 +248,11 @@ fn notes(plan: &Plan) -> Vec<String> {
             "{CLIENTS} clients connect anew for each request, or ask on by one connection each, as fast as they can. Memory is \
              resident, with {IDLE} connections that have asked once; what the kernel holds for sockets is not part of it."
         ),
+        format!(
+            "Slow clients: {SLOW}, of many networks, begin a ClientHello, send a byte of it a second, and come again when the \
+             gateway lets them go, which it does after the 5 s that an opening may take. They hold all places that those who \
+             ask have left, and the turns without and with them follow each other."
+        ),
         "Without tunnel, the gateway's relay runs in a program of the benchmark's own, which accepts, reads the name and \
          relays with the gateway's code; the gateway itself serves nobody without a tunnel."
             .to_owned(),
@@ -243,8 +268,6 @@ fn notes(plan: &Plan) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use clap::ValueEnum as _;
 
     use super::super::rounds::{kinds, takes_part};
@@ -291,6 +314,7 @@ mod tests {
             ("edge_rr_p99_us", "2000"),
             ("edge_rr_p99_over_haproxy", "0.50"),
             ("edge_idle5k_mib", "24.0"),
+            ("edge_loris_p99_ratio", "1.00"),
             ("edge_plain_bulk_over_haproxy", "2.00"),
             ("edge_plain_conn_over_haproxy", "2.00"),
             ("edge_lossy_over_tcp", "2.00"),

@@ -8,6 +8,7 @@ use anyhow::Context as _;
 
 use super::impairment::Impairment;
 use super::machine::Machine;
+use super::slow;
 
 /// The edge, as clients reach it.
 pub(super) const EDGE_PUBLIC: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
@@ -53,6 +54,9 @@ impl Network {
             machine.set("ip_local_port_range", "10240 65000").await?;
             machine.set("tcp_tw_reuse", "1").await?;
         }
+        // Slow clients come from many networks, all of them on the client's machine.
+        client.ip(&format!("route add local {} dev lo", slow::NETWORKS)).await?;
+        edge.ip(&format!("route add {} via {CLIENT}", slow::NETWORKS)).await?;
         let impairment = Impairment::start(&edge, &cvm).await.context("an impaired link")?;
         Ok(Self { client, edge, cvm, impairment, ethtool: ethtool.map(Path::to_owned) })
     }

@@ -5,7 +5,7 @@ use super::network::Underlay;
 use super::peers::{Peer, Proxy, Way};
 use super::scene::{Scene, Target};
 use super::turn::{Job, Work};
-use super::{IDLE, Part, Plan};
+use super::{IDLE, Part, Plan, SLOW};
 use crate::machine::Watch;
 use crate::process;
 
@@ -67,6 +67,7 @@ pub(super) fn kinds(part: Part, plan: &Plan) -> Vec<Kind> {
         Part::Split => on(&BULK, Underlay::Splitting),
         Part::Connections => on(&[Work::Connect], Underlay::Cable),
         Part::Requests => on(&[Work::Request], Underlay::Cable),
+        Part::Slow => on(&[Work::Amid(0), Work::Amid(SLOW)], Underlay::Cable),
         Part::Lossy => on(&[Work::Down(plan.lossy_connections)], Underlay::Lossy),
     }
 }
@@ -78,6 +79,7 @@ pub(super) fn takes_part(part: Part, peer: Peer) -> bool {
         // One that is compared, and one that it is compared with.
         Part::Split => matches!(peer, Peer::Gateway | Peer::HaproxyWireguardGo),
         Part::Lossy => matches!(peer, Peer::Gateway | Peer::Haproxy),
+        Part::Slow => peer == Peer::Gateway,
         // Tunnels know of no connections, so one of each proxy's is enough.
         Part::Idle => peer.way() == Way::Plain || matches!(peer.proxy(), Proxy::Gateway),
     }

@@ -11,6 +11,7 @@ use super::client::{Client, Deed};
 use super::network::Underlay;
 use super::scene::{Scene, Target};
 use super::server::Wish;
+use super::slow::Slow;
 use super::usage::Spent;
 use crate::spread::percentile;
 
@@ -28,6 +29,8 @@ pub(super) enum Work {
     Connect,
     /// Requests by connections that stand.
     Request,
+    /// The same, while so many clients begin a connection and never come to its end.
+    Amid(usize),
 }
 
 /// What is done, and over what.
@@ -94,7 +97,7 @@ impl Scene {
         let look = move || {
             let bytes = match job.work {
                 Work::Up(_) => server.received(),
-                Work::Down(_) | Work::Connect | Work::Request => counted.load(Ordering::Relaxed),
+                Work::Down(_) | Work::Connect | Work::Request | Work::Amid(_) => counted.load(Ordering::Relaxed),
             };
             anyhow::Ok(Moment { at: Instant::now(), bytes, spent: edge.spent()? })
         };
@@ -126,6 +129,13 @@ impl Scene {
                 Work::Request => {
                     let doing = client.ask_on(address, CLIENTS).await?;
                     let (before, after) = watch().await?;
+                    Ok(before.until(after, &doing.stop().await?))
+                }
+                Work::Amid(count) => {
+                    let doing = client.ask_on(address, CLIENTS).await?;
+                    let slow = Slow::start(address, count).await?;
+                    let (before, after) = watch().await?;
+                    slow.check()?;
                     Ok(before.until(after, &doing.stop().await?))
                 }
             }
