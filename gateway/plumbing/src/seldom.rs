@@ -9,14 +9,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
 use futures_util::task::AtomicWaker;
+use pin_project_lite::pin_project;
 
-/// A future that is polled once, and again only after it has asked to be: not when its task is woken for another reason.
-#[derive(Debug)]
-pub struct Seldom<F> {
-    future: Pin<Box<F>>,
-    bell: Arc<Bell>,
-    /// The bell, as the future gets it.
-    waker: Waker,
+pin_project! {
+    /// A future that is polled once, and again only after it has asked to be: not when its task is woken for another reason.
+    #[derive(Debug)]
+    pub struct Seldom<F> {
+        #[pin]
+        future: F,
+        bell: Arc<Bell>,
+    }
 }
 
 /// What the future rings.
@@ -40,22 +42,22 @@ impl Wake for Bell {
 impl<F: Future> Seldom<F> {
     /// Wraps a future.
     pub fn new(future: F) -> Self {
-        let bell = Arc::new(Bell { rung: AtomicBool::new(true), task: AtomicWaker::new() });
-        Self { future: Box::pin(future), waker: Waker::from(Arc::clone(&bell)), bell }
+        Self { future, bell: Arc::new(Bell { rung: AtomicBool::new(true), task: AtomicWaker::new() }) }
     }
 }
 
 impl<F: Future> Future for Seldom<F> {
     type Output = F::Output;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        let Self { future, bell, waker } = &mut *self;
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let this = self.project();
         // Before the look at the bell: whoever rings it later finds the task.
-        bell.task.register(cx.waker());
-        if !bell.rung.swap(false, Ordering::AcqRel) {
+        this.bell.task.register(cx.waker());
+        if !this.bell.rung.swap(false, Ordering::AcqRel) {
             return Poll::Pending;
         }
-        future.as_mut().poll(&mut Context::from_waker(waker))
+        let waker = Waker::from(Arc::clone(this.bell));
+        this.future.poll(&mut Context::from_waker(&waker))
     }
 }
 
@@ -109,7 +111,7 @@ mod tests {
     async fn it_wakes_the_task_that_polled_it_last() {
         let news = Arc::new(Notify::new());
         let told = Arc::clone(&news);
-        let mut seldom = Seldom::new(async move { told.notified().await });
+        let mut seldom = Box::pin(Seldom::new(async move { told.notified().await }));
         assert!(futures_util::poll!(&mut seldom).is_pending());
         let waiting = tokio::join!(seldom, async {
             tokio::task::yield_now().await;
