@@ -5,8 +5,14 @@ use std::ops::Range;
 /// As much as one system call carries: 64 packets, and no more than 62 KiB before encryption.
 const FULL: (usize, usize) = (64, 62 * 1024);
 
-/// The most that is given to the system to split, in datagrams and bytes (UDP_MAX_SEGMENTS of older kernels).
-pub(crate) const MOST_JOINED: (usize, usize) = (64, 65_000);
+/// The most that is given to the system to split: datagrams (UDP_MAX_SEGMENTS of older kernels), and the bytes that one
+/// datagram over IPv4 can carry.
+pub(crate) const MOST_JOINED: (usize, usize) = (64, 65_507);
+
+/// How many datagrams of `length` bytes are given to the system to split.
+pub(crate) fn most_joined(length: usize) -> usize {
+    MOST_JOINED.0.min(MOST_JOINED.1 / length.max(1)).max(1)
+}
 
 /// Packets in the order in which they were added. Clearing it keeps the memory.
 #[derive(Debug, Default)]
@@ -41,9 +47,9 @@ impl Batch {
         self.len() >= FULL.0 || self.size() + usize::from(mtu) > FULL.1
     }
 
-    /// Whether the datagrams are to be sent before another one of `length` bytes is added.
-    pub(crate) fn is_full_of_datagrams(&self, length: usize) -> bool {
-        self.len() >= MOST_JOINED.0 || self.size() + length > MOST_JOINED.1
+    /// Whether `count` more datagrams of `length` bytes at most can be given to the system together with these.
+    pub(crate) fn has_room_for(&self, count: usize, length: usize) -> bool {
+        self.len() + count <= MOST_JOINED.0 && self.size() + count * length <= MOST_JOINED.1
     }
 
     /// How many packets there are.

@@ -36,6 +36,8 @@ pub(crate) use self::inbound::Inbound;
 pub(crate) use self::session::OVERHEAD;
 pub(crate) use self::table::Peer;
 pub(crate) use self::udp::Udp;
+pub(crate) use self::wheel::TICK;
+pub(crate) use self::work::{PAUSE, Receiver};
 
 /// Handshake messages a second above which their senders have to show that they own their address (WireGuard paper,
 /// section 5.3). A handshake costs some 150 microseconds.

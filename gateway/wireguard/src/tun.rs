@@ -2,10 +2,10 @@
 //!
 //! The kernel hands over up to 64 KiB of one connection at a time and takes as much back (IFF_VNET_HDR with TSO), and one
 //! trip through its UDP stack carries as much (UDP_SEGMENT, UDP_GRO). Between the two, a packet is split off, encrypted and
-//! put behind the last one in the same buffer, or the other way round; nothing is handed from task to task. Two threads do
-//! that for each processor, one for each direction, and a thread sends what it has as soon as there is nothing more to
-//! read. The kernel keeps each connection to one queue of the interface and each peer's datagrams to one socket, so order is
-//! kept without locks.
+//! put behind the last one in the same buffer, or the other way round; nothing is handed from task to task. One thread does
+//! that for each processor, in both directions, and sends what it has as soon as there is nothing more to read. The kernel
+//! keeps each connection to one queue of the interface and each peer's datagrams to one socket, so order is kept without
+//! locks, and one peer is served by one processor.
 //!
 //! Connections are ordinary sockets, bound to the interface: what arrives by another one is not theirs, and what they send
 //! does not leave by another one, whatever the routes say.
@@ -21,6 +21,7 @@ mod routes;
 mod sockets;
 mod stream;
 mod threads;
+mod worker;
 
 use std::net::IpAddr;
 use std::os::unix::net::UnixStream;
@@ -52,7 +53,7 @@ pub(crate) struct Tun {
     connections: Connections,
     partings: Partings,
     shutdown: Shutdown,
-    /// Closed to wake the thread that waits for the interface.
+    /// Closed to wake the threads.
     running: Mutex<Option<UnixStream>>,
 }
 

@@ -208,7 +208,8 @@ impl Stack {
     async fn netstack(config: TunnelConfig, tcp: TcpSettings, tasks: &Tasks) -> Result<Self, TunnelError> {
         let TunnelConfig { private_key, listen, address, mtu } = config;
         let bound = Link::bind_patiently(listen, 1).await;
-        let udp = bound.and_then(|sockets| sockets.into_iter().map(Udp::new).next().ok_or(io::ErrorKind::NotFound)?);
+        let udp =
+            bound.and_then(|sockets| sockets.into_iter().map(Udp::of_runtime).next().ok_or(io::ErrorKind::NotFound)?);
         let udp = udp.map_err(|source| TunnelError::Listen { address: listen, source })?;
         let link = Link::new(private_key, udp, Vec::new());
         let stack = Netstack::new(link, address, mtu, tcp);

@@ -82,6 +82,12 @@ impl<'a> Segments<'a> {
         self.whole.payload().len().div_ceil(self.size)
     }
 
+    /// The length of the longest of them.
+    #[must_use]
+    pub fn longest(&self) -> usize {
+        self.whole.headers().len() + self.size.min(self.whole.payload().len())
+    }
+
     /// Writes a packet by its place. None when there is no such packet, or it is larger than `room`.
     pub fn write<'r>(&self, index: usize, room: &'r mut [u8]) -> Option<&'r [u8]> {
         let (payload, headers) = (self.whole.payload(), self.whole.headers());

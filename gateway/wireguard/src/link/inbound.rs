@@ -6,6 +6,9 @@ use std::sync::Arc;
 use super::table::Peer;
 use crate::batch::{Batch, MOST_JOINED};
 
+/// As many bytes as the kernel takes at once: datagrams that come one by one are gathered until there are so many.
+const FULL: usize = 60_000;
+
 /// Packets that came in, and who sent them.
 #[derive(Default)]
 pub(crate) struct Inbound {
@@ -37,7 +40,7 @@ impl Inbound {
 
     /// Whether it is time to work the packets off before more are received.
     pub(super) fn is_full(&self) -> bool {
-        self.packets.len() >= MOST_JOINED.0 || self.packets.size() >= MOST_JOINED.1 / 2
+        self.packets.len() >= MOST_JOINED.0 || self.packets.size() >= FULL
     }
 
     /// Says who sent what was added since the last time.

@@ -11,7 +11,7 @@ use crate::lock::{lock, read};
 
 impl Link {
     /// Drives the timers whose time has come. Returns how many sessions were looked at.
-    pub(super) fn tick(&self, now: Instant) -> usize {
+    pub(crate) fn tick(&self, now: Instant) -> usize {
         self.limiter.reset_count();
         let (mut out, mut looked_at) = (Batch::default(), 0);
         loop {

@@ -11,7 +11,6 @@ mod system;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
@@ -46,48 +45,89 @@ pub(super) struct Towards {
     pub(super) mark: Mark,
 }
 
+/// The socket of the system.
+#[derive(Debug)]
+pub(crate) struct Socket {
+    socket: std::net::UdpSocket,
+    /// The same, for the runtime that waits for it; none when a thread does.
+    awaited: Option<UdpSocket>,
+}
+
 /// The socket.
 #[derive(Debug)]
 pub(crate) struct Udp {
     /// None once it is closed.
-    socket: RwLock<Option<Arc<UdpSocket>>>,
+    socket: RwLock<Option<Arc<Socket>>>,
     local: SocketAddr,
     /// Whether the system splits what is sent (UDP_SEGMENT). Turned off when a device refuses to.
     splits: AtomicBool,
     backlog: Mutex<Backlog>,
     /// Whether there is a backlog; it goes first.
     backlogged: AtomicBool,
+    /// Woken when there is one.
     wake: Notify,
-    /// Woken when there is room for more.
-    room: Notify,
+}
+
+impl Socket {
+    fn attempt<T>(
+        &self,
+        interest: Interest,
+        attempt: impl FnOnce(&std::net::UdpSocket) -> io::Result<T>,
+    ) -> io::Result<T> {
+        match &self.awaited {
+            Some(awaited) => awaited.try_io(interest, || attempt(&self.socket)),
+            None => attempt(&self.socket),
+        }
+    }
+
+    fn awaited(&self) -> io::Result<&UdpSocket> {
+        self.awaited.as_ref().ok_or_else(|| io::ErrorKind::Unsupported.into())
+    }
+}
+
+#[cfg(unix)]
+impl std::os::fd::AsFd for Socket {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
 }
 
 impl Udp {
     /// Binds a socket. Must be called within a runtime.
     #[cfg(test)]
     pub(crate) fn bind(address: SocketAddr) -> io::Result<Self> {
-        Self::new(std::net::UdpSocket::bind(address)?)
+        Self::of_runtime(std::net::UdpSocket::bind(address)?)
     }
 
     /// Waits until the runtime has seen that the socket is writable: until then, what is sent has to wait.
     #[cfg(test)]
     pub(crate) async fn writable(&self) {
-        self.socket().unwrap().writable().await.unwrap();
+        self.socket().unwrap().awaited().unwrap().writable().await.unwrap();
     }
 
-    /// Takes a bound socket. Must be called within the runtime that reads it.
-    pub(crate) fn new(socket: std::net::UdpSocket) -> io::Result<Self> {
+    /// Takes a bound socket. Must be called within the runtime that waits for it.
+    pub(crate) fn of_runtime(socket: std::net::UdpSocket) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
-        let socket = UdpSocket::from_std(socket)?;
-        system::prepare(&socket);
+        let awaited = UdpSocket::from_std(socket.try_clone()?)?;
+        Self::new(Socket { socket, awaited: Some(awaited) })
+    }
+
+    /// Takes a bound socket that a thread waits for. Whoever sends leaves it to that thread to send what has to wait.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn of_thread(socket: std::net::UdpSocket) -> io::Result<Self> {
+        socket.set_nonblocking(true)?;
+        Self::new(Socket { socket, awaited: None })
+    }
+
+    fn new(socket: Socket) -> io::Result<Self> {
+        system::prepare(&socket.socket);
         Ok(Self {
-            local: socket.local_addr()?,
-            splits: AtomicBool::new(system::splits(&socket)),
+            local: socket.socket.local_addr()?,
+            splits: AtomicBool::new(system::splits(&socket.socket)),
             socket: RwLock::new(Some(Arc::new(socket))),
             backlog: Mutex::default(),
             backlogged: AtomicBool::new(false),
             wake: Notify::new(),
-            room: Notify::new(),
         })
     }
 
@@ -102,13 +142,12 @@ impl Udp {
 
     /// Waits until there is something to receive.
     pub(crate) async fn readable(&self) -> io::Result<()> {
-        self.socket()?.readable().await
+        self.socket()?.awaited()?.readable().await
     }
 
     /// Receives what is there, without waiting.
     pub(crate) fn try_receive(&self, buffer: &mut [u8]) -> io::Result<Received> {
-        let socket = self.socket()?;
-        let mut received = socket.try_io(Interest::READABLE, || system::receive(&socket, buffer))?;
+        let mut received = self.socket()?.attempt(Interest::READABLE, |socket| system::receive(socket, buffer))?;
         received.from = SocketAddr::new(received.from.ip().to_canonical(), received.from.port());
         Ok(received)
     }
@@ -120,7 +159,7 @@ impl Udp {
 
     /// Whether the system joins what is received.
     pub(crate) fn joins(&self) -> bool {
-        self.socket().is_ok_and(|socket| system::joins(&socket))
+        self.socket().is_ok_and(|socket| system::joins(&socket.socket))
     }
 
     /// Sends datagrams in order, without waiting. What the socket has no room for goes to a bounded backlog, and what
@@ -129,7 +168,7 @@ impl Udp {
         let to = Towards { to, mark };
         let (most, largest) = if self.splits() { MOST_JOINED } else { (1, 0) };
         for run in datagrams.runs(most, largest) {
-            if self.backlogged.load(Ordering::Acquire) {
+            if self.is_backlogged() {
                 self.keep(to, &run, meters);
                 continue;
             }
@@ -144,44 +183,36 @@ impl Udp {
         }
     }
 
-    /// Whether so much waits for the socket that nothing more should be made for it.
-    pub(crate) fn is_congested(&self) -> bool {
-        self.backlogged.load(Ordering::Acquire) && lock(&self.backlog).is_high()
+    /// Whether anything waits for the socket to have room.
+    pub(crate) fn is_backlogged(&self) -> bool {
+        self.backlogged.load(Ordering::Acquire)
     }
 
-    /// Waits until so little waits for the socket that more may be made for it.
-    pub(crate) async fn uncongested(&self) {
-        loop {
-            let mut room = pin!(self.room.notified());
-            room.as_mut().enable();
-            if !self.is_congested() {
-                return;
-            }
-            room.await;
-        }
+    /// Whether so much waits for the socket that nothing more should be made for it.
+    pub(crate) fn is_congested(&self) -> bool {
+        self.is_backlogged() && lock(&self.backlog).is_high()
     }
 
     /// Waits for a backlog and sends it; returns when it is gone.
     pub(crate) async fn drain(&self) -> io::Result<()> {
         self.wake.notified().await;
-        loop {
-            self.socket()?.writable().await?;
-            let mut backlog = lock(&self.backlog);
-            let Some((to, run)) = backlog.first() else {
-                self.backlogged.store(false, Ordering::Release);
-                self.room.notify_waiters();
-                return Ok(());
-            };
+        while !self.send_backlog() {
+            self.socket()?.awaited()?.writable().await?;
+        }
+        Ok(())
+    }
+
+    /// Sends what waits, as far as there is room. Returns whether nothing is left.
+    pub(crate) fn send_backlog(&self) -> bool {
+        let mut backlog = lock(&self.backlog);
+        while let Some((to, run)) = backlog.first() {
             match self.transmit(to, &run) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Ok(()) | Err(_) => {
-                    backlog.forget_first();
-                    if !backlog.is_high() {
-                        self.room.notify_waiters();
-                    }
-                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
+                Ok(()) | Err(_) => backlog.forget_first(),
             }
         }
+        self.backlogged.store(false, Ordering::Release);
+        true
     }
 
     fn keep(&self, to: Towards, run: &Run<'_>, meters: &Meters) {
@@ -224,10 +255,11 @@ impl Udp {
     fn try_transmit(&self, to: Towards, bytes: &[u8], stride: Option<u16>) -> io::Result<()> {
         let socket = read(&self.socket);
         let socket = socket.as_ref().ok_or(io::ErrorKind::NotConnected)?;
-        socket.try_io(Interest::WRITABLE, || system::transmit(socket, to, bytes, stride))
+        socket.attempt(Interest::WRITABLE, |socket| system::transmit(socket, to, bytes, stride))
     }
 
-    fn socket(&self) -> io::Result<Arc<UdpSocket>> {
+    /// The socket, to be waited for.
+    pub(crate) fn socket(&self) -> io::Result<Arc<Socket>> {
         read(&self.socket).clone().ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 

@@ -4,7 +4,7 @@ use std::mem;
 use std::time::{Duration, Instant};
 
 /// How fine the time is divided. Timers of the protocol are seconds.
-pub(super) const TICK: Duration = Duration::from_millis(250);
+pub(crate) const TICK: Duration = Duration::from_millis(250);
 
 /// How many ticks ahead may be set: 16 seconds.
 const SLOTS: u64 = 64;

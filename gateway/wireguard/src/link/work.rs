@@ -18,11 +18,23 @@ use crate::clock;
 /// How many times packets are worked off before others get their turn.
 const BATCHES_IN_A_ROW: usize = 16;
 
-/// A pause after the socket failed, so that a lasting failure does not keep a processor busy.
-const PAUSE: Duration = Duration::from_millis(10);
+/// A pause after something failed, so that a lasting failure does not keep a processor busy.
+pub(crate) const PAUSE: Duration = Duration::from_millis(10);
 
 /// How many times a port that is in use is tried, and the pauses between.
 const REBIND: (usize, Duration) = (20, Duration::from_millis(10));
+
+/// What receiving needs, used again and again.
+pub(crate) struct Receiver {
+    buffer: Vec<u8>,
+    inbound: Inbound,
+}
+
+impl Receiver {
+    pub(crate) fn new() -> Self {
+        Self { buffer: vec![0; LARGEST], inbound: Inbound::default() }
+    }
+}
 
 impl Link {
     /// Binds so many sockets of one port. A tunnel that was stopped a moment ago may still be about to give the port back.
@@ -38,43 +50,56 @@ impl Link {
 
     /// Reads a socket while there is something, hands packets on, and lets others have their turn.
     pub(crate) async fn keep_receiving(&self, udp: &Udp, mut deliver: impl FnMut(&Inbound, Instant)) -> Infallible {
-        let mut buffer = vec![0; LARGEST];
-        let mut inbound = Inbound::default();
+        let mut receiver = Receiver::new();
         loop {
             if udp.readable().await.is_err() {
                 sleep(PAUSE).await;
             }
-            if let Err(error) = self.receive_some(udp, &mut buffer, &mut inbound, &mut deliver) {
-                tracing::debug!(%error, "the tunnel's socket could not be read");
-                self.meters.dropped("unreadable", 1);
+            if let Err(error) = self.receive_many(udp, &mut receiver, &mut deliver) {
+                self.note_unreadable("the tunnel's socket", &error);
                 sleep(PAUSE).await;
             }
             yield_now().await;
         }
     }
 
-    fn receive_some(
+    fn receive_many(
         &self,
         udp: &Udp,
-        buffer: &mut [u8],
-        inbound: &mut Inbound,
+        receiver: &mut Receiver,
         deliver: &mut impl FnMut(&Inbound, Instant),
     ) -> io::Result<()> {
         for _ in 0..BATCHES_IN_A_ROW {
-            let now = clock::now();
-            inbound.clear();
-            let received = self.contain(|| {
-                let received = self.receive_batch(udp, buffer, inbound, now);
-                deliver(inbound, now);
-                received
-            });
-            match received {
-                Some(Err(error)) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Some(Err(error)) => return Err(error),
-                Some(Ok(())) | None => {}
+            if !self.receive_some(udp, receiver, clock::now(), &mut *deliver)? {
+                break;
             }
         }
         Ok(())
+    }
+
+    /// Receives until there is enough to be worked off, or nothing more, and hands that on. Returns whether there may be more.
+    ///
+    /// # Errors
+    /// When the socket cannot be read. What had been received before was handed on.
+    pub(crate) fn receive_some(
+        &self,
+        udp: &Udp,
+        receiver: &mut Receiver,
+        now: Instant,
+        mut deliver: impl FnMut(&Inbound, Instant),
+    ) -> io::Result<bool> {
+        let Receiver { buffer, inbound } = receiver;
+        inbound.clear();
+        let received = self.contain(|| {
+            let received = self.receive_batch(udp, buffer, inbound, now);
+            deliver(inbound, now);
+            received
+        });
+        match received {
+            Some(Err(error)) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+            Some(Err(error)) => Err(error),
+            Some(Ok(())) | None => Ok(true),
+        }
     }
 
     /// Receives until there is enough to be worked off, or nothing more.
@@ -87,6 +112,12 @@ impl Link {
             }
         }
         Ok(())
+    }
+
+    /// Counts that something could not be read.
+    pub(crate) fn note_unreadable(&self, what: &'static str, error: &io::Error) {
+        tracing::debug!(%error, "{what} could not be read");
+        self.meters.dropped("unreadable", 1);
     }
 
     /// Sends what had to wait for a socket.

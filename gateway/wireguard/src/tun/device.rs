@@ -2,15 +2,16 @@
 
 use std::io::{self, IoSlice};
 use std::net::IpAddr;
-use std::os::fd::AsFd as _;
-use std::os::unix::net::UnixStream;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::net::if_::if_nametoindex;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use postern_packets::join::{Frame, MOST_JOINED};
 use tun_rs::{DeviceBuilder, SyncDevice};
 
 use super::netlink::Netlink;
+use crate::batch::most_joined;
+use crate::config::DEFAULT_MTU;
+use crate::link::OVERHEAD;
 
 /// Packets that the kernel may hold for us. Its default for such interfaces, 500, is less than what it hands over for one
 /// busy connection between two of our turns.
@@ -43,8 +44,20 @@ impl Device {
         let more: io::Result<Vec<Queue>> = (1..queues).map(|_| Queue::beside(&device)).collect();
         let name = device.name()?;
         let index = if_nametoindex(name.as_str())?;
-        Netlink::open()?.add_address(index, address)?;
+        let netlink = Netlink::open()?;
+        netlink.add_address(index, address)?;
+        let segments = limit_segments(&netlink, index, mtu);
         device.enabled(true)?;
+        let queue = device.tx_queue_len().unwrap_or_default();
+        tracing::info!(
+            interface = name,
+            mtu,
+            offload = device.tcp_gso(),
+            queues,
+            queue,
+            segments,
+            "tunnel interface ready"
+        );
         Ok(Self { queue: Queue(device), more: more?, name, index })
     }
 
@@ -74,13 +87,6 @@ impl Queue {
         Ok(Self(queue))
     }
 
-    /// Waits until the kernel has packets for us, or `stop` is closed at its other end.
-    pub(super) fn wait(&self, stop: &UnixStream) -> io::Result<()> {
-        let mut waited = [self.0.as_fd(), stop.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
-        poll(&mut waited, PollTimeout::NONE)?;
-        Ok(())
-    }
-
     /// Reads what the kernel has of one connection, behind a header that says how it is to be cut. Returns its length.
     ///
     /// # Errors
@@ -99,5 +105,25 @@ impl Queue {
         }
         rustix::io::writev(self.0.as_fd(), pieces.get(..count).unwrap_or_default())?;
         Ok(())
+    }
+}
+
+impl AsFd for Queue {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// Has the kernel hand over no more at once than one sending of datagrams carries. Of more, a few segments would be left
+/// over each time, and would cost both ends nearly as much as the others together. Segments above the usual size are few
+/// enough by what the kernel hands over at most, and a peer's may be smaller than the interface's. Returns the limit in force.
+fn limit_segments(netlink: &Netlink, index: u32, mtu: u16) -> Option<usize> {
+    let most = most_joined(usize::from(mtu.min(DEFAULT_MTU)) + OVERHEAD);
+    match netlink.limit_segments(index, u32::try_from(most).unwrap_or(u32::MAX)) {
+        Ok(()) => Some(most),
+        Err(error) => {
+            tracing::info!(%error, "the kernel hands over more at once than is sent at once");
+            None
+        }
     }
 }

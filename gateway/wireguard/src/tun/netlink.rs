@@ -1,4 +1,4 @@
-//! Addresses and routes, rtnetlink(7). Requests are answered at once, so there is nothing to wait for.
+//! Interfaces, addresses and routes, rtnetlink(7). Requests are answered at once, so there is nothing to wait for.
 
 use std::io;
 use std::net::IpAddr;
@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use netlink_packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
+use netlink_packet_route::link::{LinkAttribute, LinkMessage};
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
@@ -25,6 +26,14 @@ impl Netlink {
         socket.bind_auto()?;
         socket.connect(&SocketAddr::new(0, 0))?;
         Ok(Self(socket))
+    }
+
+    /// Has the kernel hand over at most so many segments at once through an interface.
+    pub(super) fn limit_segments(&self, index: u32, most: u32) -> io::Result<()> {
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        message.attributes = vec![LinkAttribute::GsoMaxSegs(most)];
+        self.ask(RouteNetlinkMessage::SetLink(message), 0)
     }
 
     /// Gives an interface an address that stands alone, without a network around it.

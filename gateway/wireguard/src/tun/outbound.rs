@@ -2,31 +2,26 @@
 
 use std::io;
 use std::net::IpAddr;
-use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use postern_packets::congestion::Mark;
 use postern_packets::split::{self, Handed};
 use postern_packets::{Segment, vnet};
 
 use super::Tun;
-use super::threads::Private;
+use super::device::Queue;
 use crate::batch::Batch;
-use crate::clock;
 use crate::link::{OVERHEAD, Peer, Udp};
 
-/// How many times the interface is read before what was read is sent: some of it waits meanwhile, though never for more.
-const READS_IN_A_ROW: usize = 32;
+/// How often the interface is read, and how many bytes at least, before what was read is sent and the socket gets its turn.
+const IN_A_ROW: (usize, usize) = (64, 256 * 1024);
 
 /// How many peers' packets are gathered before they are sent.
 const MOST_PEERS: usize = 64;
 
-/// A pause after the interface failed, so that a lasting failure does not keep a processor busy.
-const PAUSE: Duration = Duration::from_millis(10);
-
 /// Buffers that are used again, and what is to be sent to each peer.
-struct Splitter<'a> {
+pub(super) struct Splitter<'a> {
     tun: &'a Tun,
     udp: &'a Udp,
     frame: Vec<u8>,
@@ -45,36 +40,8 @@ struct Outgoing {
     mark: Mark,
 }
 
-impl Tun {
-    /// Reads a queue of the interface while there is something, and sends it, until `stop` is closed at its other end.
-    pub(super) fn keep_sending(&self, number: usize, stop: &UnixStream, mtu: u16, runtime: &Private) {
-        let (queue, udp) = (self.device.queue(number), self.link.udp(number));
-        let mut splitter = Splitter::new(self, udp, mtu);
-        while !self.shutdown.is_triggered() {
-            let outcome = queue.wait(stop).and_then(|()| {
-                if udp.is_congested() {
-                    // What the kernel holds back meanwhile makes its TCP send less.
-                    runtime.run(async {
-                        tokio::select! {
-                            () = udp.uncongested() => {}
-                            () = self.shutdown.triggered() => {}
-                        }
-                    });
-                }
-                let read = |frame: &mut [u8]| queue.read(frame);
-                self.link.contain(|| splitter.send_some(read)).unwrap_or(Ok(()))
-            });
-            if let Err(error) = outcome {
-                tracing::debug!(%error, "the tunnel's interface could not be read");
-                self.link.meters.dropped("unreadable", 1);
-                std::thread::sleep(PAUSE);
-            }
-        }
-    }
-}
-
 impl<'a> Splitter<'a> {
-    fn new(tun: &'a Tun, udp: &'a Udp, mtu: u16) -> Self {
+    pub(super) fn new(tun: &'a Tun, udp: &'a Udp, mtu: u16) -> Self {
         Self {
             tun,
             udp,
@@ -87,17 +54,22 @@ impl<'a> Splitter<'a> {
     }
 
     /// Sends what the interface has, at the latest when it has nothing more.
-    fn send_some(&mut self, read: impl Fn(&mut [u8]) -> io::Result<usize>) -> io::Result<()> {
-        let now = clock::now();
-        let mut outcome = Ok(());
-        for _ in 0..READS_IN_A_ROW {
-            match read(&mut self.frame) {
-                Ok(length) => self.take(length, now),
+    pub(super) fn send_some(&mut self, queue: &Queue, now: Instant) -> io::Result<()> {
+        let (mut outcome, mut bytes) = (Ok(()), 0);
+        for _ in 0..IN_A_ROW.0 {
+            match queue.read(&mut self.frame) {
+                Ok(length) => {
+                    self.take(length, now);
+                    bytes += length;
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) => {
                     outcome = Err(error);
                     break;
                 }
+            }
+            if bytes >= IN_A_ROW.1 {
+                break;
             }
         }
         self.send_all();
@@ -168,22 +140,26 @@ impl Outgoing {
     }
 
     fn seal_one(&mut self, packet: &[u8], asks: bool, tun: &Tun, udp: &Udp, now: Instant) {
-        if self.sealed.is_full_of_datagrams(packet.len() + OVERHEAD) {
+        if !self.sealed.has_room_for(1, packet.len() + OVERHEAD) {
             self.send(tun, udp);
         }
         tun.link.sealer(&self.peer, now, &mut self.sealed).seal(packet, asks, &mut self.sealed);
     }
 
-    /// Encrypts segment after segment under one lock, which is given back while a full batch is sent.
+    /// Encrypts segment after segment under one lock, which is given back while a full batch is sent. What fits into one
+    /// batch is not spread over two: then the far end can give it to its kernel as it was, and has one answer to it.
     fn seal_many(&mut self, segments: &split::Segments<'_>, room: &mut [u8], tun: &Tun, udp: &Udp, now: Instant) {
-        let (longest, count) = (room.len() + OVERHEAD, segments.count());
+        let (longest, count) = (segments.longest().min(room.len()) + OVERHEAD, segments.count());
+        if !self.sealed.has_room_for(count, longest) {
+            self.send(tun, udp);
+        }
         let mut next = 0;
         while next < count {
-            if self.sealed.is_full_of_datagrams(longest) {
+            if !self.sealed.has_room_for(1, longest) {
                 self.send(tun, udp);
             }
             let mut sealer = tun.link.sealer(&self.peer, now, &mut self.sealed);
-            while next < count && !self.sealed.is_full_of_datagrams(longest) {
+            while next < count && self.sealed.has_room_for(1, longest) {
                 match segments.write(next, room) {
                     Some(packet) => sealer.seal(packet, true, &mut self.sealed),
                     None => tun.link.meters.dropped("unsplittable", 1),

@@ -70,12 +70,13 @@ impl Machine {
 
     /// An end of a tunnel on this machine.
     pub(crate) fn tunnel(&self, address: IpAddr, datapath: Datapath) -> Tunnel {
-        let config = TunnelConfig {
-            private_key: PrivateKey::generate(),
-            listen: "0.0.0.0:51820".parse().unwrap(),
-            address,
-            mtu: DEFAULT_MTU,
-        };
+        self.tunnel_with("0.0.0.0:51820", address, DEFAULT_MTU, datapath)
+    }
+
+    /// An end with an MTU of its own, which listens on an address of its own.
+    pub(crate) fn tunnel_with(&self, listen: &str, address: IpAddr, mtu: u16, datapath: Datapath) -> Tunnel {
+        let listen = listen.parse().unwrap();
+        let config = TunnelConfig { private_key: PrivateKey::generate(), listen, address, mtu };
         let tcp = TcpSettings::default();
         self.run(async move { Tunnel::start_with(config, datapath, tcp, &Tasks::new()).await.unwrap() }).wait()
     }
@@ -108,6 +109,8 @@ pub(crate) struct Pair {
     pub(crate) server: Tunnel,
     pub(crate) near: Machine,
     pub(crate) far: Machine,
+    /// Where the server's datagrams arrive.
+    endpoint: SocketAddr,
 }
 
 impl Pair {
@@ -116,23 +119,35 @@ impl Pair {
     }
 
     pub(crate) fn with_addresses(datapaths: [Datapath; 2], addresses: [&str; 2]) -> Self {
+        Self::over(machines(), ["0.0.0.0:51820", &format!("{CABLE}2:51820")], datapaths, addresses)
+    }
+
+    /// A pair whose datagrams are IPv6.
+    pub(crate) fn over_ipv6(datapaths: [Datapath; 2]) -> Self {
         let (near, far) = machines();
-        let client = near.tunnel(addresses[0].parse().unwrap(), datapaths[0]);
-        let server = far.tunnel(addresses[1].parse().unwrap(), datapaths[1]);
-        let pair = Self { client, server, near, far };
+        for (machine, number) in [(&near, 1), (&far, 2)] {
+            machine.ip(&format!("address add 2001:db8::{number}/64 dev cable nodad"));
+        }
+        Self::over((near, far), ["[::]:51820", "[2001:db8::2]:51820"], datapaths, ["10.7.0.1", "10.7.0.2"])
+    }
+
+    fn over(
+        machines: (Machine, Machine),
+        [listen, endpoint]: [&str; 2],
+        datapaths: [Datapath; 2],
+        addresses: [&str; 2],
+    ) -> Self {
+        let (near, far) = machines;
+        let client = near.tunnel_with(listen, addresses[0].parse().unwrap(), DEFAULT_MTU, datapaths[0]);
+        let server = far.tunnel_with(listen, addresses[1].parse().unwrap(), DEFAULT_MTU, datapaths[1]);
+        let pair = Self { client, server, near, far, endpoint: endpoint.parse().unwrap() };
         pair.introduce();
         pair
     }
 
     /// Makes the ends know each other.
     pub(crate) fn introduce(&self) {
-        let peer = |tunnel: &Tunnel, endpoint: Option<SocketAddr>| Peer {
-            public_key: tunnel.public_key(),
-            endpoint,
-            allowed: vec![tunnel.address().into()],
-            keepalive: None,
-        };
-        self.client.set_peer(peer(&self.server, Some(format!("{CABLE}2:51820").parse().unwrap())));
+        self.client.set_peer(peer(&self.server, Some(self.endpoint)));
         self.server.set_peer(peer(&self.client, None));
     }
 
@@ -140,4 +155,9 @@ impl Pair {
     pub(crate) fn at(&self) -> SocketAddr {
         SocketAddr::new(self.server.address(), PORT)
     }
+}
+
+fn peer(tunnel: &Tunnel, endpoint: Option<SocketAddr>) -> Peer {
+    let allowed = vec![tunnel.address().into()];
+    Peer { public_key: tunnel.public_key(), endpoint, allowed, keepalive: None }
 }

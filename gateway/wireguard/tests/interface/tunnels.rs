@@ -1,9 +1,11 @@
 //! What a caller sees of connections whose TCP is the kernel's.
 
 use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr};
+use std::process::Command;
 
 use postern_plumbing::tasks::Tasks;
-use postern_wireguard::{ConnectError, Datapath, Tunnel, TunnelStream};
+use postern_wireguard::{ConnectError, DEFAULT_MTU, Datapath, Peer, PrivateKey, Tunnel, TunnelStream};
 use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -118,8 +120,90 @@ fn the_kernel_gives_and_takes_many_segments_at_a_time() {
         received.wait();
         let (_, given) = mean_sizes(&pair.near);
         let (taken, _) = mean_sizes(&pair.far);
-        let several = 4 * u64::from(postern_wireguard::DEFAULT_MTU);
+        let several = 4 * u64::from(DEFAULT_MTU);
         assert!(given > several && taken > several, "{given} bytes a read, {taken} bytes a write");
+        // What one kernel gave at once the other one got at once.
+        assert!(taken * 4 > given * 3, "{given} bytes a read, {taken} bytes a write");
+    });
+}
+
+#[test]
+fn the_kernel_gives_no_more_at_once_than_is_sent_at_once() {
+    isolated("tunnels::the_kernel_gives_no_more_at_once_than_is_sent_at_once", &[], || {
+        let (near, _far) = machines();
+        let _tunnel = near.tunnel("10.7.0.1".parse().unwrap(), Datapath::Tun);
+        // 45 datagrams of 1452 bytes are as many as one of 65,507 could carry.
+        let shown =
+            near.run(async { Command::new("ip").args(["-details", "link", "show", "postern0"]).output().unwrap() });
+        let shown = String::from_utf8(shown.wait().stdout).unwrap();
+        assert!(shown.contains("gso_max_segs 45 "), "{shown}");
+    });
+}
+
+/// How many pieces of packets that were too large a machine has made.
+fn pieces_made(machine: &Machine) -> u64 {
+    let read = machine.run(async { std::fs::read_to_string("/proc/thread-self/net/snmp").unwrap() }).wait();
+    let mut lines = read.lines().filter_map(|line| line.strip_prefix("Ip: "));
+    let (names, numbers) = (lines.next().unwrap(), lines.next().unwrap());
+    let (_, made) = names.split(' ').zip(numbers.split(' ')).find(|(name, _)| *name == "FragCreates").unwrap();
+    made.parse().unwrap()
+}
+
+#[test]
+fn an_end_behind_a_narrow_path_is_sent_smaller_packets_and_sends_none_larger() {
+    isolated("tunnels::an_end_behind_a_narrow_path_is_sent_smaller_packets_and_sends_none_larger", &[], || {
+        for datapath in [Datapath::Tun, Datapath::Netstack] {
+            let mut pair = Pair::new(TUN);
+            for machine in [&pair.near, &pair.far] {
+                // The outer headers over IPv4 have 60 bytes.
+                machine.ip("link set cable mtu 1360");
+            }
+            // Only one end knows; the other one has the usual MTU for all of its peers.
+            pair.client = pair.near.tunnel_with("0.0.0.0:0", "10.7.0.3".parse().unwrap(), 1300, datapath);
+            pair.introduce();
+            echo(&pair.far, &pair.server);
+            assert!(pair.near.run(round_trip(pair.client.clone(), pair.at(), 3)).wait());
+            assert_eq!((pieces_made(&pair.near), pieces_made(&pair.far)), (0, 0), "{datapath:?}");
+        }
+    });
+}
+
+/// The memory of this process, in bytes.
+fn resident() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() * 1024
+}
+
+#[test]
+fn ten_thousand_peers_share_an_interface() {
+    const PEERS: u32 = 10_000;
+    isolated("tunnels::ten_thousand_peers_share_an_interface", &[], || {
+        let pair = Pair::new(TUN);
+        let before = resident();
+        for number in 0..PEERS {
+            let address = IpAddr::from((u32::from(Ipv4Addr::new(10, 8, 0, 0)) + number).to_be_bytes());
+            // They are at the same place, where nobody knows them, and are tried again and again.
+            let endpoint = Some("192.0.2.2:9".parse().unwrap());
+            let public_key = PrivateKey::generate().public();
+            let keepalive = (number % 10 == 0).then_some(1);
+            pair.client.set_peer(Peer { public_key, endpoint, allowed: vec![address.into()], keepalive });
+        }
+        assert_eq!(pair.client.peers().len(), 10_001);
+        let a_peer = (resident() - before) / u64::from(PEERS);
+        assert!(a_peer < 32 * 1024, "{a_peer} bytes for each peer");
+        echo(&pair.far, &pair.server);
+        assert!(pair.near.run(round_trip(pair.client.clone(), pair.at(), 20)).wait());
+    });
+}
+
+#[test]
+fn outer_addresses_may_be_ipv6() {
+    isolated("tunnels::outer_addresses_may_be_ipv6", &[], || {
+        for datapath in [Datapath::Tun, Datapath::Netstack] {
+            let pair = Pair::over_ipv6([datapath; 2]);
+            bytes_come_back_unchanged(pair);
+        }
     });
 }
 
@@ -271,7 +355,7 @@ fn without_the_privilege_there_is_no_interface_and_auto_does_without() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let config = || postern_wireguard::TunnelConfig {
-                private_key: postern_wireguard::PrivateKey::generate(),
+                private_key: PrivateKey::generate(),
                 listen: "127.0.0.1:0".parse().unwrap(),
                 address: "10.7.0.1".parse().unwrap(),
                 mtu: 1420,

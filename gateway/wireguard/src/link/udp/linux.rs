@@ -2,7 +2,7 @@
 //! through its UDP stack then carries some 45 packets, and those trips are nine tenths of a packet's cost.
 
 use std::io::{self, IoSlice, IoSliceMut};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd as _;
 
 use nix::cmsg_space;
@@ -15,7 +15,6 @@ use nix::sys::socket::{
 };
 use postern_packets::congestion::Mark;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
-use tokio::net::UdpSocket;
 
 use super::{Received, Towards};
 
@@ -35,12 +34,16 @@ pub(super) fn prepare(socket: &UdpSocket) {
     }
     // What routers say of congestion. A socket of both families gets it in the form of the datagram's own.
     let told = [setsockopt(socket, IpRecvTos, &true), setsockopt(socket, Ipv6RecvTClass, &true)];
-    if told.iter().all(Result::is_err) {
+    let hears_congestion = told.iter().any(Result::is_ok);
+    if !hears_congestion {
         tracing::warn!("what routers say of congestion is not heard");
     }
     tracing::info!(
         receive_buffer = getsockopt(socket, RcvBuf).unwrap_or_default(),
         send_buffer = getsockopt(socket, SndBuf).unwrap_or_default(),
+        splits = splits(socket),
+        joins = joins(socket),
+        hears_congestion,
         "tunnel socket ready"
     );
 }
@@ -56,7 +59,7 @@ pub(super) fn joins(socket: &UdpSocket) -> bool {
 }
 
 /// Binds more sockets to the address of one (SO_REUSEPORT, socket(7)). Only sockets of the same user can be added.
-pub(super) fn bind_beside(first: &std::net::UdpSocket, count: usize) -> io::Result<Vec<std::net::UdpSocket>> {
+pub(super) fn bind_beside(first: &UdpSocket, count: usize) -> io::Result<Vec<UdpSocket>> {
     if count == 0 {
         return Ok(Vec::new());
     }

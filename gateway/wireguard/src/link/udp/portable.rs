@@ -1,9 +1,9 @@
 //! Systems that take one datagram at a time.
 
 use std::io;
+use std::net::UdpSocket;
 
 use postern_packets::congestion::Mark;
-use tokio::net::UdpSocket;
 
 use super::{Received, Towards};
 
@@ -20,17 +20,17 @@ pub(super) fn joins(_socket: &UdpSocket) -> bool {
 }
 
 /// One has to do.
-pub(super) fn bind_beside(_first: &std::net::UdpSocket, _count: usize) -> io::Result<Vec<std::net::UdpSocket>> {
+pub(super) fn bind_beside(_first: &UdpSocket, _count: usize) -> io::Result<Vec<UdpSocket>> {
     Ok(Vec::new())
 }
 
 pub(super) fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<Received> {
-    let (len, from) = socket.try_recv_from(buffer)?;
+    let (len, from) = socket.recv_from(buffer)?;
     Ok(Received { from, len, stride: len, mark: Mark::default() })
 }
 
 pub(super) fn transmit(socket: &UdpSocket, to: Towards, bytes: &[u8], _stride: Option<u16>) -> io::Result<()> {
-    socket.try_send_to(bytes, to.to).map(drop)
+    socket.send_to(bytes, to.to).map(drop)
 }
 
 pub(super) fn cannot_split(_error: &io::Error) -> bool {
