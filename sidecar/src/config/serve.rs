@@ -231,6 +231,8 @@ fn gateway(section: &mut Section<'_>) -> Option<Gateway> {
     let url = section.required::<Text<Url>>("url").map(Text::into_inner);
     let app_id = section.required::<Text<AppId>>("app_id").map(Text::into_inner);
     let address = section.optional("address");
+    let mtu = section.optional("mtu");
+    check_mtu(section, mtu);
     let (url, app_id) = (url?, app_id?);
     let host = match (url.scheme(), url.host()) {
         ("https", Some(url::Host::Domain(name))) => name.to_owned(),
@@ -242,7 +244,13 @@ fn gateway(section: &mut Section<'_>) -> Option<Gateway> {
         }
     };
     let place = Place { host, port: url.port_or_known_default().unwrap_or(443), address };
-    Some(Gateway { place, base: url.path().trim_end_matches('/').to_owned(), app_id })
+    Some(Gateway { place, base: url.path().trim_end_matches('/').to_owned(), app_id, mtu })
+}
+
+fn check_mtu(section: &mut Section<'_>, mtu: Option<u16>) {
+    if mtu.is_some_and(|mtu| !(1_280..=9_216).contains(&mtu)) {
+        section.problem("mtu", "expected 1280 to 9216");
+    }
 }
 
 fn wireguard(section: &mut Section<'_>, gateways: &[Gateway]) -> WireGuardConfig {
@@ -251,9 +259,7 @@ fn wireguard(section: &mut Section<'_>, gateways: &[Gateway]) -> WireGuardConfig
         section.problem("listen", "expected port 0: each of several gateways has its own tunnel");
     }
     let mtu = section.or("mtu", DEFAULT_MTU);
-    if !(1_280..=9_216).contains(&mtu) {
-        section.problem("mtu", "expected 1280 to 9216");
-    }
+    check_mtu(section, Some(mtu));
     let port = section.or("port", 5433);
     if port == 0 {
         section.problem("port", "expected a port from 1 to 65535");

@@ -143,6 +143,7 @@ fn examples_in_the_default_file_are_understood() {
         .collect();
     let config = serve(&uncommented);
     assert_eq!((config.roles.len(), config.gateways.len()), (2, 1));
+    assert_eq!(config.gateways[0].mtu, Some(1280));
     assert!(config.chain.is_some());
     assert_eq!(config.http.unwrap().listen, "0.0.0.0:8080".parse().unwrap());
     let connect = ConnectConfig::parse(&uncommented, []).unwrap();
@@ -231,6 +232,7 @@ rpc_urls = []
 [[gateways]]
 url = "http://gateway"
 app_id = "{APP}"
+mtu = 1
 [wireguard]
 mtu = 1
 key = "other"
@@ -257,6 +259,7 @@ sessions = 0
         "chain.rpc_urls",
         "chain.kms_contract",
         "gateways[0].url",
+        "gateways[0].mtu",
         "wireguard.mtu",
         "wireguard.key",
         "limits.handshake",

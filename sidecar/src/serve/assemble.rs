@@ -260,7 +260,7 @@ pub(super) fn links(
             wireguard: WireGuard {
                 key: credentials.tunnel.clone(),
                 listen: config.wireguard.listen,
-                mtu: config.wireguard.mtu,
+                mtu: gateway.mtu.unwrap_or(config.wireguard.mtu),
                 port: config.wireguard.port,
                 datapath: config.wireguard.datapath,
             },

@@ -28,6 +28,8 @@ pub struct Gateway {
     pub base: String,
     /// The app that it must prove to be.
     pub app_id: AppId,
+    /// Bytes in an inner packet, where the path to it takes others than those to the rest.
+    pub mtu: Option<u16>,
 }
 
 /// Why a registration failed.
