@@ -6,7 +6,7 @@ use postern_identity::{AppId, ComposeHash, DeviceId, InstanceId, OsImageHash};
 /// What a workload proved about itself, in the nine fields of dstack's `AppBootInfo`.
 ///
 /// Two workloads that differ in any field are two questions: the contract may look at every one of them.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BootInfo {
     /// The app; on chain, the address of its AppAuth contract.
     pub app_id: AppId,

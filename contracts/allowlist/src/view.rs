@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use postern_identity::AppId;
-use rpds::RedBlackTreeMapSync;
+use rpds::HashTrieMapSync;
 
 use crate::admit::by_chain;
 use crate::subject::{Due, Subject};
@@ -46,7 +46,7 @@ impl ViewRules {
 pub struct View {
     rules: ViewRules,
     head: Option<Seen>,
-    subjects: RedBlackTreeMapSync<Arc<BootInfo>, Subject>,
+    subjects: HashTrieMapSync<Arc<BootInfo>, Subject>,
 }
 
 /// A head, and how much of the chain is confirmed there.
@@ -113,7 +113,7 @@ impl View {
     /// A view that knows nothing yet.
     #[must_use]
     pub fn new(rules: ViewRules) -> Self {
-        Self { rules, head: None, subjects: RedBlackTreeMapSync::default() }
+        Self { rules, head: None, subjects: HashTrieMapSync::default() }
     }
 
     /// Follows a workload from now on. Returns whether it is new.
