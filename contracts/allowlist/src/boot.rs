@@ -1,12 +1,14 @@
 //! The question that is put to the chain.
 
+use std::hash::{Hash, Hasher};
+
 use postern_attest::Appraisal;
 use postern_identity::{AppId, ComposeHash, DeviceId, InstanceId, OsImageHash};
 
 /// What a workload proved about itself, in the nine fields of dstack's `AppBootInfo`.
 ///
 /// Two workloads that differ in any field are two questions: the contract may look at every one of them.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct BootInfo {
     /// The app; on chain, the address of its AppAuth contract.
     pub app_id: AppId,
@@ -26,6 +28,14 @@ pub struct BootInfo {
     pub tcb_status: String,
     /// Intel's advisories that apply to the platform.
     pub advisory_ids: Vec<String>,
+}
+
+/// Few workloads share these two, and the hash of all fields would take longer than all else of a check on a connection's path.
+impl Hash for BootInfo {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.instance_id.hash(state);
+        self.compose_hash.hash(state);
+    }
 }
 
 impl From<&Appraisal> for BootInfo {

@@ -52,11 +52,9 @@ impl Common {
     }
 }
 
-/// One for every two cores, unless a number is given: who stands beside the sidecar needs the others, and threads that wake each
-/// other for every message cost a session more than they bring.
+/// One for each core, unless a number is given.
 fn threads(given: usize) -> NonZeroUsize {
-    let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-    NonZeroUsize::new(given).or(NonZeroUsize::new(cores.div_ceil(2))).unwrap_or(NonZeroUsize::MIN)
+    NonZeroUsize::new(given).or_else(|| std::thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN)
 }
 
 fn admin(section: &mut Section<'_>) -> SocketAddr {

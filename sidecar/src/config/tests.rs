@@ -398,10 +398,10 @@ fn the_environment_overrides_the_file() {
 }
 
 #[test]
-fn half_of_the_cores_carry_sessions_unless_a_number_is_given() {
+fn a_thread_for_each_core_carries_sessions_unless_a_number_is_given() {
     let cores = std::thread::available_parallelism().unwrap().get();
     let threads = |text: &str| ConnectConfig::parse(&format!("{CONNECT}{text}"), []).unwrap().common.threads.get();
-    assert_eq!(threads(""), cores.div_ceil(2));
-    assert_eq!(threads("[runtime]\nthreads = 0\n"), cores.div_ceil(2));
+    assert_eq!(threads(""), cores);
+    assert_eq!(threads("[runtime]\nthreads = 0\n"), cores);
     assert_eq!(threads("[runtime]\nthreads = 7\n"), 7);
 }
