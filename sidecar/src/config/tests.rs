@@ -209,6 +209,7 @@ fn all_mistakes_of_serve_mode_are_reported_at_once() {
     let secrets = Secrets::new();
     let text = format!(
         r#"
+gateways = [{{ url = "http://gateway", app_id = "{APP}", mtu = 1 }}]
 [admin]
 listen = "0.0.0.0:9433"
 [attestation]
@@ -229,10 +230,6 @@ app_ids = ["12"]
 insecure_allow_unatested_clients = true
 [chain]
 rpc_urls = []
-[[gateways]]
-url = "http://gateway"
-app_id = "{APP}"
-mtu = 1
 [wireguard]
 mtu = 1
 key = "other"
