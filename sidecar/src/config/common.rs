@@ -10,6 +10,9 @@ use postern_identity::{AppId, ComposeHash};
 use postern_plumbing::config::{Document, Section, Text};
 use postern_plumbing::telemetry::{LogFilter, LogFormat};
 
+/// More threads than any machine has cores for; far more could not be started.
+const MOST_THREADS: usize = 1_024;
+
 /// What both modes need.
 #[derive(Clone, Debug)]
 pub struct Common {
@@ -43,7 +46,7 @@ impl Common {
         let log =
             Log { format: section.or("format", LogFormat::Auto), filter: section.or("filter", LogFilter::default()) };
         let admin = admin(&mut document.section("admin"));
-        let threads = threads(document.section("runtime").or("threads", 0));
+        let threads = threads(&mut document.section("runtime"));
         let mut section = document.section("agent");
         let agent = AgentSettings::from_section(&mut section);
         let certificate_names = section.list("certificate_names");
@@ -53,7 +56,11 @@ impl Common {
 }
 
 /// One for each core, unless a number is given.
-fn threads(given: usize) -> NonZeroUsize {
+fn threads(section: &mut Section<'_>) -> NonZeroUsize {
+    let given = section.or("threads", 0);
+    if given > MOST_THREADS {
+        section.problem("threads", format!("expected 0 to {MOST_THREADS}"));
+    }
     NonZeroUsize::new(given).or_else(|| std::thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN)
 }
 

@@ -401,4 +401,6 @@ fn a_thread_for_each_core_carries_sessions_unless_a_number_is_given() {
     assert_eq!(threads(""), cores);
     assert_eq!(threads("[runtime]\nthreads = 0\n"), cores);
     assert_eq!(threads("[runtime]\nthreads = 7\n"), 7);
+    let too_many = ConnectConfig::parse(&format!("{CONNECT}[runtime]\nthreads = 100000\n"), []).unwrap_err();
+    assert!(too_many.to_string().contains("runtime.threads"), "{too_many}");
 }
