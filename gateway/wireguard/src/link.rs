@@ -15,6 +15,7 @@ mod udp;
 mod wheel;
 mod work;
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 use std::time::Instant;
@@ -25,6 +26,7 @@ use postern_packets::congestion::Mark;
 
 use self::session::Session;
 use self::table::Table;
+use self::udp::Arrivals;
 use self::wheel::Wheel;
 use crate::batch::Batch;
 use crate::clock;
@@ -77,7 +79,7 @@ impl Sealer<'_> {
 impl Link {
     /// Binds the socket. Must be called within the runtime that reads it.
     #[cfg(test)]
-    pub(crate) fn bind(private: PrivateKey, listen: SocketAddr) -> std::io::Result<Self> {
+    pub(crate) fn bind(private: PrivateKey, listen: SocketAddr) -> io::Result<Self> {
         Ok(Self::new(private, Udp::bind(listen)?, Vec::new()))
     }
 
@@ -118,12 +120,14 @@ impl Link {
         self.udp.is_congested()
     }
 
-    /// Receives what is there, answers what the protocol asks for, and adds the packets to `inbound`.
-    fn receive(&self, udp: &Udp, buffer: &mut [u8], inbound: &mut Inbound, now: Instant) -> std::io::Result<()> {
-        let received = udp.try_receive(buffer)?;
-        self.meters.received_bytes.increment(received.len as u64);
-        self.open(udp, buffer, &received, inbound, now);
-        Ok(())
+    /// Receives what is there, answers what the protocol asks for, and adds the packets to `inbound`. Returns whether there may
+    /// be more.
+    fn receive(&self, udp: &Udp, arrivals: &mut Arrivals, inbound: &mut Inbound, now: Instant) -> io::Result<bool> {
+        let more = udp.try_receive(arrivals)?;
+        let bytes: usize = arrivals.messages().map(|(message, _)| message.len).sum();
+        self.meters.received_bytes.increment(bytes as u64);
+        self.open(udp, arrivals, inbound, now);
+        Ok(more)
     }
 
     /// The session of a peer, to encrypt packets with. What else it has to say goes to `out`.

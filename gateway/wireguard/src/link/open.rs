@@ -10,7 +10,7 @@ use postern_packets::congestion::Mark;
 
 use super::session::{self, Opened};
 use super::table::Peer;
-use super::udp::{Received, Udp};
+use super::udp::{Arrivals, Udp};
 use super::{Inbound, Link, OVERHEAD};
 use crate::batch::Batch;
 use crate::key::PublicKey;
@@ -20,24 +20,24 @@ use crate::lock::{lock, read};
 const COOKIE: usize = 64;
 
 impl Link {
-    /// Opens datagrams of one sender.
-    pub(super) fn open(&self, udp: &Udp, buffer: &[u8], received: &Received, inbound: &mut Inbound, now: Instant) {
+    /// Opens datagrams. Neighbours of one session are opened under one lock.
+    pub(super) fn open(&self, udp: &Udp, arrivals: &Arrivals, inbound: &mut Inbound, now: Instant) {
         let mut answers = Batch::default();
-        let datagrams = buffer.get(..received.len).unwrap_or_default();
-        let mut datagrams = datagrams.chunks(received.stride.max(1)).peekable();
-        while let Some(first) = datagrams.next() {
-            let Some(peer) = self.identify(udp, received.from, first) else { continue };
+        let mut datagrams = arrivals.datagrams().peekable();
+        while let Some((message, first)) = datagrams.next() {
+            let from = message.from;
+            let Some(peer) = self.identify(udp, from, first) else { continue };
             let table = read(&self.table);
             let mut session = lock(&peer.session);
             self.wake(&peer, &mut session, now, &mut answers);
-            let (mut next, mut count) = (Some(first), 0);
+            let (mut next, mut count) = (Some((message, first)), 0);
             // Neighbours mostly have the same source, whose owner need not be looked up again.
             let mut owned: Option<IpAddr> = None;
-            while let Some(datagram) = next {
-                match session.open(datagram, received.from, now, &mut inbound.packets, &mut answers) {
+            while let Some((message, datagram)) = next {
+                match session.open(datagram, from, now, &mut inbound.packets, &mut answers) {
                     Ok(Opened::Packet(source)) if owned == Some(source) || table.owns(&peer, source) => {
                         owned = Some(source);
-                        self.tell_congestion(received, &mut inbound.packets);
+                        self.tell_congestion(message.mark, &mut inbound.packets);
                     }
                     Ok(Opened::Packet(_)) => {
                         inbound.packets.drop_last();
@@ -48,7 +48,7 @@ impl Link {
                     Err(_) => self.meters.dropped("not_authentic", 1),
                 }
                 count += 1;
-                next = datagrams.next_if(|next| is_same_session(first, next));
+                next = datagrams.next_if(|(message, next)| message.from == from && is_same_session(first, next));
             }
             self.meters.received_packets.increment(count);
             inbound.sent_by(&peer);
@@ -57,8 +57,8 @@ impl Link {
     }
 
     /// Tells the packet that was added last what the outer header said of the way.
-    fn tell_congestion(&self, received: &Received, packets: &mut Batch) {
-        if !packets.last_mut().is_none_or(|packet| received.mark.tell(packet)) {
+    fn tell_congestion(&self, mark: Mark, packets: &mut Batch) {
+        if !packets.last_mut().is_none_or(|packet| mark.tell(packet)) {
             packets.drop_last();
             self.meters.dropped("congested", 1);
         }

@@ -1,6 +1,7 @@
 //! The UDP socket of a tunnel: many datagrams a system call where the system can, and a short memory for those that do
 //! not fit into the socket at once.
 
+mod arrivals;
 mod backlog;
 #[cfg(target_os = "linux")]
 #[path = "udp/linux.rs"]
@@ -19,24 +20,13 @@ use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::sync::Notify;
 
+use self::arrivals::Received;
 use self::backlog::Backlog;
 use crate::batch::{Batch, MOST_JOINED, Run};
 use crate::lock::{lock, read, write};
 use crate::meters::Meters;
 
-/// The largest UDP datagram, or several joined by the system, in bytes.
-pub(crate) const LARGEST: usize = 65_535;
-
-/// One or more datagrams of the same sender.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Received {
-    pub(crate) from: SocketAddr,
-    pub(crate) len: usize,
-    /// The size of each datagram but the last, which may be shorter.
-    pub(crate) stride: usize,
-    /// What the outer headers say of the way.
-    pub(crate) mark: Mark,
-}
+pub(crate) use self::arrivals::Arrivals;
 
 /// Where datagrams go, and what their outer headers say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -145,11 +135,11 @@ impl Udp {
         self.socket()?.awaited()?.readable().await
     }
 
-    /// Receives what is there, without waiting.
-    pub(crate) fn try_receive(&self, buffer: &mut [u8]) -> io::Result<Received> {
-        let mut received = self.socket()?.attempt(Interest::READABLE, |socket| system::receive(socket, buffer))?;
-        received.from = SocketAddr::new(received.from.ip().to_canonical(), received.from.port());
-        Ok(received)
+    /// Receives what is there, without waiting. Returns whether there may be more.
+    pub(crate) fn try_receive(&self, arrivals: &mut Arrivals) -> io::Result<bool> {
+        let socket = self.socket()?;
+        arrivals
+            .fill(|room, messages| socket.attempt(Interest::READABLE, |socket| system::receive(socket, room, messages)))
     }
 
     /// Whether the system splits what is sent.

@@ -9,14 +9,16 @@ use std::time::{Duration, Instant};
 use tokio::task::yield_now;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
-use super::udp::{LARGEST, Udp, bind_all};
+use super::udp::{Arrivals, Udp, bind_all};
 use super::wheel::TICK;
 use super::{Inbound, Link};
-use crate::batch::MOST_JOINED;
 use crate::clock;
 
 /// How many times packets are worked off before others get their turn.
 const BATCHES_IN_A_ROW: usize = 16;
+
+/// How often the socket is read for a batch at most, even if that does not fill it.
+const CALLS_A_BATCH: usize = 8;
 
 /// A pause after something failed, so that a lasting failure does not keep a processor busy.
 pub(crate) const PAUSE: Duration = Duration::from_millis(10);
@@ -26,13 +28,13 @@ const REBIND: (usize, Duration) = (20, Duration::from_millis(10));
 
 /// What receiving needs, used again and again.
 pub(crate) struct Receiver {
-    buffer: Vec<u8>,
+    arrivals: Arrivals,
     inbound: Inbound,
 }
 
 impl Receiver {
     pub(crate) fn new() -> Self {
-        Self { buffer: vec![0; LARGEST], inbound: Inbound::default() }
+        Self { arrivals: Arrivals::new(), inbound: Inbound::default() }
     }
 }
 
@@ -88,30 +90,38 @@ impl Link {
         now: Instant,
         mut deliver: impl FnMut(&Inbound, Instant),
     ) -> io::Result<bool> {
-        let Receiver { buffer, inbound } = receiver;
+        let Receiver { arrivals, inbound } = receiver;
         inbound.clear();
         let received = self.contain(|| {
-            let received = self.receive_batch(udp, buffer, inbound, now);
+            let received = self.receive_batch(udp, arrivals, inbound, now);
             deliver(inbound, now);
             received
         });
         match received {
             Some(Err(error)) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
-            Some(Err(error)) => Err(error),
-            Some(Ok(())) | None => Ok(true),
+            Some(received) => received,
+            None => Ok(true),
         }
     }
 
-    /// Receives until there is enough to be worked off, or nothing more.
-    fn receive_batch(&self, udp: &Udp, buffer: &mut [u8], inbound: &mut Inbound, now: Instant) -> io::Result<()> {
+    /// Receives until there is enough to be worked off, or nothing more. Returns whether there may be more.
+    fn receive_batch(
+        &self,
+        udp: &Udp,
+        arrivals: &mut Arrivals,
+        inbound: &mut Inbound,
+        now: Instant,
+    ) -> io::Result<bool> {
         // Handshakes fill no batch.
-        for _ in 0..MOST_JOINED.0 {
-            self.receive(udp, buffer, inbound, now)?;
+        for _ in 0..CALLS_A_BATCH {
+            if !self.receive(udp, arrivals, inbound, now)? {
+                return Ok(false);
+            }
             if inbound.is_full() {
                 break;
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Counts that something could not be read.

@@ -4,7 +4,6 @@ use super::*;
 use crate::clock;
 use crate::config;
 use crate::key::PrivateKey;
-use crate::link::udp::LARGEST;
 
 /// Two ends with a session.
 async fn ends() -> [Link; 2] {
@@ -26,9 +25,9 @@ async fn ends() -> [Link; 2] {
 
 /// The packets of the next datagrams.
 async fn hear(link: &Link) -> Vec<Vec<u8>> {
-    let (mut buffer, mut inbound) = (vec![0; LARGEST], Inbound::default());
+    let (mut arrivals, mut inbound) = (Arrivals::new(), Inbound::default());
     link.udp.readable().await.unwrap();
-    while link.receive(&link.udp, &mut buffer, &mut inbound, clock::now()).is_ok() {}
+    while link.receive(&link.udp, &mut arrivals, &mut inbound, clock::now()).is_ok() {}
     inbound.iter().map(|(_, packet)| packet.to_vec()).collect()
 }
 
@@ -70,4 +69,25 @@ async fn every_packet_is_judged_by_its_own_source_though_neighbours_were_allowed
     send(&near, &packets, Mark::NotCapable);
     let heard = hear(&far).await;
     assert_eq!(heard, vec![packet(own, Mark::NotCapable); 3]);
+}
+
+#[tokio::test]
+async fn a_neighbour_that_is_not_authentic_or_of_somebody_unknown_spoils_nothing() {
+    let [near, far] = ends().await;
+    let peer = near.route([10, 7, 0, 2].into()).unwrap();
+    let own = packet(Ipv4Addr::new(10, 7, 0, 1), Mark::NotCapable);
+    let mut sealed = Batch::default();
+    let mut sealer = near.sealer(&peer, clock::now(), &mut sealed);
+    // Each shorter than the one before, so that they travel one by one.
+    for length in (0..6).map(|missing| 60 - missing) {
+        let mut packet = own.clone();
+        packet.resize(length, 0);
+        sealer.seal(&packet, false, &mut sealed);
+    }
+    drop(sealer);
+    *sealed.get_mut(1).unwrap().last_mut().unwrap() ^= 1;
+    sealed.get_mut(3).unwrap()[4..8].fill(0xff);
+    sealed.get_mut(4).unwrap()[0] = 9;
+    near.send_to(&peer, &near.udp, &mut sealed, Mark::NotCapable);
+    assert_eq!(hear(&far).await, vec![own; 3]);
 }

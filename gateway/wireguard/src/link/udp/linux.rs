@@ -2,7 +2,7 @@
 //! through its UDP stack then carries some 45 packets, and those trips are nine tenths of a packet's cost.
 
 use std::io::{self, IoSlice, IoSliceMut};
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd as _;
 
 use nix::cmsg_space;
@@ -11,7 +11,8 @@ use nix::sys::socket::sockopt::{
     IpRecvTos, Ipv6RecvTClass, RcvBuf, RcvBufForce, SndBuf, SndBufForce, UdpGroSegment, UdpGsoSegment,
 };
 use nix::sys::socket::{
-    ControlMessage, ControlMessageOwned, MsgFlags, SockaddrStorage, getsockopt, recvmsg, sendmsg, setsockopt,
+    ControlMessage, ControlMessageOwned, MsgFlags, MultiHeaders, RecvMsg, SockaddrStorage, getsockopt, recvmmsg,
+    sendmsg, setsockopt,
 };
 use postern_packets::congestion::Mark;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
@@ -20,6 +21,10 @@ use super::{Received, Towards};
 
 /// Room for bursts of many connections, in bytes. Without the privilege to have it, the system's limit applies.
 const BUFFER: usize = 8 * 1024 * 1024;
+
+/// An empty datagram of nobody.
+const NOTHING: Received =
+    Received { from: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0), len: 0, stride: 0, mark: Mark::NotCapable };
 
 /// Asks for what the socket can do; none of it is needed to work.
 pub(super) fn prepare(socket: &UdpSocket) {
@@ -77,10 +82,20 @@ pub(super) fn bind_beside(first: &UdpSocket, count: usize) -> io::Result<Vec<Udp
     (0..count).map(|_| bind()).collect()
 }
 
-pub(super) fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<Received> {
-    let mut control = cmsg_space!(i32, i32);
-    let mut parts = [IoSliceMut::new(buffer)];
-    let message = recvmsg::<SockaddrStorage>(socket.as_raw_fd(), &mut parts, Some(&mut control), MsgFlags::empty())?;
+/// Receives a message into each piece of `room`, as far as there are messages.
+pub(super) fn receive(socket: &UdpSocket, room: &mut [IoSliceMut<'_>], messages: &mut Vec<Received>) -> io::Result<()> {
+    // Made anew each time: the kernel writes over the lengths of addresses and control messages, and they would have to be
+    // what they were.
+    let mut headers = MultiHeaders::<SockaddrStorage>::preallocate(room.len(), Some(cmsg_space!(i32, i32)));
+    let mut slots: Vec<_> = room.iter_mut().map(|slot| [IoSliceMut::new(slot)]).collect();
+    for message in recvmmsg(socket.as_raw_fd(), &mut headers, &mut slots, MsgFlags::empty(), None)? {
+        // One that cannot be understood takes none of the others with it.
+        messages.push(received(&message).unwrap_or(NOTHING));
+    }
+    Ok(())
+}
+
+fn received(message: &RecvMsg<'_, '_, SockaddrStorage>) -> io::Result<Received> {
     let from = message.address.as_ref().and_then(socket_addr).ok_or(io::ErrorKind::InvalidData)?;
     let mut received = Received { from, len: message.bytes, stride: message.bytes, mark: Mark::default() };
     for control in message.cmsgs()? {

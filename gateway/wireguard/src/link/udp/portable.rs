@@ -1,6 +1,6 @@
 //! Systems that take one datagram at a time.
 
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::net::UdpSocket;
 
 use postern_packets::congestion::Mark;
@@ -24,9 +24,16 @@ pub(super) fn bind_beside(_first: &UdpSocket, _count: usize) -> io::Result<Vec<U
     Ok(Vec::new())
 }
 
-pub(super) fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<Received> {
-    let (len, from) = socket.recv_from(buffer)?;
-    Ok(Received { from, len, stride: len, mark: Mark::default() })
+pub(super) fn receive(socket: &UdpSocket, room: &mut [IoSliceMut<'_>], messages: &mut Vec<Received>) -> io::Result<()> {
+    for slot in room {
+        match socket.recv_from(slot) {
+            Ok((len, from)) => messages.push(Received { from, len, stride: len, mark: Mark::default() }),
+            // What came before is to be worked off.
+            Err(_) if !messages.is_empty() => break,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn transmit(socket: &UdpSocket, to: Towards, bytes: &[u8], _stride: Option<u16>) -> io::Result<()> {

@@ -7,11 +7,11 @@ async fn here(address: &str) -> Udp {
 }
 
 async fn receive(udp: &Udp, count: usize) -> Vec<Vec<u8>> {
-    let (mut buffer, mut got) = (vec![0; LARGEST], Vec::new());
+    let (mut arrivals, mut got) = (Arrivals::new(), Vec::new());
     while got.len() < count {
         udp.readable().await.unwrap();
-        while let Ok(received) = udp.try_receive(&mut buffer) {
-            got.extend(buffer[..received.len].chunks(received.stride.max(1)).map(<[u8]>::to_vec));
+        while udp.try_receive(&mut arrivals).is_ok() {
+            got.extend(arrivals.datagrams().map(|(_, datagram)| datagram.to_vec()));
         }
     }
     got
@@ -53,7 +53,7 @@ async fn a_closed_socket_gives_its_port_back() {
     let udp = here("127.0.0.1:0").await;
     udp.close();
     let _again = Udp::bind(udp.local_addr()).unwrap();
-    assert_eq!(udp.try_receive(&mut [0; 10]).unwrap_err().kind(), io::ErrorKind::NotConnected);
+    assert_eq!(udp.try_receive(&mut Arrivals::new()).unwrap_err().kind(), io::ErrorKind::NotConnected);
     udp.send(udp.local_addr(), &mixed().1, Mark::NotCapable, &Meters::new());
 }
 
@@ -66,7 +66,9 @@ async fn a_socket_of_both_families_speaks_to_both_and_names_them_plainly() {
     assert_eq!(receive(&old, packets.len()).await, packets);
     old.send(SocketAddr::new([127, 0, 0, 1].into(), port), &batch, Mark::NotCapable, &Meters::new());
     both.readable().await.unwrap();
-    assert_eq!(both.try_receive(&mut [0; LARGEST]).unwrap().from, old.local_addr());
+    let mut arrivals = Arrivals::new();
+    both.try_receive(&mut arrivals).unwrap();
+    assert_eq!(arrivals.messages().next().unwrap().0.from, old.local_addr());
 }
 
 #[tokio::test]
@@ -93,12 +95,13 @@ async fn what_is_said_of_congestion_travels_with_the_datagrams() {
         for mark in [Mark::NotCapable, Mark::Zero, Mark::One, Mark::Congested] {
             let (packets, batch) = mixed();
             near.send(far.local_addr(), &batch, mark, &Meters::new());
-            let (mut buffer, mut got) = (vec![0; LARGEST], 0);
+            let (mut arrivals, mut got) = (Arrivals::new(), 0);
             while got < packets.len() {
                 far.readable().await.unwrap();
-                while let Ok(received) = far.try_receive(&mut buffer) {
-                    assert_eq!(received.mark, if cfg!(target_os = "linux") { mark } else { Mark::NotCapable });
-                    got += received.len.div_ceil(received.stride);
+                while far.try_receive(&mut arrivals).is_ok() {
+                    let expected = if cfg!(target_os = "linux") { mark } else { Mark::NotCapable };
+                    assert!(arrivals.messages().all(|(message, _)| message.mark == expected));
+                    got += arrivals.datagrams().count();
                 }
             }
         }
@@ -128,4 +131,47 @@ async fn sockets_of_one_port_share_out_who_sends_to_it_and_nobody_else_gets_in()
     assert_eq!(one.len() + other.len(), 128);
     assert!(!one.is_empty() && !other.is_empty(), "{} and {}", one.len(), other.len());
     assert!(one.iter().all(|port| !other.contains(port)), "what one sends stays in its order");
+}
+
+/// Sends a datagram that nothing is joined to, from a socket of its own.
+fn send_alone(to: &Udp, datagram: &[u8]) -> SocketAddr {
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.send_to(datagram, to.local_addr()).unwrap();
+    socket.local_addr().unwrap()
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn datagrams_of_many_come_by_one_call_each_with_its_sender_and_joined_ones_by_one_each() {
+    let (near, far) = (here("127.0.0.1:0").await, here("127.0.0.1:0").await);
+    let mut arrivals = Arrivals::new();
+    let sent: Vec<_> =
+        (1..=40_u8).map(|tag| (send_alone(&far, &[tag; 100][..tag.into()]), vec![tag; tag.into()])).collect();
+    let mut got = Vec::new();
+    for (count, more) in [(32, true), (8, false)] {
+        far.readable().await.unwrap();
+        assert_eq!(far.try_receive(&mut arrivals).unwrap(), more);
+        assert_eq!(arrivals.messages().count(), count);
+        got.extend(arrivals.datagrams().map(|(message, datagram)| (message.from, datagram.to_vec())));
+    }
+    assert_eq!(got, sent);
+
+    // Once the kernel joins them, a call takes one message, and many again when it does not.
+    let mut joined = Batch::default();
+    (0..3).for_each(|_| joined.push(&[7; 1452]));
+    (0..3).for_each(|_| near.send(far.local_addr(), &joined, Mark::NotCapable, &Meters::new()));
+    assert!(!far.try_receive(&mut arrivals).unwrap());
+    assert_eq!((arrivals.messages().count(), arrivals.datagrams().count()), (3, 9));
+    near.send(far.local_addr(), &joined, Mark::NotCapable, &Meters::new());
+    let alone = send_alone(&far, b"x");
+    for (from, count) in [(near.local_addr(), 3), (alone, 1)] {
+        assert!(far.try_receive(&mut arrivals).unwrap());
+        assert_eq!(arrivals.messages().map(|(message, _)| message.from).collect::<Vec<_>>(), [from]);
+        assert_eq!(arrivals.datagrams().count(), count);
+    }
+    for _ in 0..2 {
+        send_alone(&far, b"y");
+    }
+    assert!(!far.try_receive(&mut arrivals).unwrap());
+    assert_eq!(arrivals.messages().count(), 2);
 }
