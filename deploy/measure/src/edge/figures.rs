@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::impairment::{DELAY, LOSS};
+use super::impairment::{DELAY, LOSS, RATE};
 use super::measured::{BULK, Kind, Measured, Sum};
 use super::network::Underlay;
 use super::peers::Peer;
@@ -259,8 +259,10 @@ fn notes(plan: &Plan) -> Vec<String> {
         "Split before the cable: the cable does not take UDP datagrams joined (tx-udp-segmentation off), as most cards do not."
             .to_owned(),
         format!(
-            "Lossy: {} % of packets are lost and all are {DELAY:?} late, each way, in a stage of the benchmark's own between edge \
-             and CVM; {lossy_connections} connections, {lossy_turn:?}, downwards. Plain TCP comes through HAProxy.",
+            "Lossy: a link of {} Mb/s between edge and CVM, in a stage of the benchmark's own, on which {} % of packets are lost \
+             and all are {DELAY:?} late, each way; {lossy_connections} connections, {lossy_turn:?}, downwards. Plain TCP comes \
+             through HAProxy.",
+            RATE / 125_000,
             LOSS * 100.0
         ),
     ]

@@ -21,8 +21,13 @@ pub(super) const LOSS: f64 = 0.01;
 /// How much later each of them arrives. Both ways together are a round trip.
 pub(super) const DELAY: Duration = Duration::from_millis(20);
 
-/// How many packets may be under way in each direction; more are lost, as in any router.
-const UNDER_WAY: usize = 20_000;
+/// How many bytes it carries a second each way. Fewer than anybody here could send: what is compared is what becomes of TCP on
+/// such a way, and not whose packets cost less.
+pub(super) const RATE: u32 = 25_000_000;
+/// How long a packet waits for those before it at most; then it is lost, as in any router.
+const LONGEST_QUEUE: Duration = Duration::from_millis(40);
+/// How many packets the kernel holds for an end of the link: more than are sent while the threads wait for a processor.
+const HELD: u32 = 5_000;
 /// How long it may take until a stop is noticed, in milliseconds.
 const LONGEST_WAIT: u16 = 100;
 
@@ -37,7 +42,7 @@ impl Impairment {
         let stop = Arc::new(AtomicBool::new(false));
         for (seed, from, to) in [(1, Arc::clone(&near), Arc::clone(&far)), (2, far, near)] {
             let stop = Arc::clone(&stop);
-            let run = move || forward(&from, &to, &stop, SmallRng::seed_from_u64(seed));
+            let run = move || forward(&from, &to, &stop, Way::new(seed, Instant::now()));
             std::thread::Builder::new().name("lossy".to_owned()).spawn(run)?;
         }
         Ok(Self { stop })
@@ -67,19 +72,43 @@ async fn device(machine: &Machine) -> anyhow::Result<SyncDevice> {
         std::io::Result::Ok(device)
     };
     let device = machine.run("device", open).await?.context("a TUN interface")?;
-    machine.ip("link set lossy up").await?;
+    machine.ip(&format!("link set lossy txqueuelen {HELD} up")).await?;
     Ok(device)
 }
 
-fn forward(from: &SyncDevice, to: &SyncDevice, stop: &AtomicBool, mut random: SmallRng) {
+/// One direction of the link.
+struct Way {
+    random: SmallRng,
+    /// When all that was taken has left.
+    free: Instant,
+}
+
+impl Way {
+    fn new(seed: u64, now: Instant) -> Self {
+        Self { random: SmallRng::seed_from_u64(seed), free: now }
+    }
+
+    /// Takes a packet of some bytes, and says when it arrives; none when it is lost.
+    fn take(&mut self, length: usize, now: Instant) -> Option<Instant> {
+        let begins = self.free.max(now);
+        if begins - now > LONGEST_QUEUE || self.random.random_bool(LOSS) {
+            return None;
+        }
+        let takes = Duration::from_secs(1) * u32::try_from(length).unwrap_or(u32::MAX) / RATE;
+        self.free = begins + takes;
+        Some(self.free + DELAY)
+    }
+}
+
+fn forward(from: &SyncDevice, to: &SyncDevice, stop: &AtomicBool, mut way: Way) {
     let mut under_way: VecDeque<(Instant, Vec<u8>)> = VecDeque::new();
     let mut buffer = vec![0; 65_536];
     while !stop.load(Ordering::Relaxed) {
         // An error is that there is nothing more, or comes again.
         while let Ok(count) = from.recv(&mut buffer) {
             let packet = buffer.get(..count).unwrap_or_default();
-            if under_way.len() < UNDER_WAY && !random.random_bool(LOSS) {
-                under_way.push_back((Instant::now() + DELAY, packet.to_vec()));
+            if let Some(due) = way.take(count, Instant::now()) {
+                under_way.push_back((due, packet.to_vec()));
             }
         }
         let now = Instant::now();
@@ -99,4 +128,39 @@ fn forward(from: &SyncDevice, to: &SyncDevice, stop: &AtomicBool, mut random: Sm
 /// Rounded up, so that nothing is waited for in vain.
 fn milliseconds(duration: Duration) -> u16 {
     u16::try_from(duration.as_micros().div_ceil(1000)).unwrap_or(u16::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What arrives of packets of 1,000 bytes that are sent for a second, so many bytes a second, and how late the last one is.
+    fn arrives(rate: u32) -> (f64, Duration) {
+        let begin = Instant::now();
+        let (mut way, mut arrived, mut late) = (Way::new(1, begin), 0, Duration::ZERO);
+        for number in 0..rate / 1000 {
+            let now = begin + Duration::from_secs(1) * number / (rate / 1000);
+            if let Some(due) = way.take(1000, now) {
+                arrived += 1000;
+                late = due - now;
+            }
+        }
+        (f64::from(arrived), late)
+    }
+
+    #[test]
+    fn one_percent_is_lost_and_all_are_late_but_nothing_waits_below_the_rate() {
+        let (arrived, late) = arrives(RATE / 2);
+        let lost = 1.0 - arrived / f64::from(RATE / 2);
+        assert!((0.005..0.015).contains(&lost), "{lost}");
+        assert_eq!(late, DELAY + Duration::from_secs(1) * 1000 / RATE);
+    }
+
+    #[test]
+    fn above_the_rate_packets_wait_and_the_queue_has_an_end() {
+        let (arrived, late) = arrives(RATE * 2);
+        let carried = f64::from(RATE) * (Duration::from_secs(1) + LONGEST_QUEUE).as_secs_f64();
+        assert!((arrived / carried - 1.0).abs() < 0.01, "{arrived} of {carried}");
+        assert!(late > DELAY + LONGEST_QUEUE * 9 / 10 && late < DELAY + LONGEST_QUEUE * 11 / 10, "{late:?}");
+    }
 }
