@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use postern_gateway_core::trail::Head;
@@ -19,6 +20,9 @@ use crate::metrics;
 pub(super) const QUEUE: usize = 8_192;
 /// How many of them are written at once.
 const BATCH: usize = 512;
+
+/// How long a line that nobody waits for may wait for more of them: one trip to the disk is for all.
+const GATHERED: Duration = Duration::from_millis(20);
 
 /// How often the head is put into the ordinary log, while lines are written.
 const TELL_EVERY: Duration = Duration::from_secs(10 * 60);
@@ -38,10 +42,18 @@ struct Pending {
     last: bool,
 }
 
+impl Pending {
+    fn is_urgent(&self) -> bool {
+        self.done.is_some() || self.last
+    }
+}
+
 /// Where lines are handed in.
 #[derive(Debug)]
 pub(super) struct Keeper {
     queue: mpsc::Sender<Pending>,
+    /// Who writes. It is woken where somebody waits.
+    thread: Thread,
     shared: Arc<Shared>,
 }
 
@@ -65,7 +77,7 @@ impl Keeper {
         let (queue, mut waiting) = mpsc::channel(QUEUE);
         let shared = Arc::new(Shared::default());
         let for_thread = Arc::clone(&shared);
-        std::thread::Builder::new().name("audit".into()).spawn(move || {
+        let thread = thread::Builder::new().name("audit".into()).spawn(move || {
             let (mut told, complaints) = (Instant::now(), Sparing::new(1, Duration::from_secs(60)));
             while let Some(batch) = next(&mut waiting) {
                 let last = batch.iter().any(|pending| pending.last);
@@ -89,7 +101,7 @@ impl Keeper {
             }
             tell(file.head());
         })?;
-        Ok(Self { queue, shared })
+        Ok(Self { queue, thread: thread.thread().clone(), shared })
     }
 
     /// Whether the last line could not be written.
@@ -122,6 +134,7 @@ impl Keeper {
             self.shared.lose(event.event);
             return Err(Unwritten);
         }
+        self.thread.unpark();
         written.await.unwrap_or(Err(Unwritten))
     }
 
@@ -130,6 +143,7 @@ impl Keeper {
         let last = Pending { kind: event.event, text: event.text(), done: None, last: true };
         // It waits for room. Where the thread has ended, there is nothing to wait for.
         let _sent: Result<(), _> = self.queue.send(last).await;
+        self.thread.unpark();
         self.queue.closed().await;
     }
 }
@@ -185,15 +199,23 @@ impl Shared {
     }
 }
 
-/// The next lines; `None` when nobody can hand in any more.
+/// The next lines: as soon as somebody waits for one of them, or some have gathered. `None` when nobody can hand in any more.
 fn next(waiting: &mut mpsc::Receiver<Pending>) -> Option<Vec<Pending>> {
     let mut batch = vec![waiting.blocking_recv()?];
-    while batch.len() < BATCH
-        && let Ok(pending) = waiting.try_recv()
-    {
-        batch.push(pending);
+    let due = Instant::now() + GATHERED;
+    loop {
+        while batch.len() < BATCH
+            && let Ok(pending) = waiting.try_recv()
+        {
+            batch.push(pending);
+        }
+        let left = due.saturating_duration_since(Instant::now());
+        if left.is_zero() || batch.len() >= BATCH || batch.iter().any(Pending::is_urgent) {
+            return Some(batch);
+        }
+        // Whoever waits wakes this thread after handing in.
+        thread::park_timeout(left);
     }
-    Some(batch)
 }
 
 /// Puts the head into the ordinary log, which usually ends up on another machine: an anchor out of reach of whoever changes

@@ -82,6 +82,45 @@ async fn a_full_disk_refuses_what_must_be_written_and_the_trail_says_later_what_
     assert_eq!(serde_json::Value::from(told), expected);
 }
 
+/// A disk that counts the trips to it.
+struct Counting(fs::File, Arc<AtomicU64>);
+
+impl Disk for Counting {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.1.fetch_add(1, Ordering::SeqCst);
+        self.0.append(bytes)
+    }
+
+    fn truncate(&mut self, length: u64) -> io::Result<()> {
+        self.0.truncate(length)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.0.sync()
+    }
+}
+
+#[tokio::test]
+async fn lines_that_nobody_waits_for_go_to_the_disk_together() {
+    const LINES: u64 = 200;
+    let (_folder, settings) = place();
+    let trips = Arc::new(AtomicU64::new(0));
+    let file = TrailFile::open(settings.clone()).unwrap().on(|file| Counting(file, Arc::clone(&trips)));
+    let keeper = Keeper::of(file, |_| Ok(())).unwrap();
+    let started = Instant::now();
+    for _ in 0..LINES {
+        keeper.hand_in(&Event::now("refused"));
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    keeper.write(&Event::now("admitted")).await.unwrap();
+    let gathered = u64::try_from(started.elapsed().as_nanos() / GATHERED.as_nanos()).unwrap();
+    let made = trips.load(Ordering::SeqCst);
+    // One more for what had not gathered for long enough, and one for the line that was waited for.
+    assert!(made <= gathered + 2, "{made} trips in the time of {gathered}");
+    keeper.close(&Event::now("stopped")).await;
+    assert_eq!(lines(&settings).len() as u64, LINES + 2);
+}
+
 #[tokio::test]
 async fn more_lines_than_the_queue_holds_are_counted_and_hold_nobody_up() {
     let (_folder, settings) = place();
