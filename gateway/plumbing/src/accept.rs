@@ -103,7 +103,7 @@ fn socket(address: SocketAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Accepts the next connection of a listener that [`listen`] made. Cancelling it loses no connection.
+/// Accepts the next connection of a listener that was tuned, as those of [`listen`] are. Cancelling it loses no connection.
 ///
 /// # Errors
 /// Only when the listener itself is broken.

@@ -19,15 +19,21 @@ pub(super) fn new(interface: &str, like: SocketAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// A socket as the runtime knows it.
-pub(super) fn connecting(socket: Socket) -> TcpSocket {
-    TcpSocket::from_std_stream(socket.into())
+/// A socket that is about to connect, as the runtime knows it.
+///
+/// Whoever connects through a tunnel speaks at once and answers soon. So what the far end sends is acknowledged by the bytes
+/// that follow, where there are any within the kernel's delay, and not by a packet of its own: each costs a trip through the
+/// tunnel, and a short session has more of them than of all others.
+pub(super) fn connecting(socket: Socket) -> io::Result<TcpSocket> {
+    socket.set_tcp_quickack(false)?;
+    Ok(TcpSocket::from_std_stream(socket.into()))
 }
 
-/// No delay for small packets, and a far end that is gone is noticed.
+/// No delay for small packets, and a far end that is gone is noticed: by the time that it does not answer, whatever the number
+/// of questions (tcp(7), `TCP_USER_TIMEOUT`).
 pub(super) fn tune(socket: &Socket, tcp: &TcpSettings) -> io::Result<()> {
     let between = (tcp.user_timeout.saturating_sub(tcp.keepalive) / PROBES).max(Duration::from_secs(1));
-    let keepalive = TcpKeepalive::new().with_time(tcp.keepalive).with_interval(between).with_retries(PROBES);
+    let keepalive = TcpKeepalive::new().with_time(tcp.keepalive).with_interval(between);
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_keepalive(&keepalive)?;
     socket.set_tcp_user_timeout(Some(tcp.user_timeout))
@@ -44,4 +50,41 @@ pub(super) fn reset_when_closed(stream: &TcpStream) -> io::Result<()> {
 /// means a reset.
 pub(super) fn reset(stream: &TcpStream) -> io::Result<()> {
     Ok(rustix::net::connect_unspec(stream)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Where nobody is asked to do anything.
+    const ANYWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 1);
+
+    #[tokio::test]
+    async fn who_connects_acknowledges_by_what_it_says() {
+        let socket = Socket::new(Domain::for_address(ANYWHERE), Type::STREAM, Some(Protocol::TCP)).unwrap();
+        assert!(socket.tcp_quickack().unwrap(), "as the system has it");
+        let socket = connecting(socket).unwrap();
+        assert!(!SockRef::from(&socket).tcp_quickack().unwrap());
+    }
+
+    #[test]
+    fn connections_are_tuned_and_so_is_what_a_listener_accepts() {
+        let tcp = TcpSettings {
+            keepalive: Duration::from_secs(30),
+            user_timeout: Duration::from_secs(90),
+            ..TcpSettings::default()
+        };
+        let listener = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).unwrap();
+        tune(&listener, &tcp).unwrap();
+        listener.listen(1).unwrap();
+        let client = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).unwrap();
+        client.connect(&listener.local_addr().unwrap()).unwrap();
+        let accepted = listener.accept().unwrap().0;
+        for socket in [&listener, &accepted] {
+            assert!(socket.tcp_nodelay().unwrap() && socket.keepalive().unwrap());
+            assert_eq!(socket.tcp_keepalive_time().unwrap(), tcp.keepalive);
+            assert_eq!(socket.tcp_keepalive_interval().unwrap(), Duration::from_secs(20));
+            assert_eq!(socket.tcp_user_timeout().unwrap(), Some(tcp.user_timeout));
+        }
+    }
 }

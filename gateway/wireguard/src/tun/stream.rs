@@ -161,7 +161,7 @@ impl Listener {
     pub(crate) async fn accept(&self) -> Stream {
         loop {
             let accepted = tokio::select! {
-                accepted = accept::accept(&self.socket) => accepted,
+                accepted = accept::next(&self.socket) => accepted,
                 () = self.tun.shutdown.triggered() => return pending().await,
             };
             let (socket, remote) = match accepted {
