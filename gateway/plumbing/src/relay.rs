@@ -6,6 +6,7 @@
 //! Between two sockets of the kernel, bulk goes through pipes and is never copied here (splice(2)).
 
 mod direction;
+mod last;
 mod pipes;
 mod receive;
 

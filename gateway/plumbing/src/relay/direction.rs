@@ -9,6 +9,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
+use super::last;
 use super::pipes::{Pipe, Pipes};
 use super::receive::poll_receive;
 
@@ -35,6 +36,8 @@ pub(super) struct Flow<'a> {
     pipe: Option<Pipe>,
     /// Whether the destination may hold bytes back until it is flushed.
     unflushed: bool,
+    /// Whether its socket does, until the end follows.
+    withheld: bool,
     phase: Phase,
     moved: u64,
     /// What this turn has moved, and what the last turn did that moved anything.
@@ -83,6 +86,7 @@ impl<'a> Flow<'a> {
             taken: 0,
             pipe: None,
             unflushed: false,
+            withheld: false,
             phase: Phase::Open,
             moved: 0,
             turn: 0,
@@ -131,10 +135,11 @@ impl<'a> Flow<'a> {
             if let Some(socket) = way.source() {
                 match poll_receive(cx, socket, &mut space).map_err(Stopped::Reading)? {
                     Poll::Pending => return self.poll_pause(cx, way),
-                    // That it has ended, the source has to say itself.
-                    Poll::Ready([]) => {}
+                    Poll::Ready([]) => return Poll::Ready(Ok(())),
                     Poll::Ready(chunk) => {
-                        self.give(cx, way.to.as_mut(), chunk).map_err(Stopped::Writing)?;
+                        // It was emptied, and is ready all the same: the end is behind these bytes.
+                        let is_last = chunk.len() < CHUNK && socket.poll_read_ready(cx).is_ready();
+                        self.give(cx, way, chunk, is_last).map_err(Stopped::Writing)?;
                         continue;
                     }
                 }
@@ -146,7 +151,7 @@ impl<'a> Flow<'a> {
             if chunk.filled().is_empty() {
                 return Poll::Ready(Ok(()));
             }
-            self.give(cx, way.to.as_mut(), chunk.filled()).map_err(Stopped::Writing)?;
+            self.give(cx, way, chunk.filled(), false).map_err(Stopped::Writing)?;
         }
         cx.waker().wake_by_ref();
         Poll::Pending
@@ -158,11 +163,20 @@ impl<'a> Flow<'a> {
         cx: &mut Context<'_>,
         way: &mut Way<'_, R, W>,
     ) -> Poll<Result<(), Stopped>> {
+        self.push(way).map_err(Stopped::Writing)?;
         if self.unflushed {
             ready!(way.to.as_mut().poll_flush(cx)).map_err(Stopped::Writing)?;
             self.unflushed = false;
         }
         Poll::Pending
+    }
+
+    /// Has the destination's socket send what it withholds.
+    fn push<R, W>(&mut self, way: &Way<'_, R, W>) -> io::Result<()> {
+        match way.destination() {
+            Some(socket) if std::mem::take(&mut self.withheld) => last::push(socket),
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// Ready when the destination has, and was told to send on, everything that was read.
@@ -172,6 +186,7 @@ impl<'a> Flow<'a> {
         mut way: Way<'_, R, W>,
     ) -> Poll<Result<(), Stopped>> {
         ready!(self.poll_held(cx, &mut way)).map_err(Stopped::Writing)?;
+        self.push(&way).map_err(Stopped::Writing)?;
         way.to.poll_flush(cx).map_err(Stopped::Writing)
     }
 
@@ -206,8 +221,21 @@ impl<'a> Flow<'a> {
     }
 
     /// Gives the destination what it takes of a chunk without waiting, and holds the rest.
-    fn give<W: AsyncWrite>(&mut self, cx: &mut Context<'_>, to: Pin<&mut W>, chunk: &[u8]) -> io::Result<()> {
-        let taken = match to.poll_write(cx, chunk) {
+    fn give<R, W: AsyncWrite>(
+        &mut self,
+        cx: &mut Context<'_>,
+        way: &mut Way<'_, R, W>,
+        chunk: &[u8],
+        is_last: bool,
+    ) -> io::Result<()> {
+        let given = match way.destination() {
+            Some(socket) if is_last => {
+                self.withheld = true;
+                last::poll_send(cx, socket, chunk)
+            }
+            Some(_) | None => way.to.as_mut().poll_write(cx, chunk),
+        };
+        let taken = match given {
             Poll::Ready(taken) => self.count(taken?)?,
             Poll::Pending => 0,
         };

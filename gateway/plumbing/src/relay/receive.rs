@@ -43,16 +43,9 @@ mod tests {
     use std::time::Duration;
 
     use tokio::io::AsyncWriteExt as _;
-    use tokio::net::TcpListener;
 
+    use super::super::tests::connection;
     use super::*;
-
-    async fn connection() -> (TcpStream, TcpStream) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let near = TcpStream::connect(listener.local_addr().unwrap());
-        let (near, far) = tokio::join!(near, listener.accept());
-        (near.unwrap(), far.unwrap().0)
-    }
 
     async fn receive(socket: &TcpStream, room: usize) -> io::Result<Vec<u8>> {
         let mut space = vec![MaybeUninit::uninit(); room];

@@ -9,6 +9,23 @@ use tokio::time::Instant;
 use super::*;
 use crate::tasks::Task;
 
+/// The kernel withholds nothing for much longer.
+pub(super) const WITHHELD: Duration = Duration::from_millis(150);
+
+/// Both ends of a connection.
+pub(super) async fn connection() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let near = TcpStream::connect(listener.local_addr().unwrap());
+    let (near, far) = tokio::join!(near, listener.accept());
+    (near.unwrap(), far.unwrap().0)
+}
+
+/// How much has arrived, without waiting for it: over the loopback interface it is there when it was sent.
+pub(super) fn arrived(socket: &TcpStream) -> usize {
+    let mut space = [std::mem::MaybeUninit::uninit(); 100];
+    socket2::SockRef::from(socket).peek(&mut space).unwrap_or(0)
+}
+
 /// A relay between two pipes that hold `size` bytes each way: the far ends, and the relay's task.
 fn between_pipes(size: usize) -> (DuplexStream, DuplexStream, Arc<Progress>, Task<RelayEnd>) {
     let (client, mut near_client) = duplex(size);

@@ -1,22 +1,17 @@
 //! Between two sockets of the kernel, where bulk goes through pipes.
 
 use std::net::Shutdown;
+use std::task::ready;
 
 use socket2::SockRef;
+use tokio::io::Interest;
+use tokio::sync::{Notify, oneshot};
 
 use super::*;
 
 /// Far more than what sockets and pipes hold.
 const MUCH: usize = 24 << 20;
 const PATIENCE: Duration = Duration::from_secs(30);
-
-/// Both ends of a connection.
-async fn connection() -> (TcpStream, TcpStream) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let near = TcpStream::connect(listener.local_addr().unwrap());
-    let (near, far) = tokio::join!(near, listener.accept());
-    (near.unwrap(), far.unwrap().0)
-}
 
 struct Relayed {
     client: TcpStream,
@@ -197,5 +192,62 @@ async fn whoever_is_shut_for_writing_still_hears_the_rest() {
     let answer = much(7);
     let (said, ()) = tokio::join!(receive(&mut client), send(&mut upstream, &answer));
     assert!(said == answer);
+    assert!(task.join().await.unwrap().error.is_none());
+}
+
+/// A socket that is shut down for writing only when it is allowed to be.
+struct Reluctant {
+    socket: TcpStream,
+    asked: Arc<Notify>,
+    allowed: oneshot::Receiver<()>,
+}
+
+impl MaybeSocket for Reluctant {
+    fn socket(&self) -> Option<&TcpStream> {
+        Some(&self.socket)
+    }
+}
+
+impl AsyncRead for Reluctant {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_read(cx, into)
+    }
+}
+
+impl AsyncWrite for Reluctant {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.socket).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.asked.notify_one();
+        ready!(Pin::new(&mut self.allowed).poll(cx)).unwrap();
+        Pin::new(&mut self.socket).poll_shutdown(cx)
+    }
+}
+
+#[tokio::test]
+async fn what_is_said_last_travels_with_the_end_behind_it() {
+    let ((mut client, mut near_client), (mut upstream, socket)) = (connection().await, connection().await);
+    let (asked, (allow, allowed)) = (Arc::new(Notify::new()), oneshot::channel());
+    send(&mut client, b"good night").await;
+    // Both are there before the relay looks.
+    while !near_client.ready(Interest::READABLE).await.unwrap().is_read_closed() {
+        tokio::task::yield_now().await;
+    }
+    let mut near_upstream = Reluctant { socket, asked: Arc::clone(&asked), allowed };
+    let started = Instant::now();
+    let task = Task::spawn("relay", async move {
+        relay_sockets(&mut near_client, &mut near_upstream, &Progress::default(), &Pipes::new(0)).await
+    });
+    tokio::time::timeout(PATIENCE, asked.notified()).await.unwrap();
+    assert!(arrived(&upstream) == 0 || started.elapsed() > WITHHELD, "it waits for the end");
+    allow.send(()).unwrap();
+    assert_eq!(receive(&mut upstream).await, b"good night");
+    drop(upstream);
     assert!(task.join().await.unwrap().error.is_none());
 }
