@@ -115,7 +115,7 @@ async fn deliver(edge: &Edge, connection: &Connection, key: &CancelKey) -> Resul
         negotiated: false,
     };
     let delivered: io::Result<()> = async {
-        upstream.write_all(&header.encode()?).await?;
+        upstream.write_all(&header.encode(0)?).await?;
         upstream.write_all(&key.request()).await?;
         upstream.shutdown().await?;
         let mut ignored = [0; 64];

@@ -201,8 +201,15 @@ async fn session(
 
 /// Sends the header, then what the client has sent so far: in one write, as two would be two packets.
 async fn introduce(upstream: &mut TunnelStream, header: Option<&ProxyHeader<'_>>, opening: Opening) -> io::Result<()> {
-    let mut first = header.map_or(Ok(Vec::new()), ProxyHeader::encode)?;
-    first.extend_from_slice(&opening.into_received());
+    let received = opening.into_received();
+    let first = match header {
+        Some(header) => {
+            let mut first = header.encode(received.len())?;
+            first.extend_from_slice(&received);
+            first
+        }
+        None => received,
+    };
     upstream.write_all(&first).await?;
     upstream.flush().await
 }

@@ -1,8 +1,11 @@
 //! The gateway's metrics, by name. All of them are listed in [`describe`].
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
-use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use metrics::{
+    Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
+};
 use postern_gateway_core::refusal::Refusal;
 use postern_gateway_core::table::Table;
 
@@ -23,6 +26,29 @@ const INSTANCES: &str = "postern_gateway_instances";
 const AUDIT_LINES: &str = "postern_gateway_audit_lines";
 const AUDIT_LOST: &str = "postern_gateway_audit_lines_lost_total";
 const INSECURE: &str = "postern_gateway_insecure";
+
+/// What every connection touches, looked up once.
+struct Handles {
+    connections: Counter,
+    connections_open: Gauge,
+    sessions_open: Gauge,
+    to_upstream: Counter,
+    to_client: Counter,
+    dial: Histogram,
+}
+
+/// The handles of the recorder that is there when they are first asked for.
+fn handles() -> &'static Handles {
+    static HANDLES: OnceLock<Handles> = OnceLock::new();
+    HANDLES.get_or_init(|| Handles {
+        connections: counter!(CONNECTIONS),
+        connections_open: gauge!(CONNECTIONS_OPEN),
+        sessions_open: gauge!(SESSIONS_OPEN),
+        to_upstream: counter!(BYTES, "direction" => "to_upstream"),
+        to_client: counter!(BYTES, "direction" => "to_client"),
+        dial: histogram!(DIAL),
+    })
+}
 
 /// Names every metric to the recorder, and starts those at zero whose absence would hide a first event.
 pub fn describe() {
@@ -56,8 +82,8 @@ pub fn describe() {
 /// A client connection was accepted; it is open until the answer is dropped.
 #[must_use]
 pub fn connection() -> Open {
-    counter!(CONNECTIONS).increment(1);
-    Open::new(CONNECTIONS_OPEN)
+    handles().connections.increment(1);
+    Open::new(&handles().connections_open)
 }
 
 /// A thread handed a connection to another one.
@@ -68,7 +94,7 @@ pub fn handed_on() {
 /// A session is being relayed until the answer is dropped.
 #[must_use]
 pub fn session() -> Open {
-    Open::new(SESSIONS_OPEN)
+    Open::new(&handles().sessions_open)
 }
 
 /// A client was refused.
@@ -78,8 +104,8 @@ pub fn refused(refusal: Refusal) {
 
 /// Bytes were relayed.
 pub fn bytes(to_upstream: u64, to_client: u64) {
-    counter!(BYTES, "direction" => "to_upstream").increment(to_upstream);
-    counter!(BYTES, "direction" => "to_client").increment(to_client);
+    handles().to_upstream.increment(to_upstream);
+    handles().to_client.increment(to_client);
 }
 
 /// A cancel request was dealt with.
@@ -90,7 +116,7 @@ pub fn cancel(outcome: &'static str) {
 /// An instance was connected to, or not.
 pub fn dialled(succeeded: bool, took: Duration) {
     if succeeded {
-        histogram!(DIAL).record(took);
+        handles().dial.record(took);
     } else {
         counter!(DIAL_ERRORS).increment(1);
     }
@@ -140,17 +166,17 @@ pub fn insecure(switch: &'static str) {
 
 /// Counts in a gauge while it exists.
 #[derive(Debug)]
-pub struct Open(&'static str);
+pub struct Open(&'static Gauge);
 
 impl Open {
-    fn new(name: &'static str) -> Self {
-        gauge!(name).increment(1);
-        Self(name)
+    fn new(gauge: &'static Gauge) -> Self {
+        gauge.increment(1);
+        Self(gauge)
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        gauge!(self.0).decrement(1);
+        self.0.decrement(1);
     }
 }

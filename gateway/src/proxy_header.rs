@@ -12,6 +12,9 @@ pub const CONNECTION_ID: u8 = 0xE0;
 /// One byte: 1 when the client agreed on TLS by SSLRequest, so that a missing ALPN is legal; 0 when it began with TLS.
 pub const POSTGRES_NEGOTIATED: u8 = 0xE1;
 
+/// No header is longer than this, in bytes: with two IPv6 addresses, and the longest name that DNS knows.
+const LONGEST: usize = 16 + 36 + (3 + 16) + (3 + 1) + (3 + 255);
+
 /// A number that names one client connection in the logs of gateway and sidecar.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ConnectionId(u64);
@@ -52,13 +55,14 @@ pub struct ProxyHeader<'a> {
 }
 
 impl ProxyHeader<'_> {
-    /// The header's bytes.
+    /// The header's bytes, with room for so many more.
     ///
     /// # Errors
     /// When the fields do not fit into a header, which names within DNS' limits always do.
-    pub fn encode(&self) -> io::Result<Vec<u8>> {
+    pub fn encode(&self, more: usize) -> io::Result<Vec<u8>> {
         let addresses = same_family(self.client, self.gateway);
         let mut builder = Builder::with_addresses(Version::Two | Command::Proxy, Protocol::Stream, addresses)
+            .reserve_capacity(LONGEST + more)
             .write_tlv(CONNECTION_ID, self.id.to_string().as_bytes())?
             .write_tlv(POSTGRES_NEGOTIATED, &[u8::from(self.negotiated)])?;
         if let Some(authority) = self.authority {
@@ -91,7 +95,7 @@ mod tests {
 
     fn header(client: &str, gateway: &str, authority: Option<&'static str>) -> Vec<u8> {
         let (client, gateway) = (client.parse().unwrap(), gateway.parse().unwrap());
-        ProxyHeader { id: ConnectionId(0xabc), client, gateway, authority, negotiated: true }.encode().unwrap()
+        ProxyHeader { id: ConnectionId(0xabc), client, gateway, authority, negotiated: true }.encode(0).unwrap()
     }
 
     #[test]

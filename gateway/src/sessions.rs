@@ -1,12 +1,15 @@
 //! The sessions that go through the gateway now, so that they can be counted, limited and cut.
 
 use std::collections::BTreeMap;
+use std::future::poll_fn;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
 
+use futures_util::task::AtomicWaker;
 use postern_gateway_core::refusal::Refusal;
 use postern_identity::{AppId, InstanceId};
 use postern_plumbing::relay::Progress;
-use tokio_util::sync::CancellationToken;
 
 use crate::metrics;
 
@@ -26,9 +29,17 @@ struct Live {
 
 #[derive(Debug)]
 struct Entry {
-    cut: CancellationToken,
-    progress: Arc<Progress>,
+    shared: Arc<Shared>,
     metered: Metered,
+}
+
+/// What a session and whoever looks at it have in common. There is one task per session, which asks for each of its messages
+/// whether it was cut: that takes no lock.
+#[derive(Debug, Default)]
+struct Shared {
+    progress: Progress,
+    cut: AtomicBool,
+    task: AtomicWaker,
 }
 
 /// What of a session's bytes was given to the metrics already.
@@ -44,8 +55,7 @@ pub struct Session {
     number: u64,
     app: AppId,
     instance: InstanceId,
-    cut: CancellationToken,
-    progress: Arc<Progress>,
+    shared: Arc<Shared>,
     owner: Sessions,
 }
 
@@ -69,17 +79,17 @@ impl Sessions {
         *count += 1;
         live.last += 1;
         let number = live.last;
-        let (cut, progress) = (CancellationToken::new(), Arc::new(Progress::default()));
-        let entry = Entry { cut: cut.clone(), progress: Arc::clone(&progress), metered: Metered::default() };
+        let shared = Arc::new(Shared::default());
+        let entry = Entry { shared: Arc::clone(&shared), metered: Metered::default() };
         live.instances.entry(instance).or_default().insert(number, entry);
-        Ok(Session { number, app, instance, cut, progress, owner: self.clone() })
+        Ok(Session { number, app, instance, shared, owner: self.clone() })
     }
 
     /// Cuts every session to an instance, and says how many there were.
     pub fn cut(&self, instance: &InstanceId) -> usize {
         let live = self.live();
         let entries = live.instances.get(instance).into_iter().flat_map(BTreeMap::values);
-        entries.map(|entry| entry.cut.cancel()).count()
+        entries.map(|entry| entry.shared.cut()).count()
     }
 
     /// How many sessions go to an instance.
@@ -97,7 +107,7 @@ impl Sessions {
     /// Gives the metrics what was moved since the last time, so that a session of days shows while it lasts.
     pub fn meter(&self) {
         for entry in self.live().instances.values_mut().flat_map(BTreeMap::values_mut) {
-            entry.metered.catch_up(&entry.progress);
+            entry.metered.catch_up(&entry.shared.progress);
         }
     }
 
@@ -105,7 +115,7 @@ impl Sessions {
         let mut live = self.live();
         if let Some(entries) = live.instances.get_mut(&session.instance) {
             if let Some(mut entry) = entries.remove(&session.number) {
-                entry.metered.catch_up(&entry.progress);
+                entry.metered.catch_up(&entry.shared.progress);
             }
             if entries.is_empty() {
                 live.instances.remove(&session.instance);
@@ -125,10 +135,22 @@ impl Sessions {
     }
 }
 
+impl Shared {
+    fn cut(&self) {
+        self.cut.store(true, Ordering::Release);
+        self.task.wake();
+    }
+}
+
 impl Session {
-    /// Resolves when the session has been cut.
+    /// Resolves when the session has been cut. Only the last one that asks is told.
     pub async fn cut(&self) {
-        self.cut.cancelled().await;
+        poll_fn(|cx| {
+            // Before the look: whoever cuts it later finds the task.
+            self.shared.task.register(cx.waker());
+            if self.shared.cut.load(Ordering::Acquire) { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
     }
 
     /// Does something unless the session has been cut, and until it is.
@@ -146,7 +168,7 @@ impl Session {
     /// What it has moved.
     #[must_use]
     pub fn progress(&self) -> &Progress {
-        &self.progress
+        &self.shared.progress
     }
 }
 
@@ -192,7 +214,7 @@ mod tests {
         assert_eq!(sessions.cut(&ONE), 2);
         first.cut().await;
         second.cut().await;
-        assert!(!other.cut.is_cancelled());
+        assert!(!other.shared.cut.load(Ordering::Acquire));
     }
 
     #[tokio::test]

@@ -142,23 +142,23 @@ impl Table {
         route: &Route,
         admitted: impl Fn(&Instance) -> Result<(), Refusal>,
     ) -> Result<Vec<Candidate>, Refusal> {
-        let mut verdict = Refusal::NotAdmitted;
-        let mut open: Vec<&Arc<Instance>> = Vec::new();
+        let (mut verdict, mut is_open) = (Refusal::NotAdmitted, false);
+        let (mut alive, mut silent) = (Vec::new(), Vec::new());
         for instance in self.named(route).ok_or(Refusal::UnknownApp)? {
             match admitted_now(instance, &admitted) {
-                Ok(()) => open.push(instance),
+                Ok(()) => {
+                    is_open = true;
+                    let kind = if instance.alive { &mut alive } else { &mut silent };
+                    kind.extend(candidate(instance, route.port));
+                }
                 Err(refusal) => verdict = more_hopeful(verdict, refusal),
             }
         }
-        if open.is_empty() {
-            return Err(verdict);
-        }
-        let candidates: Vec<Candidate> = open.iter().filter_map(|at| candidate(at, route.port)).collect();
+        let candidates = if alive.is_empty() { silent } else { alive };
         if candidates.is_empty() {
-            return Err(Refusal::PortClosed);
+            return Err(if is_open { Refusal::PortClosed } else { verdict });
         }
-        let (alive, silent): (Vec<_>, Vec<_>) = candidates.into_iter().partition(|at| at.instance.alive);
-        Ok(if alive.is_empty() { silent } else { alive })
+        Ok(candidates)
     }
 
     /// The instance that a route names or else those of the app that it names, whatever their standing; `None` where it names

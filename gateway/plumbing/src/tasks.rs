@@ -161,21 +161,25 @@ impl<T> Drop for Task<T> {
 }
 
 /// Counts a running task by its name, and reports a panic of it.
-struct Running(&'static str);
+struct Running {
+    name: &'static str,
+    running: metrics::Gauge,
+}
 
 impl Running {
     fn new(name: &'static str) -> Self {
-        metrics::gauge!("tasks_running", "task" => name).increment(1);
-        Self(name)
+        let running = metrics::gauge!("tasks_running", "task" => name);
+        running.increment(1);
+        Self { name, running }
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        metrics::gauge!("tasks_running", "task" => self.0).decrement(1);
+        self.running.decrement(1);
         if std::thread::panicking() {
-            metrics::counter!("tasks_panicked_total", "task" => self.0).increment(1);
-            tracing::error!(task = self.0, "a task panicked");
+            metrics::counter!("tasks_panicked_total", "task" => self.name).increment(1);
+            tracing::error!(task = self.name, "a task panicked");
         }
     }
 }
