@@ -1,9 +1,14 @@
 //! What a line of the trail says.
 
+use std::fmt;
+
 use postern_allowlist::{Block, BootInfo, NotAdmitted};
-use postern_identity::AppId;
+use postern_identity::{AppId, ComposeHash, DeviceId, InstanceId, OsImageHash};
 use postern_plumbing::clock::unix_now;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
+
+/// Most lines are shorter, in bytes.
+const USUAL: usize = 768;
 
 /// One line. What does not concern an event is left out of it.
 #[derive(Debug, Default, Serialize)]
@@ -56,12 +61,22 @@ pub(super) struct Event<'a> {
 /// Whom a line is about.
 #[derive(Debug, Serialize)]
 pub(super) struct Who<'a> {
-    app: String,
-    instance: String,
-    compose_hash: String,
-    device: String,
-    os_image: String,
+    #[serde(serialize_with = "shown")]
+    app: &'a AppId,
+    #[serde(serialize_with = "shown")]
+    instance: &'a InstanceId,
+    #[serde(serialize_with = "shown")]
+    compose_hash: &'a ComposeHash,
+    #[serde(serialize_with = "shown")]
+    device: &'a DeviceId,
+    #[serde(serialize_with = "shown")]
+    os_image: &'a OsImageHash,
     tcb_status: &'a str,
+}
+
+/// As it is shown to people.
+fn shown<T: fmt::Display, S: Serializer>(id: &T, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(id)
 }
 
 /// A block.
@@ -75,11 +90,11 @@ impl<'a> Event<'a> {
     /// About somebody.
     pub(super) fn about(event: &'static str, boot: &'a BootInfo, evidence: Option<&[u8; 32]>) -> Self {
         let who = Who {
-            app: boot.app_id.to_string(),
-            instance: boot.instance_id.to_string(),
-            compose_hash: boot.compose_hash.to_string(),
-            device: boot.device_id.to_string(),
-            os_image: boot.os_image_hash.to_string(),
+            app: &boot.app_id,
+            instance: &boot.instance_id,
+            compose_hash: &boot.compose_hash,
+            device: &boot.device_id,
+            os_image: &boot.os_image_hash,
             tcb_status: &boot.tcb_status,
         };
         Self { who: Some(who), evidence: evidence.map(hex::encode), ..Self::now(event) }
@@ -117,7 +132,9 @@ impl<'a> Event<'a> {
 
     /// As JSON.
     pub(super) fn text(&self) -> String {
-        // Strings and numbers under fixed names can always be written.
-        serde_json::to_string(self).unwrap_or_default()
+        let mut text = Vec::with_capacity(USUAL);
+        // Strings and numbers under fixed names can always be written, and JSON is text.
+        let written = serde_json::to_writer(&mut text, self);
+        written.ok().and_then(|()| String::from_utf8(text).ok()).unwrap_or_default()
     }
 }
