@@ -57,7 +57,7 @@ pub struct Arguments {
     #[arg(long)]
     seed: Option<u64>,
 
-    /// Change a key of the scenario, such as cluster.tenants=20; may be repeated
+    /// Change a key of the scenario, such as cluster.tenants=20 or phases[1].length=5s; may be repeated
     #[arg(long, value_name = "KEY=VALUE", value_parser = change)]
     set: Vec<(String, String)>,
 

@@ -1,4 +1,4 @@
-//! Configuration from one TOML document and the environment, with every mistake reported at once.
+//! Configuration from one TOML document and the environment, or the command line, with every mistake reported at once.
 //!
 //! A program asks a [`Document`] for its sections and their keys. A key that is missing or wrong is recorded, and the reading
 //! goes on; [`Document::finish`] then returns everything that was found, including keys that nobody asked for. What a value
@@ -21,7 +21,7 @@ use std::path::Path;
 use toml::Table;
 use toml::de::DeTable;
 
-use self::environment::Environment;
+use self::environment::{Environment, Way};
 use self::problems::KeyPath;
 pub use self::problems::{Problem, Problems};
 pub use self::section::Section;
@@ -80,9 +80,35 @@ impl Document {
         env: impl IntoIterator<Item = (String, String)>,
         env_prefix: &str,
     ) -> Result<Self, Problems> {
+        Self::merged(text, env, Way::Variables(env_prefix.to_owned()))
+    }
+
+    /// Reads a text, of which an option of the command line changes keys: `cluster.tenants` is `tenants` in `[cluster]`, and
+    /// `phases[0].length` is `length` in the first of `[[phases]]`. Values are taken as those of variables are. The option is
+    /// named, with its dashes, where a change is wrong.
+    ///
+    /// # Errors
+    /// When the text is not TOML, or a change names no possible key.
+    pub fn parse_with(
+        text: &str,
+        changes: impl IntoIterator<Item = (String, String)>,
+        option: &'static str,
+    ) -> Result<Self, Problems> {
+        Self::merged(text, changes, Way::Option(option))
+    }
+
+    /// Reads a text of which nothing is changed from outside.
+    ///
+    /// # Errors
+    /// When it is not TOML.
+    pub fn parse_alone(text: &str) -> Result<Self, Problems> {
+        Self::merged(text, [], Way::Nowise)
+    }
+
+    fn merged(text: &str, settings: impl IntoIterator<Item = (String, String)>, way: Way) -> Result<Self, Problems> {
         let mut problems = syntax_problems(text);
         let mut root = toml::from_str::<Table>(text).unwrap_or_default();
-        let environment = Environment::merge(env, env_prefix, &mut root, &mut problems);
+        let environment = Environment::merge(settings, way, &mut root, &mut problems);
         if !problems.is_empty() {
             return Err(problems);
         }

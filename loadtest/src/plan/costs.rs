@@ -62,7 +62,7 @@ impl Costs {
     }
 
     fn parse(text: &str) -> Result<Self, Problems> {
-        let mut document = Document::parse(text, [], "LOADTEST")?;
+        let mut document = Document::parse_alone(text)?;
         let mut reader = Reader { sources: Vec::new() };
         let mut gateway = document.section("gateway");
         let tun = reader.gateway(&mut gateway.section("tun"), "gateway.tun");

@@ -11,8 +11,8 @@ use super::{Arrivals, Churn, Cluster, Databases, Event, MAX_TENANTS, Noisy, Phas
 use crate::arrivals::Pace;
 use crate::work::Script;
 
-/// What the names of variables begin with that override keys.
-const PREFIX: &str = "LOADTEST";
+/// What changes keys.
+const OPTION: &str = "--set";
 
 /// The longest script or setup file, in bytes.
 const MAX_SCRIPT: u64 = 1024 * 1024;
@@ -27,10 +27,7 @@ impl Scenario {
     /// # Errors
     /// Every mistake in it.
     pub fn read(text: &str, changes: &[(String, String)], folder: &Path) -> Result<Self, Problems> {
-        let variables = changes
-            .iter()
-            .map(|(key, value)| (format!("{PREFIX}__{}", key.to_uppercase().replace('.', "__")), value.clone()));
-        let mut document = Document::parse(text, variables, PREFIX)?;
+        let mut document = Document::parse_with(text, changes.iter().cloned(), OPTION)?;
         let scenario = read(&mut document, folder);
         let mut scenario = document.finish_with(scenario)?;
         scenario.settings = settings(text, changes);
@@ -46,7 +43,8 @@ fn read(document: &mut Document, folder: &Path) -> Option<Scenario> {
     let work = read_work(&mut document.section("work"), folder);
     let arrivals = read_arrivals(&mut document.section("arrivals"), work.as_ref().map(|work| &work.kind));
     let noisy = read_noisy(&mut document.section("noisy"), cluster.tenants);
-    let phases = read_phases(document, noisy.is_some());
+    let is_noisy = !document.section("noisy").keys().is_empty();
+    let phases = read_phases(document, is_noisy);
     let events = read_events(document, &phases, cluster.tenants);
     let churn = Churn::read(&mut document.section("churn"));
     let is_left_alone = churn.is_none() && events.is_empty();

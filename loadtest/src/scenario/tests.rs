@@ -124,13 +124,18 @@ fn events_that_make_no_sense_are_refused() {
 
 #[test]
 fn keys_can_be_changed_from_outside() {
-    let changes = [("cluster.tenants".to_owned(), "20".to_owned()), ("name".to_owned(), "other".to_owned())];
+    let changes = [("cluster.tenants", "20"), ("name", "other"), ("phases[0].rate", "5")];
+    let changes = changes.map(|(key, value)| (key.to_owned(), value.to_owned()));
     let scenario = Scenario::read(SMALL, &changes, Path::new(".")).unwrap();
-    assert_eq!((scenario.cluster.tenants, scenario.name.as_str()), (20, "other"));
+    assert_eq!((scenario.cluster.tenants, scenario.name.as_str(), scenario.phases[0].rate), (20, "other", Some(5.0)));
     assert_eq!(scenario.settings.get("cluster.tenants").map(String::as_str), Some("20"));
     assert_eq!(scenario.settings.get("phases[0].length").map(String::as_str), Some("10s"));
     let wrong = [("cluster.tennants".to_owned(), "20".to_owned())];
-    assert!(Scenario::read(SMALL, &wrong, Path::new(".")).is_err());
+    let error = Scenario::read(SMALL, &wrong, Path::new(".")).unwrap_err().to_string();
+    assert!(error.contains("did you mean `tenants`? (set by --set cluster.tennants)"), "{error}");
+    // One mistake in [noisy] is not another one in whoever refers to it.
+    let error = read(&format!("{SMALL}noisy = true\n[noisy]\nfactor = 3\n")).unwrap_err();
+    assert!(error.contains("noisy.clients") && !error.contains("there is no section"), "{error}");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Environment variables that override keys.
+//! What overrides keys: environment variables, or an option of the command line.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -7,60 +7,99 @@ use toml::{Table, Value};
 
 use super::problems::{KeyPath, Problems};
 
-/// What the environment has set, by the place in the document.
+/// What was set from outside, by the place in the document.
 #[derive(Debug)]
 pub(super) struct Environment {
-    prefix: String,
+    way: Way,
     overrides: BTreeMap<KeyPath, Override>,
 }
 
+/// How keys are overridden.
+#[derive(Debug, Clone)]
+pub(super) enum Way {
+    /// By variables whose names begin with this.
+    Variables(String),
+    /// By an option of this name, with `section.key=value`, or `sections[0].key=value`.
+    Option(&'static str),
+    /// By nothing.
+    Nowise,
+}
+
 struct Override {
-    variable: String,
+    name: String,
     raw: String,
 }
 
 /// Without the value, which may be a secret.
 impl fmt::Debug for Override {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.variable)
+        f.write_str(&self.name)
     }
 }
 
 impl Environment {
-    /// Puts every variable with the prefix into the document.
+    /// Puts everything that is meant for it into the document.
     pub(super) fn merge(
-        variables: impl IntoIterator<Item = (String, String)>,
-        prefix: &str,
+        settings: impl IntoIterator<Item = (String, String)>,
+        way: Way,
         root: &mut Table,
         problems: &mut Problems,
     ) -> Self {
-        let mut environment = Self { prefix: prefix.to_owned(), overrides: BTreeMap::new() };
+        let mut overrides = BTreeMap::new();
         // Sorted, so that the same environment always gives the same result.
-        for (variable, raw) in variables.into_iter().collect::<BTreeMap<_, _>>() {
-            let Some(names) = key_names(&variable, prefix) else { continue };
+        for (name, raw) in settings.into_iter().collect::<BTreeMap<_, _>>() {
+            let Some(names) = way.key_names(&name) else { continue };
             match set(root, &names, parse(&raw)) {
-                Ok(()) => drop(environment.overrides.insert(KeyPath::of(names), Override { variable, raw })),
-                Err(text) => problems.add(variable, text),
+                Ok(()) => drop(overrides.insert(KeyPath::of(names), Override { name: way.words(&name), raw })),
+                Err(text) => problems.add(name, text),
             }
         }
-        environment
+        Self { way, overrides }
     }
 
-    /// The variable that has set a key.
-    pub(super) fn variable(&self, place: &KeyPath) -> Option<&str> {
-        self.overrides.get(place).map(|set| set.variable.as_str())
+    /// What has set a key, in words.
+    pub(super) fn source(&self, place: &KeyPath) -> Option<&str> {
+        self.overrides.get(place).map(|set| set.name.as_str())
     }
 
-    /// The text of the variable that has set a key.
+    /// The text to which a key was set.
     pub(super) fn raw(&self, place: &KeyPath) -> Option<&str> {
         self.overrides.get(place).map(|set| set.raw.as_str())
     }
 
-    /// The variable that would set a key; `None` for a key within an array.
-    pub(super) fn variable_for(&self, place: &KeyPath) -> Option<String> {
+    /// What would set a key, in words; `None` for a key within an array.
+    pub(super) fn source_for(&self, place: &KeyPath) -> Option<String> {
         let plain = place.names().iter().all(|name| !name.starts_with('[') && name.to_lowercase() == *name);
-        let name = || place.names().iter().map(|name| name.to_uppercase()).collect::<Vec<_>>().join("__");
-        plain.then(|| format!("{}__{}", self.prefix, name()))
+        self.way.name_of(place.names()).filter(|_| plain).map(|name| self.way.words(&name))
+    }
+}
+
+impl Way {
+    /// The section and the key that a name stands for.
+    fn key_names(&self, name: &str) -> Option<Vec<String>> {
+        match self {
+            Self::Variables(prefix) => key_names(name, prefix),
+            Self::Option(_) => Some(name.replace('[', ".[").split('.').map(str::to_owned).collect()),
+            Self::Nowise => None,
+        }
+    }
+
+    /// The name that stands for a key.
+    fn name_of(&self, names: &[String]) -> Option<String> {
+        match self {
+            Self::Variables(prefix) => Some(format!("{prefix}__{}", names.join("__").to_uppercase())),
+            Self::Option(_) => Some(names.join(".")),
+            Self::Nowise => None,
+        }
+    }
+
+    /// A name in words.
+    fn words(&self, name: &str) -> String {
+        match self {
+            Self::Variables(_) => format!("the variable {name}"),
+            Self::Option(option) => format!("{option} {name}"),
+            Self::Nowise => name.to_owned(),
+        }
     }
 }
 
@@ -94,10 +133,20 @@ fn set(root: &mut Table, names: &[String], value: Value) -> Result<(), String> {
         return Err("the name of a key in it is empty".into());
     }
     let mut table = root;
-    for name in sections {
-        let below = table.entry(name.as_str()).or_insert_with(|| Value::Table(Table::new()));
+    let mut sections = sections.iter().peekable();
+    while let Some(name) = sections.next() {
+        let below = match sections.next_if(|next| next.starts_with('[')) {
+            Some(number) => element(table, name, number).ok_or_else(|| format!("there is no `{name}{number}`"))?,
+            None => table.entry(name.as_str()).or_insert_with(|| Value::Table(Table::new())),
+        };
         table = below.as_table_mut().ok_or_else(|| format!("`{name}` is not a section"))?;
     }
     table.insert(key.clone(), value);
     Ok(())
+}
+
+/// One of an array of tables, which is not made longer: `[0]` is the first.
+fn element<'a>(table: &'a mut Table, name: &str, number: &str) -> Option<&'a mut Value> {
+    let number: usize = number.strip_prefix('[')?.strip_suffix(']')?.parse().ok()?;
+    table.get_mut(name)?.as_array_mut()?.get_mut(number)
 }

@@ -34,12 +34,12 @@ impl<'a> Section<'a> {
         if !self.has(key) && !self.broken {
             self.note(key);
             let place = self.place.key(key);
-            let variable = self.reading.environment.variable_for(&place);
-            let variable = variable.map(|name| format!(" (the variable {name} sets it, too)")).unwrap_or_default();
+            let source = self.reading.environment.source_for(&place);
+            let source = source.map(|name| format!(" ({name} sets it, too)")).unwrap_or_default();
             self.reading
                 .problems
                 .borrow_mut()
-                .add(place.to_string(), format!("missing; expected {}{variable}", T::EXPECTED));
+                .add(place.to_string(), format!("missing; expected {}{source}", T::EXPECTED));
         }
         self.optional(key)
     }
@@ -155,7 +155,7 @@ impl<'a> Section<'a> {
     }
 
     fn record(&self, place: &KeyPath, text: String) {
-        let source = self.reading.environment.variable(place).map(|name| format!(" (set by the variable {name})"));
+        let source = self.reading.environment.source(place).map(|name| format!(" (set by {name})"));
         self.reading.problems.borrow_mut().add(place.to_string(), text + &source.unwrap_or_default());
     }
 }

@@ -116,6 +116,49 @@ fn all_mistakes_are_reported_at_once_and_numbered() {
 }
 
 #[test]
+fn what_an_option_has_changed_is_told_by_its_name() {
+    let read = |document: Result<Document, Problems>| {
+        let mut document = document.unwrap();
+        let mut listen = document.section("listen");
+        let (backlog, address): (Option<u16>, Option<String>) =
+            (listen.optional("backlog"), listen.required("address"));
+        let problems = document.finish().unwrap_err();
+        (backlog, address, problems.to_string())
+    };
+    let changes =
+        [("listen.backlog", "7"), ("listen.Deadline", "x")].map(|(key, value)| (key.to_owned(), value.to_owned()));
+    let (backlog, _, problems) = read(Document::parse_with("[listen]\nbacklog = 1\n", changes, "--set"));
+    assert_eq!(backlog, Some(7));
+    assert_eq!(
+        problems,
+        "1. listen.address: missing; expected a text (--set listen.address sets it, too)\n\
+         2. listen.Deadline: unknown key (set by --set listen.Deadline)"
+    );
+    let (.., problems) = read(Document::parse_alone("[listen]\n"));
+    assert_eq!(problems, "1. listen.address: missing; expected a text");
+}
+
+#[test]
+fn an_option_changes_what_is_in_an_array_and_makes_none_longer() {
+    let with = |change: &str| Document::parse_with(APPS, [(change.to_owned(), "new".to_owned())], "--set");
+    let mut document = with("apps[1].name").unwrap();
+    let names: Vec<_> = document.sections("apps").iter_mut().filter_map(|app| app.required::<String>("name")).collect();
+    assert_eq!(names, ["a", "new"]);
+    for (change, said) in [
+        ("apps[2].name", "there is no `apps[2]`"),
+        ("apps[-1].name", "there is no `apps[-1]`"),
+        ("apps[.name", "there is no `apps[`"),
+        ("nobody[0].name", "there is no `nobody[0]`"),
+        ("apps.name", "`apps` is not a section"),
+        ("listen..backlog", "the name of a key in it is empty"),
+    ] {
+        assert_eq!(with(change).unwrap_err().to_string(), format!("1. {change}: {said}"));
+    }
+}
+
+const APPS: &str = "[[apps]]\nname = \"a\"\n[[apps]]\nname = \"b\"\n";
+
+#[test]
 fn problems_are_a_numbered_list_of_single_lines() {
     let mut problems = Problems::one("a", "is wrong");
     problems.add("b\nc", "is\r\nwrong");

@@ -45,7 +45,7 @@ impl Search<'_> {
     fn report(&mut self, place: &KeyPath, key: &str, known: &BTreeSet<String>) {
         let near = suggest::closest(key, known.iter().map(String::as_str)).map(ToOwned::to_owned);
         let meant = near.or_else(|| self.elsewhere(key)).map(|name| format!("; did you mean `{name}`?"));
-        let source = self.environment.variable(place).map(|name| format!(" (set by the variable {name})"));
+        let source = self.environment.source(place).map(|name| format!(" (set by {name})"));
         let text = format!("unknown key{}{}", meant.unwrap_or_default(), source.unwrap_or_default());
         self.problems.add(place.to_string(), text);
     }
