@@ -1,5 +1,6 @@
-//! Drives the load: a thread that keeps the timetable, tasks that keep sessions and do the work, and what is measured.
+//! Drives the load: a task that keeps the timetable, others that keep sessions and do the work, and what is measured.
 
+mod alarm;
 mod lane;
 mod phase;
 mod recorder;

@@ -1,15 +1,15 @@
 //! A server that gives the same answer to everything, so that what is measured is the generator.
 //!
-//! It speaks as much of Postgres' protocol 3.0 as a driver needs for `SELECT 1`, prepared or not, and asks for no password. It
-//! runs on a thread of its own.
+//! It speaks as much of Postgres' protocol 3.0 as a driver needs for `SELECT 1`, prepared or not, and asks for no password. Its
+//! work is done where the clients' is: a thread of its own would take processors from the generator for as long as the kernel
+//! lets one run beside others, which on two of them is longer than what is to be measured.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 
-use postern_plumbing::tasks::Tasks;
+use postern_plumbing::tasks::{Task, Tasks};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::oneshot;
 
 /// The longest message that it reads, in bytes.
 const MAX_MESSAGE: usize = 64 * 1024;
@@ -32,27 +32,16 @@ const READY: &[u8] = b"Z\0\0\0\x05I";
 #[derive(Debug)]
 pub(crate) struct Echo {
     address: SocketAddr,
-    _stop: oneshot::Sender<()>,
+    _serving: Task<()>,
 }
 
 impl Echo {
-    pub(crate) fn start() -> io::Result<Self> {
-        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-        listener.set_nonblocking(true)?;
+    /// Starts it. Must be called within a runtime.
+    pub(crate) async fn start() -> io::Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let (stop, stopped) = oneshot::channel::<()>();
-        let serving = move || {
-            runtime.block_on(async {
-                tokio::select! {
-                    served = accept(listener) => drop(served),
-                    // Nobody sends: the sender is dropped with its server.
-                    _ = stopped => {}
-                }
-            });
-        };
-        std::thread::Builder::new().name("echo".to_owned()).spawn(serving)?;
-        Ok(Self { address, _stop: stop })
+        let serving = async move { drop(accept(listener).await) };
+        Ok(Self { address, _serving: Task::spawn("echo", serving) })
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -60,8 +49,8 @@ impl Echo {
     }
 }
 
-async fn accept(listener: std::net::TcpListener) -> io::Result<()> {
-    let (listener, connections) = (TcpListener::from_std(listener)?, Tasks::new());
+async fn accept(listener: TcpListener) -> io::Result<()> {
+    let connections = Tasks::new();
     loop {
         let (stream, _) = listener.accept().await?;
         // How a connection ends is for the client to tell.
@@ -136,7 +125,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_driver_takes_it_for_postgres() {
-        let echo = Echo::start().unwrap();
+        let echo = Echo::start().await.unwrap();
         let session = door(echo.address()).open(Duration::from_secs(20)).await.unwrap();
         let statement = session.client().prepare("SELECT 1").await.unwrap();
         let row = session.client().query_one(&statement, &[]).await.unwrap();

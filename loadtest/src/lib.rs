@@ -1,6 +1,6 @@
 //! Load tests of a whole Postern cluster.
 //!
-//! [`scenario`] says what is started, asked and done; [`run`] does it. A thread hands out work at the times that [`arrivals`]
+//! [`scenario`] says what is started, asked and done; [`run`] does it. A task hands out work at the times that [`arrivals`]
 //! fixes from a seed, whatever became of earlier work, and each piece is measured from when it was due. [`ledger`] compares
 //! what was acknowledged with what is found in the end, and [`fairness`] how evenly tenants were served. [`result`] is what a
 //! run leaves behind, and what reports and comparisons read.

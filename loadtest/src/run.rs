@@ -278,7 +278,8 @@ impl Session<'_> {
             return self.load(doors, &mut Site::Target, Duration::ZERO).await;
         }
         if self.scenario.cluster.databases == Databases::Echo {
-            let echo = Echo::start().map_err(|error| Failure::Unavailable(format!("the echo server: {error}")))?;
+            let echo =
+                Echo::start().await.map_err(|error| Failure::Unavailable(format!("the echo server: {error}")))?;
             let doors = cluster::echoes(self.scenario, echo.address());
             return self.load(doors, &mut Site::Echo, Duration::ZERO).await;
         }

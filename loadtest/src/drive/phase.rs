@@ -1,8 +1,13 @@
 //! One phase: its arrivals are dispatched at their times, and what is still due in the end is waited for.
 
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use postern_plumbing::tasks::Task;
+use tokio::task::coop::consume_budget;
+
+use super::alarm::Alarm;
 use super::lane::Due;
 use super::recorder::{Common, Tally};
 use super::{Drive, Shared};
@@ -13,10 +18,8 @@ use crate::work::{Outcome, Piece};
 
 /// How much longer than its timeout a piece of work is waited for.
 const GRACE: Duration = Duration::from_secs(2);
-/// The longest time that the timetable sleeps before it looks whether it is still wanted.
-const NAP: Duration = Duration::from_millis(100);
-/// The shortest: what becomes due meanwhile is handed out at once. To wake up for each of 20,000 pieces a second takes more of a
-/// processor than a small machine has left, and makes all of them later than this.
+/// The shortest time that the timetable sleeps: what becomes due meanwhile is handed out at once. To wake up for each of 20,000
+/// pieces a second takes more of a processor than a small machine has left, and makes all of them later than this.
 const BATCH: Duration = Duration::from_micros(200);
 
 /// A phase that is to be driven.
@@ -50,8 +53,11 @@ impl Drive {
         let start = Instant::now();
         let timetable = Timetable::new(plan.seed, u64::from(plan.number), &plan.load, plan.length, first);
         let shared = Arc::clone(&self.shared);
-        let dispatched = tokio::task::spawn_blocking(move || dispatch(&shared, timetable, start)).await;
-        let next = first + dispatched.map_err(|_| "the timetable broke off".to_owned())?;
+        // On a processor of those that do the work: for a thread of its own, they would have to step aside each time.
+        let dispatched =
+            Task::spawn("timetable", async move { dispatch(&shared, timetable, start).await }).join().await;
+        let dispatched = dispatched.map_err(|error| error.to_string())?;
+        let next = first + dispatched.map_err(|error| format!("the timetable: {error}"))?;
         tokio::time::sleep_until((start + plan.length).into()).await;
         // What was open while work arrived; the ticker may not have looked since.
         let sessions: usize = self.shared.lanes.iter().map(|lane| lane.open()).sum();
@@ -113,19 +119,18 @@ impl Drive {
     }
 }
 
-/// Hands out work at its time, on a thread that does nothing else: a runtime's timers are a millisecond coarse. Gives how
-/// many pieces there were.
-fn dispatch(shared: &Shared, timetable: Timetable, start: Instant) -> u64 {
-    let (mut count, mut now) = (0, start);
+/// Hands out work at its time. Gives how many pieces there were.
+async fn dispatch(shared: &Shared, timetable: Timetable, start: Instant) -> io::Result<u64> {
+    let (alarm, mut count, mut now) = (Alarm::new()?, 0, start);
     for arrival in timetable {
         let at = start + arrival.at;
         while at > now {
-            if shared.stop.is_triggered() {
-                return count;
-            }
             now = Instant::now();
-            if at > now {
-                std::thread::sleep(at.saturating_duration_since(now).clamp(BATCH, NAP));
+            let Some(early) = at.checked_duration_since(now).filter(|early| !early.is_zero()) else { break };
+            tokio::select! {
+                biased;
+                () = shared.stop.triggered() => return Ok(count),
+                slept = alarm.sleep(early.max(BATCH)) => slept?,
             }
         }
         let Some(lane) = shared.lanes.get(arrival.tenant) else { continue };
@@ -133,5 +138,7 @@ fn dispatch(shared: &Shared, timetable: Timetable, start: Instant) -> u64 {
         lane.push(Due { at, piece: Piece { number: arrival.number, salt: arrival.salt } });
         count += 1;
     }
-    count
+        // Where so much is due that there is never time to sleep, those who are to do it have their turn all the same.
+        consume_budget().await;
+    Ok(count)
 }

@@ -56,7 +56,7 @@ async fn driven(scenario: &Scenario, doors: Vec<Door>, observer: Arc<dyn Observe
 
 #[tokio::test(flavor = "multi_thread")]
 async fn everything_that_is_due_is_done_and_counted() {
-    let echo = Echo::start().unwrap();
+    let echo = Echo::start().await.unwrap();
     let scenario = scenario(500, "20s");
     let noting = Arc::new(Noting::default());
     let doors = echoes(&scenario, echo.address());
