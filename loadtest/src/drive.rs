@@ -16,7 +16,7 @@ use tokio::sync::Semaphore;
 
 use crate::client::Door;
 use crate::result::{Ledger, Second};
-use crate::scenario::{Databases, Scenario, Work};
+use crate::scenario::{Databases, Scenario};
 use crate::work::{found, has_ledger};
 
 pub(crate) use lane::Lane;
@@ -41,7 +41,6 @@ pub trait Observer: Send + Sync {
 
 /// What all tasks of a load share.
 pub(crate) struct Shared {
-    pub(crate) work: Work,
     pub(crate) lanes: Vec<Arc<Lane>>,
     /// Whether nothing but this program can make work late, as before an echo: then a busy session is no excuse.
     is_alone: bool,
@@ -65,13 +64,12 @@ impl Drive {
         doors: Vec<Door>,
         observer: Arc<dyn Observer>,
     ) -> Result<Self, String> {
-        let lanes: Vec<_> = doors.into_iter().map(|door| Arc::new(Lane::new(door))).collect();
+        let lane = |(tenant, door)| Arc::new(Lane::new(door, scenario.work_of(tenant).clone()));
+        let lanes: Vec<_> = doors.into_iter().enumerate().map(lane).collect();
         let recorder = Recorder::new(lanes.len());
         let stop = Shutdown::new();
-        let work = scenario.work.clone();
         let is_alone = scenario.cluster.databases == Databases::Echo;
-        let shared =
-            Arc::new(Shared { work, lanes, is_alone, recorder, stop, opening: Semaphore::new(OPENING), observer });
+        let shared = Arc::new(Shared { lanes, is_alone, recorder, stop, opening: Semaphore::new(OPENING), observer });
         let preparing = shared.lanes.iter().map(|lane| {
             let (shared, lane) = (Arc::clone(&shared), Arc::clone(lane));
             Task::spawn("prepare", async move { lane.prepare(&shared).await })
@@ -96,12 +94,9 @@ impl Drive {
 
     /// Waits until each tenant has as many sessions as it may have, for as long as `patience`; says how many are missing.
     pub(crate) async fn sessions(&self, wanted: impl Fn(usize) -> usize, patience: Duration) -> usize {
-        if !self.shared.work.kind.keeps_sessions() {
-            return 0;
-        }
         let end = Instant::now() + patience;
         loop {
-            let lanes = self.shared.lanes.iter().enumerate();
+            let lanes = self.shared.lanes.iter().enumerate().filter(|(_, lane)| lane.work.kind.keeps_sessions());
             let missing: usize = lanes.map(|(tenant, lane)| wanted(tenant).saturating_sub(lane.open())).sum();
             if missing == 0 || Instant::now() >= end {
                 return missing;
@@ -131,13 +126,13 @@ impl Drive {
 
     /// Reads every write back, once nobody writes any more.
     pub(crate) async fn ledger(&self) -> Option<Ledger> {
-        if !has_ledger(&self.shared.work) {
+        let writing: Vec<_> = self.shared.lanes.iter().filter(|lane| has_ledger(&lane.work)).collect();
+        if writing.is_empty() {
             return None;
         }
         let mut ledger = Ledger::default();
-        let work = &self.shared.work;
-        let reading = self.shared.lanes.iter().map(|lane| async move {
-            let rows = tokio::time::timeout(READING, lane.read_back(work)).await;
+        let reading = writing.into_iter().map(|lane| async move {
+            let rows = tokio::time::timeout(READING, lane.read_back()).await;
             (lane, rows.unwrap_or_else(|_| Err(format!("not read within {READING:?}"))))
         });
         let mut reading = stream::iter(reading).buffered(OPENING);
@@ -158,15 +153,15 @@ impl Lane {
         let place = shared.opening.acquire().await;
         let words = |error: String| format!("tenant {}: {error}", self.door.tenant);
         let session = self.door.open(CONNECT).await.map_err(|error| words(error.to_string()))?;
-        crate::work::prepare(&session, &shared.work).await.map_err(|error| words(describe(&error)))?;
+        crate::work::prepare(&session, &self.work).await.map_err(|error| words(describe(&error)))?;
         session.close().await;
         drop(place);
         Ok(())
     }
 
-    async fn read_back(&self, work: &Work) -> Result<Vec<u64>, String> {
+    async fn read_back(&self) -> Result<Vec<u64>, String> {
         let session = self.door.open(CONNECT).await.map_err(|error| error.to_string())?;
-        let rows = found(&session, work).await.map_err(|error| describe(&error))?;
+        let rows = found(&session, &self.work).await.map_err(|error| describe(&error))?;
         session.close().await;
         Ok(rows)
     }

@@ -29,6 +29,8 @@ pub struct Scenario {
     pub cluster: Cluster,
     /// What is asked of it.
     pub work: Work,
+    /// What else: tenants take turns among it and these.
+    pub mixes: Vec<Work>,
     /// How it is asked.
     pub arrivals: Arrivals,
     /// The tenant that asks for more than its share.
@@ -181,6 +183,13 @@ pub struct Phase {
 }
 
 impl Scenario {
+    /// What a tenant asks.
+    #[must_use]
+    pub fn work_of(&self, tenant: usize) -> &Work {
+        let turn = tenant % (self.mixes.len() + 1);
+        turn.checked_sub(1).and_then(|further| self.mixes.get(further)).unwrap_or(&self.work)
+    }
+
     /// What arrives in a phase.
     #[must_use]
     pub fn load(&self, phase: &Phase) -> Load {

@@ -144,14 +144,20 @@ fn whatever_is_done_to_a_cluster_loses_nothing() {
 #[test]
 fn every_kind_of_work_works() {
     let script = "script\"\nscript = \"script.sql\"\nsetup = \"setup.sql";
-    for (kind, arrivals) in
-        [("copy", "rate = 4"), ("connect", "rate = 10"), (script, "rate = 20"), ("idle", "rate = 0")]
-    {
+    let mixed = "tpcb\"\n[[mixes]]\nkind = \"ping";
+    for (kind, arrivals) in [
+        ("copy", "rate = 4"),
+        ("connect", "rate = 10"),
+        (script, "rate = 20"),
+        ("idle", "rate = 0"),
+        (mixed, "rate = 40"),
+    ] {
         let scenario = format!(
             "{HEAD}[work]\nkind = \"{kind}\"\nbytes = 1000000\n[arrivals]\n{arrivals}\n[[phases]]\nname = \"steady\"\nlength = \
              \"3s\"\n"
         );
-        let total = run(&scenario).total;
+        let result = run(&scenario);
+        let total = &result.total;
         assert!(total.failed.is_empty() && total.due == total.done, "{kind}: {total:?}");
         match kind {
             "copy" => assert!(total.bytes >= total.done * 1_000_000, "{total:?}"),
@@ -161,3 +167,9 @@ fn every_kind_of_work_works() {
         }
     }
 }
+            kind if kind == mixed => {
+                let [writes, pings] = total.tenants.as_slice() else { panic!("{total:?}") };
+                assert!(writes.done > 0 && pings.done > 0, "{total:?}");
+                let ledger = result.ledger.as_ref().unwrap();
+                assert!(ledger.is_sound() && ledger.acknowledged == writes.done, "only one of them writes: {ledger:?}");
+            }

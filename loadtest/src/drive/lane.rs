@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 use crate::client::Door;
 use crate::ledger::{Book, Fate};
 use crate::result::Ledger;
+use crate::scenario::Work;
 use crate::work::Piece;
 
 /// A piece of work that is due, or was.
@@ -23,6 +24,8 @@ pub(crate) struct Due {
 #[derive(Debug)]
 pub(crate) struct Lane {
     pub(crate) door: Door,
+    /// What it asks.
+    pub(crate) work: Work,
     waiting: Mutex<VecDeque<Due>>,
     arrived: Notify,
     open: AtomicUsize,
@@ -32,9 +35,10 @@ pub(crate) struct Lane {
 }
 
 impl Lane {
-    pub(crate) fn new(door: Door) -> Self {
+    pub(crate) fn new(door: Door, work: Work) -> Self {
         Self {
             door,
+            work,
             waiting: Mutex::default(),
             arrived: Notify::new(),
             open: AtomicUsize::new(0),

@@ -61,7 +61,8 @@ impl Drive {
         tokio::time::sleep_until((start + plan.length).into()).await;
         // What was open while work arrived; the ticker may not have looked since.
         let sessions: usize = self.shared.lanes.iter().map(|lane| lane.open()).sum();
-        let patience = self.shared.work.timeout + GRACE;
+        let timeouts = self.shared.lanes.iter().map(|lane| lane.work.timeout);
+        let patience = timeouts.max().unwrap_or_default() + GRACE;
         if tokio::time::timeout(patience, recorder.settled()).await.is_err() {
             self.give_up();
         }
@@ -137,8 +138,8 @@ async fn dispatch(shared: &Shared, timetable: Timetable, start: Instant) -> io::
         shared.recorder.due(arrival.tenant);
         lane.push(Due { at, piece: Piece { number: arrival.number, salt: arrival.salt } });
         count += 1;
-    }
         // Where so much is due that there is never time to sleep, those who are to do it have their turn all the same.
         consume_budget().await;
+    }
     Ok(count)
 }

@@ -81,9 +81,9 @@ pub(super) fn shared(timeout: &str) -> Arc<Shared> {
         attested: None,
         login: Login { user: "u".into(), secret: String::new(), database: "d".into() },
     };
+    let work = scenario(50, timeout).work;
     Arc::new(Shared {
-        work: scenario(50, timeout).work,
-        lanes: (0..2).map(|number| Arc::new(Lane::new(door(number)))).collect(),
+        lanes: (0..2).map(|number| Arc::new(Lane::new(door(number), work.clone()))).collect(),
         is_alone: false,
         recorder: Recorder::new(2),
         stop: Shutdown::new(),

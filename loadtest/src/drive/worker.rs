@@ -21,7 +21,7 @@ const LEAST_LEFT: u32 = 10;
 /// Works until the load is stopped.
 pub(super) async fn run(shared: Arc<Shared>, lane: Arc<Lane>, tenant: usize) {
     let client = Worker { shared, lane, tenant };
-    if !client.shared.work.kind.keeps_sessions() {
+    if !client.lane.work.kind.keeps_sessions() {
         return client.visit().await;
     }
     while let Some((session, prepared)) = client.session().await {
@@ -69,7 +69,7 @@ impl Worker {
 
     async fn open(&self) -> Result<(Session, Prepared), String> {
         let session = self.lane.door.open(CONNECT).await.map_err(|error| error.reason())?;
-        let prepared = tokio::time::timeout(CONNECT, Prepared::on(&session, &self.shared.work)).await;
+        let prepared = tokio::time::timeout(CONNECT, Prepared::on(&session, &self.lane.work)).await;
         let prepared = prepared.map_err(|_| "prepare_deadline")?.map_err(|error| reason(&error))?;
         Ok((session, prepared))
     }
@@ -85,7 +85,7 @@ impl Worker {
                 due = self.lane.next() => due,
             };
             let Some(left) = self.begin(&due, free) else { continue };
-            let work = &self.shared.work;
+            let work = &self.lane.work;
             let Ok(outcome) = tokio::time::timeout(left, Box::pin(perform(work, session, prepared, due.piece))).await
             else {
                 // What the server still does on this session is not to be mixed with other work.
@@ -139,7 +139,7 @@ impl Worker {
     /// hardly any, it has failed.
     fn begin(&self, due: &Due, free: Instant) -> Option<Duration> {
         let begun = Instant::now();
-        let timeout = self.shared.work.timeout;
+        let timeout = self.lane.work.timeout;
         let left = timeout.checked_sub(begun.saturating_duration_since(due.at));
         let left = left.filter(|left| *left > timeout / LEAST_LEFT);
         if left.is_some() {
@@ -153,7 +153,7 @@ impl Worker {
 
     /// While there is no session, what waits too long has failed.
     fn give_up_late(&self) {
-        let Some(before) = Instant::now().checked_sub(self.shared.work.timeout) else { return };
+        let Some(before) = Instant::now().checked_sub(self.lane.work.timeout) else { return };
         for due in self.lane.expired(before) {
             self.done(&due, Outcome::not_begun("no_session"));
         }
@@ -167,7 +167,7 @@ impl Worker {
 impl Shared {
     /// Notes what became of a piece of work.
     pub(super) fn done(&self, lane: &Lane, tenant: usize, due: &Due, outcome: Outcome) {
-        let not_begun = outcome.write.is_none() && outcome.failed.is_some() && writes(&self.work, due.piece);
+        let not_begun = outcome.write.is_none() && outcome.failed.is_some() && writes(&lane.work, due.piece);
         if let Some(fate) = outcome.write.or(not_begun.then_some(Fate::Refused)) {
             lane.note_write(due.piece.number, fate);
         }

@@ -78,7 +78,8 @@ pub fn shortfalls(scenario: &Scenario, means: &Means) -> Vec<String> {
             means.memory_mib
         ));
     }
-    let rows = tenants * u64::from(scenario.work.rows) * unit::ROW_BYTES / (1024 * 1024);
+    let rows: u64 = (0..scenario.cluster.tenants).map(|tenant| u64::from(scenario.work_of(tenant).rows)).sum();
+    let rows = rows * unit::ROW_BYTES / (1024 * 1024);
     let disk = rows + tenants * if each { unit::SERVER_DISK_MIB } else { unit::DATABASE_DISK_MIB } + unit::LOG_DISK_MIB;
     if disk > means.disk_mib {
         found.push(format!(

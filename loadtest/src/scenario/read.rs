@@ -40,7 +40,9 @@ fn read(document: &mut Document, folder: &Path) -> Option<Scenario> {
     let (name, about) = (root.required("name"), root.required("about"));
     let seed = root.optional("seed");
     let cluster = read_cluster(&mut document.section("cluster"));
-    let work = read_work(&mut document.section("work"), folder);
+    let timeout = read_timeout(&mut document.section("work"));
+    let work = read_work(&mut document.section("work"), timeout, folder);
+    let mixes = read_mixes(document, work.as_ref(), timeout, folder);
     let arrivals = read_arrivals(&mut document.section("arrivals"), work.as_ref().map(|work| &work.kind));
     let noisy = read_noisy(&mut document.section("noisy"), cluster.tenants);
     let is_noisy = !document.section("noisy").keys().is_empty();
@@ -55,7 +57,7 @@ fn read(document: &mut Document, folder: &Path) -> Option<Scenario> {
         if !is_left_alone {
             document.root().problem("events", "nothing can be done to a cluster that is not there (cluster.databases)");
         }
-        if work.as_ref().is_some_and(|work| work.kind != WorkKind::Ping) {
+        if work.iter().chain(&mixes).any(|work| work.kind != WorkKind::Ping) {
             document.section("work").problem("kind", "an echo server has no tables: expected \"ping\"");
         }
     }
@@ -66,6 +68,7 @@ fn read(document: &mut Document, folder: &Path) -> Option<Scenario> {
         seed,
         cluster,
         work: work?,
+        mixes,
         arrivals,
         noisy,
         phases,
@@ -143,7 +146,7 @@ fn read_limit(section: &mut Section<'_>) -> Option<u32> {
     limit
 }
 
-fn read_work(section: &mut Section<'_>, folder: &Path) -> Option<Work> {
+fn read_work(section: &mut Section<'_>, timeout: Duration, folder: &Path) -> Option<Work> {
     let word: Option<String> = section.required("kind");
     let kind = word.and_then(|word| match word.as_str() {
         "ping" => Some(WorkKind::Ping),
@@ -169,11 +172,37 @@ fn read_work(section: &mut Section<'_>, folder: &Path) -> Option<Work> {
     if !(0.0..=1.0).contains(&writes) {
         section.problem("writes", "expected a part, from 0 to 1");
     }
+    let bytes = section.or("bytes", 4 * 1024 * 1024);
+    Some(Work { kind: kind?, rows, writes, bytes, timeout })
+}
+
+fn read_timeout(section: &mut Section<'_>) -> Duration {
     let timeout = section.or("timeout", Duration::from_secs(10));
     if timeout.is_zero() {
         section.problem("timeout", "expected more than nothing");
     }
-    Some(Work { kind: kind?, rows, writes, bytes: section.or("bytes", 4 * 1024 * 1024), timeout })
+    timeout
+}
+
+/// What tenants ask beside `[work]`. How long they wait for it is said there.
+fn read_mixes(document: &mut Document, work: Option<&Work>, timeout: Duration, folder: &Path) -> Vec<Work> {
+    const KEPT: &str =
+        "where tenants have work of several kinds, all of them keep their sessions: neither \"connect\" nor \"idle\"";
+    let leaves = |work: &Work| matches!(work.kind, WorkKind::Connect | WorkKind::Idle);
+    let mut sections = document.sections("mixes");
+    let is_mixed = !sections.is_empty();
+    let mut mixes = Vec::new();
+    for section in &mut sections {
+        let mix = read_work(section, timeout, folder);
+        if mix.as_ref().is_some_and(leaves) {
+            section.problem("kind", KEPT);
+        }
+        mixes.extend(mix);
+    }
+    if is_mixed && work.is_some_and(leaves) {
+        document.section("work").problem("kind", KEPT);
+    }
+    mixes
 }
 
 fn read_script(section: &mut Section<'_>, folder: &Path) -> Option<WorkKind> {

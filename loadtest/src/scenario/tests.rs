@@ -65,6 +65,7 @@ fn the_explained_scenario_names_every_key() {
     ] {
         assert!(uncommented.lines().any(|line| line.starts_with(&format!("{key} = "))), "{key} in\n{uncommented}");
     }
+    assert!(uncommented.contains("[[mixes]]"));
     let (explained, defaults) = (read(pool).unwrap(), read(SMALL).unwrap());
     assert_eq!(explained.cluster, defaults.cluster);
     assert_eq!(explained.work, defaults.work);
@@ -165,6 +166,23 @@ fn what_a_machine_cannot_do_is_told_with_what_to_change() {
     let found = shortfalls(&read(&fast).unwrap(), &means()).join("\n");
     assert!(found.contains("each for a minute"), "{found}");
     assert!(Means::here(Path::new("/")).descriptors > 0);
+}
+
+#[test]
+fn tenants_take_turns_among_several_kinds_of_work() {
+    let text =
+        format!("{SMALL}[cluster]\ntenants = 5\n[[mixes]]\nkind = \"tpcb\"\nrows = 7\n[[mixes]]\nkind = \"copy\"\n");
+    let scenario = read(&text.replace("\"key-value\"", "\"key-value\"\ntimeout = \"3s\"")).unwrap();
+    let words: Vec<_> = (0..5).map(|tenant| scenario.work_of(tenant).kind.word()).collect();
+    assert_eq!(words, ["key-value", "tpcb", "copy", "key-value", "tpcb"]);
+    assert_eq!((scenario.work_of(1).rows, scenario.work_of(1).timeout), (7, Duration::from_secs(3)));
+    for (work, mix, place) in [("key-value", "idle", "mixes[0].kind"), ("connect", "ping", "work.kind")] {
+        let text = SMALL.replace("key-value", work) + &format!("[[mixes]]\nkind = \"{mix}\"\n");
+        let error = read(&text).unwrap_err();
+        assert!(error.contains(place) && error.contains("keep their sessions"), "{error}");
+    }
+    let wrong = read(&format!("{SMALL}[[mixes]]\nkind = \"ping\"\ntimeout = \"1s\"\nwrites = 7\n")).unwrap_err();
+    assert!(wrong.contains("mixes[0].timeout") && wrong.contains("mixes[0].writes"), "{wrong}");
 }
 
 #[test]
