@@ -14,6 +14,7 @@ use crate::{leftovers, trust};
 const PREFIX: &str = "postern-";
 const LOCK: &str = "lock";
 const PIDS: &str = "pids";
+const LOGS: &str = "logs";
 
 /// Where a world keeps its files. The folder stays until [`State::remove`] is called, so that logs survive a failure.
 #[derive(Debug)]
@@ -28,7 +29,7 @@ impl State {
     /// Opens a folder, or makes a new one in the system's folder for temporary files.
     ///
     /// Processes that an earlier, killed owner of the folder left behind are stopped, and what it wrote is deleted. Without
-    /// a folder, this goes for the processes of all killed worlds of this user among the temporary files.
+    /// a folder, this goes for all killed worlds of this user among the temporary files; of what those wrote, logs stay.
     ///
     /// # Errors
     /// When the folder cannot be made, another world uses it, others can write to it, or it holds something else than a
@@ -41,7 +42,7 @@ impl State {
                 fs::canonicalize(folder).map_err(|error| WorldError::file(folder, error))?
             }
             None => {
-                abandoned(&std::env::temp_dir()).iter().for_each(|folder| drop(take_over(folder)));
+                abandoned(&std::env::temp_dir()).iter().for_each(|folder| bury(folder));
                 tempfile::Builder::new()
                     .prefix(PREFIX)
                     .tempdir()
@@ -50,11 +51,11 @@ impl State {
             }
         };
         let lock = take_over(&root)?;
-        clear(&root).map_err(|error| WorldError::file(&root, error))?;
+        clear(&root, &[LOCK]).map_err(|error| WorldError::file(&root, error))?;
         // Postgres runs as another user when this process is root, and has to pass through.
         fs::set_permissions(&root, Permissions::from_mode(0o711)).map_err(|error| WorldError::file(&root, error))?;
         let state = Self { pids: Arc::new(PidFile::new(root.join(PIDS))), root, _lock: lock };
-        state.folder("logs")?;
+        state.folder(LOGS)?;
         Ok(state)
     }
 
@@ -106,7 +107,7 @@ impl State {
     /// Where a process of this name logs to.
     #[must_use]
     pub fn log(&self, process: &str) -> PathBuf {
-        self.root.join("logs").join(format!("{process}.log"))
+        self.root.join(LOGS).join(format!("{process}.log"))
     }
 
     pub(crate) fn pids(&self) -> Arc<PidFile> {
@@ -131,6 +132,19 @@ fn abandoned(temporary: &Path) -> Vec<PathBuf> {
     ours.filter(|folder| folder.join(PIDS).exists()).collect()
 }
 
+/// Stops what a killed world left running, and deletes what it wrote but for the logs. A world that failed has nothing
+/// running, and keeps everything: somebody may want to look at it.
+fn bury(folder: &Path) {
+    let was_killed = fs::metadata(folder.join(PIDS)).is_ok_and(|pids| pids.len() > 0);
+    // Somebody's who still uses it is locked.
+    if let Ok(_lock) = take_over(folder)
+        && was_killed
+    {
+        // What cannot be deleted takes room, and harms nobody else.
+        clear(folder, &[LOCK, LOGS]).unwrap_or_default();
+    }
+}
+
 /// Makes a folder ours, and stops the processes of its last owner.
 fn take_over(root: &Path) -> Result<File, WorldError> {
     if !trust::is_own_folder(root) {
@@ -149,13 +163,16 @@ fn take_over(root: &Path) -> Result<File, WorldError> {
     Ok(lock)
 }
 
-/// Deletes everything but the lock.
-fn clear(root: &Path) -> std::io::Result<()> {
+/// Deletes everything but what is named.
+fn clear(root: &Path, kept: &[&str]) -> std::io::Result<()> {
     for entry in fs::read_dir(root)? {
         let entry = entry?;
+        if kept.iter().any(|kept| entry.file_name() == *kept) {
+            continue;
+        }
         if entry.file_type()?.is_dir() {
             fs::remove_dir_all(entry.path())?;
-        } else if entry.file_name() != LOCK {
+        } else {
             fs::remove_file(entry.path())?;
         }
     }
@@ -261,6 +278,33 @@ mod tests {
         }
         symlink(temporary.path().join("else"), temporary.path().join("postern-d")).unwrap();
         assert_eq!(abandoned(temporary.path()), [temporary.path().join("postern-a")]);
+    }
+
+    #[test]
+    fn of_a_killed_world_logs_stay_and_of_a_failed_one_everything() {
+        let temporary = tempfile::tempdir().unwrap();
+        let folder = |name: &str| {
+            let folder = temporary.path().join(name);
+            let state = State::open(Some(&folder)).unwrap();
+            fs::write(state.log("gateway"), "it began").unwrap();
+            (state.write("tee/seed", "old").unwrap(), state.log("gateway"), state)
+        };
+        let mut child = std::process::Command::new("sleep").arg("100").spawn().unwrap();
+        let (killed, failed, alive) = (folder("postern-killed"), folder("postern-failed"), folder("postern-alive"));
+        for state in [&killed.2, &alive.2] {
+            state.pids().add(i32::try_from(child.id()).unwrap(), "sleeper");
+        }
+        failed.2.pids().remove(0);
+        let folders = [&killed, &failed, &alive].map(|(_, _, state)| state.root().to_owned());
+        drop((killed.2, failed.2));
+        bury(&folders[2]);
+        assert!(alive.0.exists() && child.try_wait().unwrap().is_none(), "nobody's who still runs is touched");
+        bury(&folders[0]);
+        assert!(!child.wait().unwrap().success());
+        assert_eq!([killed.0, killed.1].map(|file| file.exists()), [false, true]);
+        assert!(!abandoned(temporary.path()).contains(&folders[0]), "and it is not looked at again");
+        bury(&folders[1]);
+        assert_eq!([failed.0, failed.1].map(|file| file.exists()), [true, true]);
     }
 
     #[test]
