@@ -55,9 +55,23 @@ fn demand(run: &RunResult) -> Option<Demand> {
         instances: f64::from(run.subject.tenants),
         sessions: float(run.total.sessions),
         connections: float(run.total.connect.count) / seconds,
-        requests: float(run.total.done) / seconds,
+        requests: round_trips(run) / seconds,
         gib: float(run.total.bytes) / GIB / seconds,
     })
+}
+
+/// How many small requests were answered. A piece of work can be several of them: a plan counts what is sent and waited for.
+fn round_trips(run: &RunResult) -> f64 {
+    let settings = &run.scenario.settings;
+    let further = (0..).map_while(|number| settings.get(&format!("mixes[{number}].kind")));
+    let kinds: Vec<&String> = settings.get("work.kind").into_iter().chain(further).collect();
+    let of_piece = |tenant: usize| match kinds.get(tenant % kinds.len().max(1)).map(|kind| kind.as_str()) {
+        // BEGIN, five statements and COMMIT.
+        Some("tpcb") => 7.0,
+        _ => 1.0,
+    };
+    // Tenants stand in the order of their numbers, in which they take turns among the kinds of work.
+    run.total.tenants.iter().enumerate().map(|(number, tenant)| float(tenant.done) * of_piece(number)).sum()
 }
 
 fn cores(run: &RunResult, kind: PartKind) -> Option<f64> {
@@ -84,11 +98,24 @@ mod tests {
         assert_eq!((edge.run.as_str(), edge.what), ("pool, 4 tenants", "processors of the edge"));
         assert!((edge.measured - 0.12).abs() < 1e-9, "3 s of 25");
         let load = costs.netstack;
+        let requests = run.total.tenants.iter().map(|tenant| float(tenant.done)).sum::<f64>() / 25.0;
         let expected = load.base_cores
-            + (4.0 * load.instance_us_per_second + 960.0 * load.request_us + 0.64 * load.connection_us) / 1e6;
+            + (4.0 * load.instance_us_per_second + requests * load.request.us(requests) + 0.64 * load.connection_us)
+                / 1e6;
         assert!((edge.foretold - expected).abs() < 1e-9);
         assert!((edge.error() - (expected / 0.12 - 1.0)).abs() < 1e-9);
         assert_eq!(checked.len(), 4);
+        let first = run.total.tenants.first().map_or(0.0, |tenant| float(tenant.done)) / 25.0;
+        let mut mixed = run;
+        for (key, kind) in
+            [("work.kind", "tpcb"), ("mixes[0].kind", "ping"), ("mixes[1].kind", "ping"), ("mixes[2].kind", "ping")]
+        {
+            mixed.scenario.settings.insert(key.to_owned(), kind.to_owned());
+        }
+        assert!(
+            (round_trips(&mixed) / 25.0 - requests - 6.0 * first).abs() < 1e-6,
+            "the first tenant asks seven times"
+        );
         assert!(check(&costs, Datapath::Netstack, &example::empty()).is_empty());
     }
 }

@@ -35,7 +35,7 @@ pub(crate) struct Gateway {
     pub(crate) base_cores: f64,
     pub(crate) instance_us_per_second: f64,
     pub(crate) connection_us: f64,
-    pub(crate) request_us: f64,
+    pub(crate) request: Request,
     pub(crate) gib_s: f64,
 }
 
@@ -47,7 +47,26 @@ pub(crate) struct Sidecar {
     pub(crate) session_kib: f64,
     pub(crate) base_cores: f64,
     pub(crate) connection_us: f64,
-    pub(crate) request_us: f64,
+    pub(crate) request: Request,
+}
+
+/// What a small request and its answer cost a process. Who works without a pause finds the next request when the last one is done;
+/// who is seldom asked has to be woken, on a processor whose caches others have used meanwhile.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Request {
+    /// Processor time when requests follow each other at once, in microseconds.
+    pub(crate) busy_us: f64,
+    /// How much longer it takes when they are far apart, in microseconds.
+    pub(crate) waking_us: f64,
+    /// The rate, in requests a second, at which it is half of that.
+    pub(crate) half_awake: f64,
+}
+
+impl Request {
+    /// Processor time of one of them, in microseconds, when so many come in a second.
+    pub(crate) fn us(self, per_second: f64) -> f64 {
+        self.busy_us + self.waking_us / (1.0 + per_second / self.half_awake)
+    }
 }
 
 impl Costs {
@@ -107,8 +126,8 @@ impl Reader {
             base_cores: number("base_cores"),
             instance_us_per_second: number("instance_us_per_second"),
             connection_us: number("connection_us"),
-            request_us: number("request_us"),
             gib_s: number("gib_s"),
+            request: self.request(section, name),
         }
     }
 
@@ -120,7 +139,16 @@ impl Reader {
             session_kib: number("session_kib"),
             base_cores: number("base_cores"),
             connection_us: number("connection_us"),
-            request_us: number("request_us"),
+            request: self.request(section, "sidecar"),
+        }
+    }
+
+    fn request(&mut self, section: &mut Section<'_>, name: &str) -> Request {
+        let mut number = |key| self.number(section, name, key);
+        Request {
+            busy_us: number("request_us"),
+            waking_us: number("waking_us"),
+            half_awake: number("half_awake_per_second"),
         }
     }
 
@@ -164,9 +192,16 @@ mod tests {
     #[test]
     fn every_number_of_the_default_file_has_a_source() {
         let costs = Costs::parse(DEFAULT).unwrap();
-        assert_eq!(costs.sources.len(), 8 + 8 + 4 + 6 + 2);
+        assert_eq!(costs.sources.len(), 10 + 10 + 4 + 8 + 2);
         assert!(costs.sources.iter().all(|(_, value, source)| *value > 0.0 && source.len() > 10));
         assert_eq!(costs.registration.appraisal, Duration::from_micros(1114));
+    }
+
+    #[test]
+    fn who_is_seldom_asked_takes_longer() {
+        let request = Request { busy_us: 100.0, waking_us: 60.0, half_awake: 20.0 };
+        let took = [0.0, 20.0, 1e9].map(|rate| request.us(rate).round());
+        assert_eq!(took, [160.0, 130.0, 100.0]);
     }
 
     #[test]

@@ -51,10 +51,10 @@ impl Need {
 
 /// Processors that a gateway keeps busy.
 pub(crate) fn cores(costs: &Gateway, demand: &Demand) -> f64 {
-    let Gateway { base_cores, instance_us_per_second, connection_us, request_us, gib_s, .. } = costs;
+    let Gateway { base_cores, instance_us_per_second, connection_us, request, gib_s, .. } = costs;
     let each = demand.instances * instance_us_per_second
         + demand.connections * connection_us
-        + demand.requests * request_us
+        + demand.requests * request.us(demand.requests)
         + demand.gib * gib_s * 1e6;
     base_cores + each / 1e6
 }
@@ -66,7 +66,8 @@ pub(crate) fn memory_mib(costs: &Gateway, demand: &Demand) -> f64 {
 
 /// Processors that all sidecars together keep busy.
 pub(crate) fn sidecar_cores(costs: &Sidecar, demand: &Demand) -> f64 {
-    let each = demand.connections * costs.connection_us + demand.requests * costs.request_us;
+    let of_one = demand.requests / demand.instances.max(1.0);
+    let each = demand.connections * costs.connection_us + demand.requests * costs.request.us(of_one);
     demand.instances * costs.base_cores + each / 1e6
 }
 
@@ -166,6 +167,7 @@ pub(crate) fn size(
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::costs::Request;
     use super::*;
 
     fn gateway() -> Gateway {
@@ -176,7 +178,7 @@ mod tests {
             base_cores: 0.1,
             instance_us_per_second: 100.0,
             connection_us: 200.0,
-            request_us: 50.0,
+            request: Request { busy_us: 40.0, waking_us: 20.0, half_awake: 10_000.0 },
             gib_s: 2.0,
         }
     }
@@ -199,6 +201,16 @@ mod tests {
             Some(("processors", 0.5)),
             "1 of 4 cores, half free"
         );
+    }
+
+    #[test]
+    fn sidecars_that_are_seldom_asked_cost_more() {
+        let sidecar = Costs::load(None).unwrap().sidecar;
+        let spread = |instances| Demand { instances, connections: 0.0, ..demand() };
+        let [few, many] =
+            [10.0, 1_000.0].map(|count| sidecar_cores(&sidecar, &spread(count)) - count * sidecar.base_cores);
+        let more = 10_000.0 * (sidecar.request.us(10.0) - sidecar.request.us(1_000.0)) / 1e6;
+        assert!((many - few - more).abs() < 1e-9 && more > 0.0, "{few} and {many}");
     }
 
     #[test]
