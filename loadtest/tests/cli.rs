@@ -61,6 +61,9 @@ fn a_run_tells_its_seed_first_and_leaves_a_result() {
     assert!(one.parts.iter().any(|part| part.cpu_seconds > 0.0 && part.samples.len() >= 2), "{:?}", one.parts);
     assert_eq!(one.scenario.settings.get("arrivals.rate").map(String::as_str), Some("200"));
     assert!(one.seconds.len() >= 3);
+    let (machine, versions) = (&one.machine, &one.subject.versions);
+    assert!(machine.cores > 0 && machine.memory_mib > 0 && machine.kernel.starts_with("Linux "), "{machine:?}");
+    assert_eq!(versions.get("loadtest").map(String::as_str), Some(env!("CARGO_PKG_VERSION")));
 }
 
 #[test]

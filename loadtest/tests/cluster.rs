@@ -10,6 +10,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use loadtest::result::{MarkKind, PartKind, RunResult};
+use postern_world::{Fleet, FleetBuilder, Programs};
 
 /// Where Debian has PostgreSQL's programs, which are not on PATH.
 fn postgres() -> String {
@@ -18,12 +19,14 @@ fn postgres() -> String {
     folder.map_or("path".to_owned(), |folder| folder.display().to_string())
 }
 
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
 fn loadtest(scenario: &str, state: &Path, out: &Path) -> Command {
-    let program = PathBuf::from(env!("CARGO_BIN_EXE_loadtest"));
-    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    let mut command = Command::new(&program);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_loadtest"));
     command.args(["run", scenario, "--seed", "7", "--keep", "--postgres", &postgres()]);
-    command.arg("--repository").arg(repository).arg("--state").arg(state).arg("--out").arg(out);
+    command.arg("--repository").arg(repository()).arg("--state").arg(state).arg("--out").arg(out);
     command.stdin(Stdio::null());
     command
 }
@@ -163,13 +166,84 @@ fn every_kind_of_work_works() {
             "copy" => assert!(total.bytes >= total.done * 1_000_000, "{total:?}"),
             "connect" => assert!(total.connect.count >= total.done && total.done > 0, "{total:?}"),
             "idle" => assert_eq!((total.done, total.sessions), (0, 4), "{total:?}"),
-            _ => assert!(total.done > 0, "{total:?}"),
-        }
-    }
-}
             kind if kind == mixed => {
                 let [writes, pings] = total.tenants.as_slice() else { panic!("{total:?}") };
                 assert!(writes.done > 0 && pings.done > 0, "{total:?}");
                 let ledger = result.ledger.as_ref().unwrap();
                 assert!(ledger.is_sound() && ledger.acknowledged == writes.done, "only one of them writes: {ledger:?}");
             }
+            _ => assert!(total.done > 0, "{total:?}"),
+        }
+    }
+}
+
+/// A fleet that somebody else runs, described as its operator would.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fleet_that_is_there_is_worked_and_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let binaries = Path::new(env!("CARGO_BIN_EXE_loadtest")).parent().unwrap();
+    let programs = Programs::find(binaries, &repository()).unwrap();
+    let site = FleetBuilder::new(programs, 1, 20).postgres(postgres().parse().unwrap()).open().unwrap();
+    let fleet = site.build(|_| {}).await.unwrap();
+    let target = described(&fleet, folder.path());
+    let mut command = Command::new(env!("CARGO_BIN_EXE_loadtest"));
+    let settings = ["arrivals.rate=40", "work.rows=100", "cluster.clients=2"].map(|setting| ["--set", setting]);
+    command.args(["run", "pool", "--seed", "7"]).args(settings.as_flattened()).arg("--target").arg(target);
+    let out = folder.path().join("result.json");
+    command.arg("--out").arg(&out).stdin(Stdio::null());
+    let done = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success(), "{said}\n{}", String::from_utf8_lossy(&done.stdout));
+
+    let result = RunResult::read(&out).unwrap();
+    assert_eq!((result.subject.databases.as_str(), result.subject.tenants), ("target", 1));
+    assert!(result.total.failed.is_empty() && result.total.done == result.total.due, "{:?}", result.total);
+    let ledger = result.ledger.as_ref().unwrap();
+    assert!(ledger.is_sound() && ledger.acknowledged > 100, "{ledger:?}");
+    let kinds: Vec<PartKind> = result.parts.iter().map(|part| part.kind).collect();
+    assert_eq!(kinds, [PartKind::Generator], "the parts of others are not ours to look at");
+    let left = processes(fleet.state().root());
+    assert!(left.len() >= 4 && left.iter().all(runs), "nothing of it was stopped: {left:?}");
+    fleet.stop().await.remove().unwrap();
+}
+
+/// The file that `--target` takes.
+fn described(fleet: &Fleet, folder: &Path) -> PathBuf {
+    let (member, platform) = (fleet.members().first().unwrap(), fleet.platform());
+    let (user, secret) = member.login();
+    let secret_file = folder.join("secret");
+    fs::write(&secret_file, secret).unwrap();
+    let text = format!(
+        r#"
+gateway = "{gateway}"
+allow = ["127.0.0.1"]
+
+[agent]
+endpoint = "unix:{agent}"
+
+[attestation]
+root = "{root}"
+kms_root = "{kms_root}"
+collateral = "{collateral}"
+
+[[tenants]]
+host = "{host}"
+app_id = "{app_id}"
+user = "{user}"
+secret_file = "{secret_file}"
+database = "{database}"
+"#,
+        gateway = fleet.address(),
+        agent = member.clients().socket().display(),
+        root = platform.root().display(),
+        kms_root = platform.kms_root().display(),
+        collateral = platform.collateral().display(),
+        host = member.host(),
+        app_id = member.app_id(),
+        secret_file = secret_file.display(),
+        database = member.name(),
+    );
+    let file = folder.join("target.toml");
+    fs::write(&file, text).unwrap();
+    file
+}

@@ -102,9 +102,8 @@ impl Ran<'_> {
 
     fn generator(&self, parts: &[Part], times: &[(Duration, Duration)]) -> Generator {
         let late = &self.lateness;
-        // An echo is a part of this program, and its work no sign of one that is too slow.
         let is_echo = self.scenario.cluster.databases == Databases::Echo;
-        let saturated = late.p99_us > LATE_US || (!is_echo && self.generator_load(parts, times) > BUSY);
+        let saturated = is_limit(late, self.generator_load(parts, times), is_echo);
         Generator { p50_error_us: late.p50_us, p99_error_us: late.p99_us, max_error_us: late.max_us, saturated }
     }
 
@@ -208,6 +207,12 @@ impl Ran<'_> {
             }
         }
     }
+}
+
+/// Whether the generator was too slow for its timetable, or took so much of the machine that the cluster had to do with less.
+fn is_limit(late: &Latency, load: f64, is_echo: bool) -> bool {
+    // An echo is a part of this program, and its work no sign of one that is too slow.
+    late.p99_us > LATE_US || (!is_echo && load > BUSY)
 }
 
 /// When a phase began and ended, since the load began.

@@ -58,3 +58,11 @@ fn nothing_adds_up_to_nothing() {
     assert_eq!((nothing.done, nothing.latency.count), (0, 0));
     assert!(nothing.per_second.abs() < 1e-9);
 }
+
+#[test]
+fn a_generator_that_is_late_or_takes_half_of_the_machine_is_the_limit() {
+    let (late, in_time) = (latency(&[LATE_US * 2]), latency(&[100]));
+    assert!(is_limit(&late, 0.1, false) && is_limit(&late, 0.1, true));
+    assert!(is_limit(&in_time, 0.6, false) && !is_limit(&in_time, 0.4, false));
+    assert!(!is_limit(&in_time, 0.9, true), "an echo works in this program");
+}
