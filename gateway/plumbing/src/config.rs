@@ -58,8 +58,10 @@ impl Document {
     /// with `env_prefix` and two underscores: `POSTERN_GATEWAY__LISTEN__ADDRESS` is `address` in `[listen]`. A variable's
     /// value is taken as TOML when it can be, and as text otherwise.
     ///
+    /// A variable that names no possible key is a problem like others, told in the end.
+    ///
     /// # Errors
-    /// When the file cannot be read or is not TOML, or a variable names no possible key.
+    /// When the file cannot be read or is not TOML.
     pub fn load(path: Option<&Path>, env_prefix: &str) -> Result<Self, Problems> {
         let text = match path {
             Some(path) => read_file(path).map_err(|error| Problems::one(path.display().to_string(), error))?,
@@ -74,7 +76,7 @@ impl Document {
     /// Reads a text, with the given environment; the rest is as in [`Document::load`].
     ///
     /// # Errors
-    /// When the text is not TOML, or a variable names no possible key.
+    /// When the text is not TOML.
     pub fn parse(
         text: &str,
         env: impl IntoIterator<Item = (String, String)>,
@@ -88,7 +90,7 @@ impl Document {
     /// named, with its dashes, where a change is wrong.
     ///
     /// # Errors
-    /// When the text is not TOML, or a change names no possible key.
+    /// When the text is not TOML.
     pub fn parse_with(
         text: &str,
         changes: impl IntoIterator<Item = (String, String)>,
@@ -107,11 +109,12 @@ impl Document {
 
     fn merged(text: &str, settings: impl IntoIterator<Item = (String, String)>, way: Way) -> Result<Self, Problems> {
         let mut problems = syntax_problems(text);
-        let mut root = toml::from_str::<Table>(text).unwrap_or_default();
-        let environment = Environment::merge(settings, way, &mut root, &mut problems);
         if !problems.is_empty() {
             return Err(problems);
         }
+        let mut root = toml::from_str::<Table>(text).unwrap_or_default();
+        // What leads nowhere is told with what else is wrong.
+        let environment = Environment::merge(settings, way, &mut root, &mut problems);
         let asked = BTreeMap::from([(KeyPath::root(), BTreeSet::new())]);
         Ok(Self {
             root,

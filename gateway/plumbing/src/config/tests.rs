@@ -152,8 +152,25 @@ fn an_option_changes_what_is_in_an_array_and_makes_none_longer() {
         ("apps.name", "`apps` is not a section"),
         ("listen..backlog", "the name of a key in it is empty"),
     ] {
-        assert_eq!(with(change).unwrap_err().to_string(), format!("1. {change}: {said}"));
+        let mut document = with(change).unwrap();
+        let _: Vec<_> = document.sections("apps").iter_mut().map(|app| app.required::<String>("name")).collect();
+        assert_eq!(document.finish().unwrap_err().to_string(), format!("1. {change}: {said}"));
     }
+}
+
+#[test]
+fn what_leads_nowhere_is_told_with_every_other_mistake() {
+    let changes = [("apps[7].name", "c"), ("backlog", "7000"), ("colour", "red")];
+    let changes = changes.map(|(key, value)| (key.to_owned(), value.to_owned()));
+    let mut document = Document::parse_with(APPS, changes, "--set").unwrap();
+    let _: Vec<_> = document.sections("apps").iter_mut().map(|app| app.required::<String>("name")).collect();
+    let _: Option<u8> = document.root().optional("backlog");
+    assert_eq!(
+        document.finish().unwrap_err().to_string(),
+        "1. apps[7].name: there is no `apps[7]`\n\
+         2. backlog: out of range: expected a whole number from 0 to 255 (set by --set backlog)\n\
+         3. colour: unknown key (set by --set colour)"
+    );
 }
 
 const APPS: &str = "[[apps]]\nname = \"a\"\n[[apps]]\nname = \"b\"\n";
@@ -248,12 +265,14 @@ fn mistakes_of_the_environment_name_the_variable() {
 #[test]
 fn a_variable_that_names_no_possible_key_is_refused() {
     let env = [("POSTERN_TEST__LISTEN__PORT", "1"), ("POSTERN_TEST__A____B", "1"), ("POSTERN_TEST__", "1")];
-    let problems = with_env("listen = 5", env).unwrap_err();
     assert_eq!(
-        problems.to_string(),
-        "1. POSTERN_TEST__: the name of a key in it is empty\n\
-         2. POSTERN_TEST__A____B: the name of a key in it is empty\n\
-         3. POSTERN_TEST__LISTEN__PORT: `listen` is not a section"
+        complaints(with_env("listen = 5", env).unwrap()),
+        [
+            "POSTERN_TEST__: the name of a key in it is empty",
+            "POSTERN_TEST__A____B: the name of a key in it is empty",
+            "POSTERN_TEST__LISTEN__PORT: `listen` is not a section",
+            "listen: expected a section, found a whole number",
+        ]
     );
 }
 
