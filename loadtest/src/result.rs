@@ -130,6 +130,17 @@ impl RunResult {
         serde_json::from_slice(&text).map_err(|error| not(error.to_string()))
     }
 
+    /// Finds out whether a result can be written there, before there is one to lose. Nothing is left behind.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn has_place(path: &Path) -> Result<(), Failure> {
+        let is_new = !path.exists();
+        let open = fs::OpenOptions::new().append(true).create(true).open(path);
+        open.map_err(|error| Failure::file(path, error))?;
+        if is_new { fs::remove_file(path).map_err(|error| Failure::file(path, error)) } else { Ok(()) }
+    }
+
     /// Writes the result, readable for humans too.
     ///
     /// # Errors

@@ -180,8 +180,9 @@ fn scenario_text(named: &str) -> Result<(String, PathBuf), Failure> {
     Ok((text, path.parent().unwrap_or(Path::new(".")).to_owned()))
 }
 
-/// Refuses what cannot work on this machine.
+/// Refuses what cannot work on this machine, and a result that would have no place.
 fn check(scenario: &Scenario, arguments: &Arguments) -> Result<(), Failure> {
+    RunResult::has_place(&arguments.out)?;
     let folder = arguments.state.clone().filter(|state| state.exists()).unwrap_or_else(std::env::temp_dir);
     let shortfalls = shortfalls(scenario, &Means::here(&folder));
     if shortfalls.is_empty() || arguments.target.is_some() {

@@ -67,12 +67,33 @@ fn a_run_tells_its_seed_first_and_leaves_a_result() {
 }
 
 #[test]
+fn a_result_that_cannot_be_written_is_refused_before_there_is_one() {
+    let folder = tempfile::tempdir().unwrap();
+    for place in [".", "nowhere/result.json"] {
+        let refused = loadtest(&[&QUICK[..], &[place]].concat(), folder.path());
+        let said = text(&refused.stderr);
+        assert!(!refused.status.success() && said.contains(place), "{said}");
+        assert!(!said.contains("phase"), "the load began: {said}");
+    }
+    std::fs::write(folder.path().join("before.json"), "{}").unwrap();
+    for place in ["before.json", "new.json"] {
+        let checked = loadtest(&["run", "generator", "--check", "--out", place], folder.path());
+        assert!(checked.status.success(), "{}", text(&checked.stderr));
+    }
+    assert_eq!(std::fs::read_to_string(folder.path().join("before.json")).unwrap(), "{}", "it is left as it was");
+    assert!(!folder.path().join("new.json").exists(), "nothing is left behind");
+}
+
+#[test]
 fn a_scenario_that_is_wrong_or_too_large_starts_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let wrong = loadtest(&["run", "pool", "--set", "cluster.tenants=0", "--set", "work.kind=none"], folder.path());
     assert_eq!(wrong.status.code(), Some(78));
     let said = text(&wrong.stderr);
     assert!(said.contains("cluster.tenants") && said.contains("work.kind"), "{said}");
+    let nowhere = ["run", "pool", "--set", "phases[9].length=5s", "--set", "cluster.tenants=0", "--set", "nonsense=1"];
+    let said = text(&loadtest(&nowhere, folder.path()).stderr);
+    assert!(["phases[9]", "cluster.tenants", "nonsense"].iter().all(|wrong| said.contains(wrong)), "{said}");
 
     let large = ["run", "pool", "--check", "--set", "cluster.tenants=500", "--set", "cluster.clients=100000"];
     let large = loadtest(&large, folder.path());

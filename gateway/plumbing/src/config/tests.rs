@@ -142,8 +142,7 @@ fn what_an_option_has_changed_is_told_by_its_name() {
 fn an_option_changes_what_is_in_an_array_and_makes_none_longer() {
     let with = |change: &str| Document::parse_with(APPS, [(change.to_owned(), "new".to_owned())], "--set");
     let mut document = with("apps[1].name").unwrap();
-    let names: Vec<_> = document.sections("apps").iter_mut().filter_map(|app| app.required::<String>("name")).collect();
-    assert_eq!(names, ["a", "new"]);
+    assert_eq!(names(&mut document), ["a", "new"]);
     for (change, said) in [
         ("apps[2].name", "there is no `apps[2]`"),
         ("apps[-1].name", "there is no `apps[-1]`"),
@@ -153,7 +152,7 @@ fn an_option_changes_what_is_in_an_array_and_makes_none_longer() {
         ("listen..backlog", "the name of a key in it is empty"),
     ] {
         let mut document = with(change).unwrap();
-        let _: Vec<_> = document.sections("apps").iter_mut().map(|app| app.required::<String>("name")).collect();
+        assert_eq!(names(&mut document), ["a", "b"]);
         assert_eq!(document.finish().unwrap_err().to_string(), format!("1. {change}: {said}"));
     }
 }
@@ -163,14 +162,18 @@ fn what_leads_nowhere_is_told_with_every_other_mistake() {
     let changes = [("apps[7].name", "c"), ("backlog", "7000"), ("colour", "red")];
     let changes = changes.map(|(key, value)| (key.to_owned(), value.to_owned()));
     let mut document = Document::parse_with(APPS, changes, "--set").unwrap();
-    let _: Vec<_> = document.sections("apps").iter_mut().map(|app| app.required::<String>("name")).collect();
-    let _: Option<u8> = document.root().optional("backlog");
+    assert_eq!(names(&mut document), ["a", "b"]);
+    assert_eq!(document.root().optional::<u8>("backlog"), None);
     assert_eq!(
         document.finish().unwrap_err().to_string(),
         "1. apps[7].name: there is no `apps[7]`\n\
          2. backlog: out of range: expected a whole number from 0 to 255 (set by --set backlog)\n\
          3. colour: unknown key (set by --set colour)"
     );
+}
+
+fn names(document: &mut Document) -> Vec<String> {
+    document.sections("apps").iter_mut().filter_map(|app| app.required("name")).collect()
 }
 
 const APPS: &str = "[[apps]]\nname = \"a\"\n[[apps]]\nname = \"b\"\n";
