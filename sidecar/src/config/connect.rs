@@ -26,11 +26,11 @@ pub struct ConnectConfig {
     pub listeners: Vec<LocalPort>,
     /// Where their connections go; at least one.
     pub targets: Vec<Expected>,
-    /// From the driver's first byte to the server's verified end of TLS.
+    /// From the driver's first byte to the verified server's first answer.
     pub deadline: Duration,
     /// How long one server may take before the next one is tried; at most the deadline.
     pub attempt: Duration,
-    /// How long a driver waits for a server that is away.
+    /// How long a driver waits for a server that is away or about to end.
     pub patience: Duration,
     /// Connections that are kept ready for each server.
     pub pool: PoolSize,

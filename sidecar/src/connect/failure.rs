@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use postern_attest_io::ConnectRefused;
-use postern_pgwire::error_response::ErrorResponse;
+use postern_pgwire::error_response::{ErrorResponse, ServerError};
 use postern_pgwire::sqlstate::SqlState;
 use rustls::AlertDescription;
 use thiserror::Error;
@@ -116,7 +116,11 @@ impl Failure {
                 ConnectRefused::Server(refused) => refused.is_temporary(),
                 ConnectRefused::Name(_) | ConnectRefused::Resumed => false,
             },
-            Self::Login { source, .. } => matches!(source, LoginFailed::Gone(_) | LoginFailed::Server(_)),
+            Self::Login { source, .. } => match source {
+                LoginFailed::Gone(_) | LoginFailed::Server(_) => true,
+                LoginFailed::Refused { error, .. } => serves_nobody(error),
+                _ => false,
+            },
             Self::Request(_) | Self::Silent | Self::Unsuitable { .. } | Self::Nowhere { .. } => false,
         }
     }
@@ -138,12 +142,12 @@ impl Failure {
     }
 
     /// Whether another server may do where this one does not, as libpq sees it: not when the server has spoken for itself,
-    /// unless it says that it cannot serve anybody now.
+    /// unless it says that it cannot serve anybody now, or is about to end.
     #[must_use]
     pub fn leaves_others(&self) -> bool {
         match self {
             Self::Login { source, .. } => match source {
-                LoginFailed::Refused { error, .. } => error.sqlstate == SqlState::CANNOT_CONNECT_NOW.code(),
+                LoginFailed::Refused { error, .. } => serves_nobody(error),
                 LoginFailed::Driver(_) => false,
                 LoginFailed::Gone(_)
                 | LoginFailed::Server(_)
@@ -235,6 +239,11 @@ impl Failure {
             }
         }
     }
+}
+
+/// Whether a server that refused a login would refuse all: it is starting, or has no database, or is about to end.
+fn serves_nobody(error: &ServerError) -> bool {
+    [SqlState::CANNOT_CONNECT_NOW, SqlState::ADMIN_SHUTDOWN].iter().any(|state| error.sqlstate == state.code())
 }
 
 fn list(failures: &[Arc<Failure>]) -> String {

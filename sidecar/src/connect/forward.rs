@@ -36,11 +36,11 @@ pub struct Forwarder {
     pub wanted: SessionAttrs,
     /// In which order they are tried.
     pub balance: Balance,
-    /// From the driver's first byte to the server's verified end of TLS, and to the end of a login that is watched.
+    /// From the driver's first byte to the verified server's first answer, and to the end of a login that is watched.
     pub deadline: Duration,
     /// How long one server may take, to connect and for each step of a login that is watched.
     pub attempt: Duration,
-    /// How long a driver waits for a server that is away.
+    /// How long a driver waits for a server that is away or about to end.
     pub patience: Duration,
     /// Raised when a server is found to be away, or back.
     pub changed: Arc<Notify>,

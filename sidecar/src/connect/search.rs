@@ -6,8 +6,11 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use postern_pgwire::boundary::Boundary;
+use postern_pgwire::error_response::ServerError;
+use postern_pgwire::login::MAX_LOGIN_MESSAGE;
 use postern_pgwire::startup::Startup;
 use postern_plumbing::Io;
+use postern_plumbing::backoff::Backoff;
 use tokio::io::AsyncReadExt as _;
 use tokio::sync::futures::Notified;
 use tokio::time::{Instant, sleep_until};
@@ -19,26 +22,34 @@ use super::keys::Holder;
 use super::login::{Greeting, Login, LoginFailed};
 use super::target::{Target, Unmade, Verified};
 use crate::deadline::Deadline;
-use crate::packets;
+use crate::packets::{self, ReadError};
 
-/// How long to wait after failures of which no server's circuit knows.
-const PAUSE: Duration = Duration::from_millis(100);
+/// The first and the longest pause after failures of which no server's circuit knows.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 /// Terminate: the driver's goodbye.
 const TERMINATE: &[u8] = b"X\0\0\0\x04";
 /// How much is read of a server's first answer.
 const FIRST_ANSWER: usize = 1_024;
 
 /// What is known after each server was tried once.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Round {
     failures: Vec<Arc<Failure>>,
     /// Whether one of the failures may be over soon.
     hope: bool,
     /// When to look again.
     next: Option<Instant>,
+    /// How long to wait after a failure of which no server's circuit knows.
+    pause: Duration,
 }
 
 impl Round {
+    fn new(pauses: &mut Backoff) -> Self {
+        // At least half of the limit: full jitter could come out as no pause at all.
+        let pause = pauses.next(0.5 + rand::random::<f64>() / 2.0);
+        Self { failures: Vec::new(), hope: false, next: None, pause }
+    }
+
     fn away(&mut self, until: Option<Instant>, reason: Arc<Failure>) {
         self.hope |= reason.may_pass();
         self.next = self.next.into_iter().chain(until).min();
@@ -46,7 +57,7 @@ impl Round {
     }
 
     fn failed(&mut self, reason: Arc<Failure>) {
-        let soon = reason.may_pass().then(|| Instant::now() + PAUSE);
+        let soon = reason.may_pass().then(|| Instant::now() + self.pause);
         self.away(soon, reason);
     }
 
@@ -80,10 +91,11 @@ impl Forwarder {
         deadline: Deadline,
     ) -> Result<Session, Arc<Failure>> {
         let patience = deadline.at_most(self.patience);
+        let mut pauses = Backoff::new(PAUSES.0, PAUSES.1);
         loop {
             let mut changed = pin!(self.changed.notified());
             changed.as_mut().enable();
-            let mut round = Round::default();
+            let mut round = Round::new(&mut pauses);
             for (_, target) in self.in_order() {
                 match self.first_answer(target, driver, startup, ahead, deadline).await {
                     Ok((verified, heard)) => {
@@ -108,10 +120,11 @@ impl Forwarder {
     ) -> Result<Session, Arc<Failure>> {
         let mut login = Login::new(driver, ahead);
         let patience = deadline.at_most(self.patience);
+        let mut pauses = Backoff::new(PAUSES.0, PAUSES.1);
         let Candidate { index, target, mut verified, greeting } = loop {
             let mut changed = pin!(self.changed.notified());
             changed.as_mut().enable();
-            let mut round = Round::default();
+            let mut round = Round::new(&mut pauses);
             if let Some(candidate) = Box::pin(self.try_each(&mut login, startup, deadline, &mut round)).await? {
                 break candidate;
             }
@@ -201,8 +214,8 @@ impl Forwarder {
         order.into_iter().filter_map(|index| Some((index, self.targets.get(index)?)))
     }
 
-    /// A connection to which the startup packet has gone, and whatever the driver has sent behind it; and what the driver has
-    /// heard of its server. One that was kept ready counts when its server answers, and not with an error: it may have been given up while nobody looked.
+    /// A connection on which the server has answered the startup packet, and whatever the driver has sent behind it; and what
+    /// the driver has heard of its server. An answer that is a refusal is not passed on: it may be over soon.
     async fn first_answer<S: Io>(
         &self,
         target: &Target,
@@ -212,30 +225,26 @@ impl Forwarder {
         deadline: Deadline,
     ) -> Result<(Verified, Boundary), Unmade> {
         let opening = [startup.raw(), ahead].concat();
+        let place = || target.name().to_owned();
         let failed = |failure: Failure| Unmade::Failed(Arc::new(failure));
-        let late = |_| failed(Failure::Deadline { place: target.name().to_owned() });
+        let late = |_| failed(Failure::Deadline { place: place() });
         let mut verified = target.connection(deadline).await?;
-        if verified.warm {
-            let mut answer = BytesMut::with_capacity(FIRST_ANSWER);
-            let stream = &mut verified.server.stream;
-            let answered = async {
-                packets::write(stream, &opening).await?;
-                stream.read_buf(&mut answer).await
-            };
-            let answered = deadline.at_most(self.attempt).limit(answered).await;
-            if matches!(answered, Ok(Ok(1..))) && !answer.starts_with(b"E") {
-                let passed_on = deadline.limit(packets::write(driver, &answer)).await.map_err(late)?;
-                passed_on.map_err(|error| {
-                    let source = LoginFailed::Driver(error.into());
-                    failed(Failure::Login { place: target.name().to_owned(), source })
-                })?;
-                return Ok((verified, Boundary::after(&answer)));
+        let answer = loop {
+            let within = if verified.warm { deadline.at_most(self.attempt) } else { deadline };
+            match within.limit(first_words(&mut verified.server.stream, &opening)).await {
+                Ok(Ok(answer)) => break answer,
+                // One that was kept ready may have been given up while nobody looked.
+                Ok(Err(_)) | Err(_) if verified.warm => verified = target.new_connection(deadline).await?,
+                Ok(Err(source)) => return Err(failed(Failure::Login { place: place(), source })),
+                Err(passed) => return Err(late(passed)),
             }
-            verified = target.new_connection(deadline).await?;
-        }
-        let opened = deadline.limit(packets::write(&mut verified.server.stream, &opening)).await.map_err(late)?;
-        opened.map_err(|source| failed(target.broken(source)))?;
-        Ok((verified, Boundary::default()))
+        };
+        let passed_on = deadline.limit(packets::write(driver, &answer)).await.map_err(late)?;
+        passed_on.map_err(|error| {
+            let source = LoginFailed::Driver(error.into());
+            failed(Failure::Login { place: place(), source })
+        })?;
+        Ok((verified, Boundary::after(&answer)))
     }
 
     /// A login at one server.
@@ -262,6 +271,22 @@ impl Forwarder {
             }
         }
     }
+}
+
+/// What a server answers first, as far as it comes at once.
+async fn first_words<T: Io>(server: &mut T, opening: &[u8]) -> Result<BytesMut, LoginFailed> {
+    let gone = |error: ReadError| LoginFailed::Gone(error);
+    packets::write(server, opening).await.map_err(|error| gone(error.into()))?;
+    let mut answer = BytesMut::with_capacity(FIRST_ANSWER);
+    if server.read_buf(&mut answer).await.map_err(|error| gone(error.into()))? == 0 {
+        return Err(gone(ReadError::Closed));
+    }
+    if !answer.starts_with(b"E") {
+        return Ok(answer);
+    }
+    let refusal = packets::message(server, &mut answer, MAX_LOGIN_MESSAGE).await.map_err(LoginFailed::Server)?;
+    let error = ServerError::parse(refusal.raw(), refusal.body());
+    Err(LoginFailed::Refused { error, messages: BytesMut::new(), at_once: true })
 }
 
 /// A server that has let the driver in.

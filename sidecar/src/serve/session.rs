@@ -163,6 +163,7 @@ impl Server {
                 return Ok(None);
             }
         };
+        // Who has begun to log in is let in, as who came a moment before: in the middle of it no forwarder could ask again.
         if self.draining.is_triggered() {
             return Err(Refusal::Draining);
         }
@@ -174,9 +175,6 @@ impl Server {
         let role = self.authenticate(stream, &mut buf, &startup, arrival, peer.as_deref(), end_points).await?;
         if startup.is_replication() && !self.replicators.contains(&role) {
             return Err(Refusal::Replication);
-        }
-        if self.draining.is_triggered() {
-            return Err(Refusal::Draining);
         }
         let place = self.places.take(&role).map_err(|full| Refusal::full(full, &role))?;
         let reusable = !startup.is_replication();

@@ -281,3 +281,25 @@ async fn a_ready_connection_that_was_given_up_costs_no_driver_its_session() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_server_that_serves_nobody_now_is_asked_again_and_any_other_refusal_is_passed_on() {
+    let world = World::new().await;
+    for more in ["", "target_session_attrs = \"primary\"\n"] {
+        for (words, sqlstate, asked) in [
+            (&b"E\0\0\0\x13SFATAL\0C57P01\0\0"[..], "57P01", 2),
+            (b"E\0\0\0\x13SFATAL\0C57P03\0\0", "57P03", 2),
+            (b"E\0\0\0\x13SFATAL\0C53300\0\0", "53300", 1),
+        ] {
+            for (patience, asked) in [("20s", asked), ("0s", 1)] {
+                let (address, spoken_to, _server) = forgetful(&world, words).await;
+                let section = target("connect.target", address, SERVER_APP);
+                let beside = Beside::with(&world, &format!("{more}patience = \"{patience}\"\n"), &section).await;
+                let session = Driver::reader(beside.connect().await).await;
+                let refused = session.err().map(|error| error.sqlstate);
+                assert_eq!(refused.as_deref(), (asked == 1).then_some(sqlstate), "in its own words");
+                assert_eq!(spoken_to.load(Ordering::SeqCst), asked, "{sqlstate}, {patience}");
+            }
+        }
+    }
+}

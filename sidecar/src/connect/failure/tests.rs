@@ -109,7 +109,11 @@ fn what_a_server_says_is_passed_on_and_ends_the_search_unless_it_is_not_ready() 
     let no = said(SqlState::INVALID_PASSWORD, "password authentication failed");
     let raw = ErrorResponse::fatal(SqlState::INVALID_PASSWORD, "password authentication failed").encode();
     assert_eq!(no.response(), Some(Bytes::from([b"N".as_slice(), &raw].concat())));
-    assert!(!no.leaves_others() && said(SqlState::CANNOT_CONNECT_NOW, "starting").leaves_others());
+    assert!(!no.leaves_others() && !no.may_pass());
+    for state in [SqlState::CANNOT_CONNECT_NOW, SqlState::ADMIN_SHUTDOWN] {
+        let not_now = said(state, "not now");
+        assert!(not_now.leaves_others() && not_now.may_pass(), "{state}");
+    }
 }
 
 #[test]

@@ -1,8 +1,7 @@
 //! pgbench, in long sessions and with a new connection for each transaction, while parts of the cluster come and go.
 //!
 //! What no protocol permits is not asked for: a session that is cut in a transaction cannot be carried on by anybody, since
-//! nobody but Postgres knows its state. So the killed gateway is the one scene in which sessions are expected to fail. Nor is it
-//! asked that a connection be made to a database whose sidecar restarts: it says so itself, and is taken at its word.
+//! nobody but Postgres knows its state. So the killed gateway is the one scene in which sessions are expected to fail.
 
 mod pgbench;
 mod rotation;
@@ -22,7 +21,7 @@ const TURN: Duration = Duration::from_secs(15);
 /// When something happens in it.
 const MIDST: Duration = Duration::from_secs(4);
 
-/// Drivers wait for a gateway that restarts: a debug build on a busy machine takes longer than the usual 5 s.
+/// Drivers wait for what restarts: a debug build on a busy machine takes longer than the usual 5 s.
 pub(crate) const KEYS: Keys = Keys { clients: "", drivers: "patience = \"40s\"\ndeadline = \"60s\"" };
 
 /// What the scenes need.
@@ -45,6 +44,7 @@ pub(crate) async fn run(arguments: &Arguments, mut world: World) -> Result<(bool
         ("long sessions while the gateway is asked to stop", Part::Gateway, Work::Session),
         ("a connection for each transaction while the gateway restarts", Part::Gateway, Work::Connect),
         ("long sessions while the database's sidecar is asked to stop", Part::Sidecar, Work::Session),
+        ("a connection for each transaction while the database's sidecar restarts", Part::Sidecar, Work::Connect),
     ] {
         report.check(name, DEADLINE, drained(&mut world, &bench, part, work)).await;
     }
