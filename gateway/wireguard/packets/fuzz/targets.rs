@@ -27,9 +27,6 @@ pub(crate) const ALL: [(&str, Target); 6] = [
     ("messages", messages),
 ];
 
-/// The largest packet that is cut off.
-const MTU: usize = 1_420;
-
 /// The header of the interface. What is understood is written as it was read.
 pub(crate) fn vnet(data: &[u8]) {
     let mut frame = data.to_vec();
@@ -48,23 +45,24 @@ pub(crate) fn segment(data: &[u8]) {
     assert!(Segment::parse(segment.packet()).is_some(), "what it is is not what was read");
 }
 
-/// What the kernel hands over. Every packet fits, is right, and together they carry what was handed over.
+/// What the kernel hands over. Every packet is right, and together they carry what was handed over.
 pub(crate) fn split(data: &[u8]) {
     let mut frame = data.to_vec();
     let Ok(Handed::Segments(segments)) = open(&mut frame) else { return };
-    let (mut room, mut carried) = (vec![0xee; MTU], Vec::new());
-    for index in 0..segments.count() {
-        let Some(packet) = segments.write(index, &mut room) else { return };
+    let (whole, count, longest) = (segments.whole(), segments.count(), segments.longest());
+    let (ends, payload) = ((whole.source(), whole.destination()), whole.payload().to_vec());
+    let Some(mut packets) = segments.cut(longest) else { panic!("the longest is too long") };
+    let mut carried = Vec::new();
+    for index in 0..count {
+        let Some(packet) = packets.next() else { panic!("packet {index} is missing") };
+        assert!(packet.len() <= longest, "packet {index} is too long");
         let Some(segment) = Segment::parse(packet) else { panic!("packet {index} is none") };
         assert!(segment.is_intact(), "packet {index} is wrong");
-        assert_eq!(
-            (segment.source(), segment.destination()),
-            (segments.whole().source(), segments.whole().destination())
-        );
+        assert_eq!((segment.source(), segment.destination()), ends);
         carried.extend_from_slice(segment.payload());
     }
-    assert_eq!(carried, segments.whole().payload());
-    assert!(segments.write(segments.count(), &mut room).is_none(), "there is one more");
+    assert_eq!(carried, payload);
+    assert!(packets.next().is_none(), "there is one more");
 }
 
 /// Packets that came in, each behind its length in two bytes. What they carry is neither lost nor put together wrongly, and

@@ -119,9 +119,10 @@ impl Joined {
 
     fn is_of_flow(&self, bytes: &[u8], segment: &Segment<'_>) -> bool {
         let (own, other) = (self.headers(bytes), segment.headers());
-        let addresses = if is_v4(own) { 12..20 } else { 8..40 };
+        let same_addresses =
+            if is_v4(own) { own.get(12..20) == other.get(12..20) } else { own.get(8..40) == other.get(8..40) };
         is_v4(own) == segment.is_v4()
-            && own.get(addresses.clone()) == other.get(addresses)
+            && same_addresses
             && own.get(self.tcp_at..self.tcp_at + 4) == segment.tcp().get(..4)
     }
 

@@ -114,9 +114,10 @@ impl<'a> Segment<'a> {
         checksum::finish(checksum::add(sum, length)) == [0, 0]
     }
 
-    /// The sum of the pseudo-header, but for the length.
+    /// The sum of the pseudo-header (RFC 9293, section 3.1; RFC 8200, section 8.1) but for the length.
     pub(crate) fn pseudo_header(&self) -> u64 {
-        checksum::pseudo_header(self.address(false), self.address(true))
+        let addresses = if self.is_v4() { self.packet.get(12..20) } else { self.packet.get(8..40) };
+        checksum::add(checksum::sum(addresses.unwrap_or_default()), TCP.into())
     }
 
     pub(crate) fn is_v4(&self) -> bool {

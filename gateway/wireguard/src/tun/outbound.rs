@@ -25,7 +25,8 @@ pub(super) struct Splitter<'a> {
     tun: &'a Tun,
     udp: &'a Udp,
     frame: Vec<u8>,
-    packet: Vec<u8>,
+    /// The largest packet, in bytes.
+    mtu: usize,
     outgoing: Vec<Outgoing>,
     spare: Vec<Batch>,
     /// Where the packet before went.
@@ -46,7 +47,7 @@ impl<'a> Splitter<'a> {
             tun,
             udp,
             frame: vec![0; vnet::LEN + usize::from(u16::MAX)],
-            packet: vec![0; mtu.into()],
+            mtu: mtu.into(),
             outgoing: Vec::new(),
             spare: Vec::new(),
             last: None,
@@ -86,17 +87,17 @@ impl<'a> Splitter<'a> {
 
     /// Encrypts what was read for the peer that it is for.
     fn take(&mut self, length: usize, now: Instant) {
-        let Self { tun, udp, frame, packet, outgoing, spare, last } = self;
+        let Self { tun, udp, frame, mtu, outgoing, spare, last } = self;
         let Ok(handed) = split::open(frame.get_mut(..length).unwrap_or_default()) else {
             return tun.link.meters.dropped("unsplittable", 1);
         };
         let whole = match &handed {
             Handed::Packet(packet) => Segment::parse(packet),
-            Handed::Segments(segments) => Some(*segments.whole()),
+            Handed::Segments(segments) => Some(segments.whole()),
         };
         // The kernel has more to say on an interface than TCP (IPv6 looks for routers); none of it is for a peer.
         let Some(whole) = whole else { return };
-        let to = whole.destination().ip();
+        let (to, mark, asks) = (whole.destination().ip(), Mark::of_packet(whole.packet()), whole.asks());
         let place = match *last {
             Some((same, place)) if same == to => place,
             _ => {
@@ -109,10 +110,10 @@ impl<'a> Splitter<'a> {
         };
         *last = Some((to, place));
         if let Some(outgoing) = outgoing.get_mut(place) {
-            outgoing.note(Mark::of_packet(whole.packet()), tun, udp);
-            match &handed {
-                Handed::Packet(whole_packet) => outgoing.seal_one(whole_packet, whole.asks(), tun, udp, now),
-                Handed::Segments(segments) => outgoing.seal_many(segments, packet, tun, udp, now),
+            outgoing.note(mark, tun, udp);
+            match handed {
+                Handed::Packet(packet) => outgoing.seal_one(packet, asks, tun, udp, now),
+                Handed::Segments(segments) => outgoing.seal_many(segments, *mtu, tun, udp, now),
             }
         }
         if self.outgoing.len() > MOST_PEERS {
@@ -148,23 +149,22 @@ impl Outgoing {
 
     /// Encrypts segment after segment under one lock, which is given back while a full batch is sent. What fits into one
     /// batch is not spread over two: then the far end can give it to its kernel as it was, and has one answer to it.
-    fn seal_many(&mut self, segments: &split::Segments<'_>, room: &mut [u8], tun: &Tun, udp: &Udp, now: Instant) {
-        let (longest, count) = (segments.longest().min(room.len()) + OVERHEAD, segments.count());
-        if !self.sealed.has_room_for(count, longest) {
+    fn seal_many(&mut self, segments: split::Segments<'_>, mtu: usize, tun: &Tun, udp: &Udp, now: Instant) {
+        let (longest, mut left) = (segments.longest() + OVERHEAD, segments.count());
+        let Some(mut packets) = segments.cut(mtu) else { return tun.link.meters.dropped("unsplittable", left) };
+        if !self.sealed.has_room_for(left, longest) {
             self.send(tun, udp);
         }
-        let mut next = 0;
-        while next < count {
+        while left > 0 {
             if !self.sealed.has_room_for(1, longest) {
                 self.send(tun, udp);
             }
             let mut sealer = tun.link.sealer(&self.peer, now, &mut self.sealed);
-            while next < count && self.sealed.has_room_for(1, longest) {
-                match segments.write(next, room) {
-                    Some(packet) => sealer.seal(packet, true, &mut self.sealed),
-                    None => tun.link.meters.dropped("unsplittable", 1),
+            while left > 0 && self.sealed.has_room_for(1, longest) {
+                if let Some(packet) = packets.next() {
+                    sealer.seal(packet, true, &mut self.sealed);
                 }
-                next += 1;
+                left -= 1;
             }
         }
     }

@@ -6,7 +6,7 @@ use smoltcp::wire::TcpControl;
 
 use super::*;
 use crate::segment::tests::{Draft, ends};
-use crate::split::{Handed, open};
+use crate::split;
 
 /// Packets laid end to end, and what they were joined to.
 fn join(packets: &[Vec<u8>]) -> Vec<Vec<u8>> {
@@ -25,12 +25,7 @@ fn join(packets: &[Vec<u8>]) -> Vec<Vec<u8>> {
 /// What the kernel makes of a frame: the packets as they were, but for the numbers that IPv4 gives them.
 fn unjoin(frame: &[u8]) -> Vec<Vec<u8>> {
     let mut frame = frame.to_vec();
-    let mut packets: Vec<Vec<u8>> = match open(&mut frame).unwrap() {
-        Handed::Packet(packet) => vec![packet.to_vec()],
-        Handed::Segments(segments) => {
-            (0..segments.count()).map(|index| segments.write(index, &mut [0; 2000]).unwrap().to_vec()).collect()
-        }
-    };
+    let mut packets = split::tests::packets(&mut frame);
     packets.iter_mut().for_each(|packet| unnumber(packet));
     packets
 }

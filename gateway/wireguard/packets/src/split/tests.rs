@@ -26,12 +26,13 @@ fn handed(ends: (SocketAddr, SocketAddr), sequence: u32, payload: &[u8], size: u
     [&header.to_bytes()[..], &packet].concat()
 }
 
-fn packets(frame: &mut [u8], largest: usize) -> Vec<Vec<u8>> {
+pub(crate) fn packets(frame: &mut [u8]) -> Vec<Vec<u8>> {
     match open(frame).unwrap() {
         Handed::Packet(packet) => vec![packet.to_vec()],
-        Handed::Segments(segments) => (0..segments.count())
-            .map(|index| segments.write(index, &mut vec![0xee; largest]).unwrap().to_vec())
-            .collect(),
+        Handed::Segments(segments) => {
+            let mut packets = segments.cut(usize::MAX).unwrap();
+            std::iter::from_fn(|| packets.next().map(<[u8]>::to_vec)).collect()
+        }
     }
 }
 
@@ -41,8 +42,7 @@ fn what_is_said_of_the_whole_is_said_by_one_packet() {
         let mut frame = handed(ends, 1, &[1; 25], 10);
         let flags = vnet::LEN + if ends.0.is_ipv4() { 20 } else { 40 } + 13;
         frame[flags] |= Segment::FIN | Segment::CWR;
-        let flags: Vec<u8> =
-            packets(&mut frame, 1500).iter().map(|packet| Segment::parse(packet).unwrap().flags()).collect();
+        let flags: Vec<u8> = packets(&mut frame).iter().map(|packet| Segment::parse(packet).unwrap().flags()).collect();
         let plain = Segment::ACK;
         assert_eq!(flags, [plain | Segment::CWR, plain, plain | Segment::FIN | Segment::PSH]);
     }
@@ -52,20 +52,22 @@ fn what_is_said_of_the_whole_is_said_by_one_packet() {
 fn numbers_of_packets_go_up_and_round() {
     let mut frame = handed(ends()[0], 1, &[1; 25], 10);
     frame[vnet::LEN + 4..vnet::LEN + 6].copy_from_slice(&[0xff, 0xff]);
-    let numbers: Vec<u16> = packets(&mut frame, 1500).iter().map(|packet| u16_at(packet, 4)).collect();
+    let numbers: Vec<u16> = packets(&mut frame).iter().map(|packet| u16_at(packet, 4)).collect();
     assert_eq!(numbers, [0xffff, 0, 1]);
 }
 
 #[test]
-fn absurd_sizes_are_refused_or_cut_and_never_exceed_the_room() {
+fn absurd_sizes_are_refused_or_cut_and_never_exceed_the_limit() {
     for ends in ends() {
         assert_eq!(open(&mut handed(ends, 1, &[1; 100], 0)).unwrap_err(), Unsplittable::Segments);
         assert_eq!(open(&mut handed(ends, 1, &[], 10)).unwrap_err(), Unsplittable::Segments);
-        assert_eq!(packets(&mut handed(ends, 1, &[1; 100], 1), 1500).len(), 100);
+        assert_eq!(packets(&mut handed(ends, 1, &[1; 100], 1)).len(), 100);
         let mut frame = handed(ends, 1, &[1; 2000], u16::MAX);
         let Ok(Handed::Segments(segments)) = open(&mut frame) else { panic!("no segments") };
-        assert_eq!((segments.count(), segments.write(0, &mut [0; 1420])), (1, None));
-        assert_eq!((segments.write(1, &mut [0; 9000]), segments.write(usize::MAX, &mut [0; 9000])), (None, None));
+        let whole = segments.whole().packet().len();
+        assert_eq!((segments.count(), segments.longest()), (1, whole));
+        assert!(segments.cut(whole - 1).is_none());
+        assert_eq!(packets(&mut frame).iter().map(Vec::len).collect::<Vec<_>>(), [whole]);
     }
 }
 
@@ -87,7 +89,7 @@ proptest! {
         v6: bool, sequence: u32, payload in prop::collection::vec(any::<u8>(), 1..5000), size in 1_u16..1400,
     ) {
         let ends = ends()[usize::from(v6)];
-        let packets = packets(&mut handed(ends, sequence, &payload, size), 1500);
+        let packets = packets(&mut handed(ends, sequence, &payload, size));
         let mut put_together = Vec::new();
         for (index, packet) in packets.iter().enumerate() {
             let (from, to, carried, right) = elsewhere(packet).unwrap();
@@ -105,7 +107,7 @@ proptest! {
     fn a_packet_that_stays_one_gets_its_checksum(v6: bool, payload in prop::collection::vec(any::<u8>(), 0..2000)) {
         let mut frame = handed(ends()[usize::from(v6)], 5, &payload, 0);
         frame[1] = 0;
-        let packets = packets(&mut frame, 0);
+        let packets = packets(&mut frame);
         prop_assert_eq!(elsewhere(&packets[0]).map(|(.., right)| right), Some(true));
     }
 
@@ -116,9 +118,14 @@ proptest! {
             *first = [0x45, 0x60, *first][usize::from(version)];
         }
         if let Ok(Handed::Segments(segments)) = open(&mut frame) {
-            for index in 0..segments.count().min(300) {
-                let _fits: bool = segments.write(index, &mut [0; 100]).is_some();
+            let (count, longest) = (segments.count(), segments.longest());
+            let mut packets = segments.cut(longest).unwrap();
+            let mut seen = 0;
+            while let Some(packet) = packets.next() {
+                prop_assert!(packet.len() <= longest);
+                seen += 1;
             }
+            prop_assert_eq!(seen, count);
         }
     }
 }
