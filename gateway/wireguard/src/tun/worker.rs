@@ -24,6 +24,10 @@ use crate::link::{PAUSE, Receiver, TICK, Udp};
 /// As long as a thread waits at most, since others may have left something for the socket meanwhile.
 const TIMEOUT: Duration = TICK;
 
+/// How often the socket is read before the interface gets its turn. What the kernel has to say to what came in is then sent at
+/// once, in one system call; it waits for no more than this.
+const RECEIVES_IN_A_ROW: usize = 4;
+
 /// The thread of one queue and one socket.
 pub(super) struct Worker<'a> {
     tun: &'a Tun,
@@ -34,6 +38,8 @@ pub(super) struct Worker<'a> {
     splitter: Splitter<'a>,
     /// When the timers of the sessions are driven next, by the thread that does it for all.
     tick: Option<Instant>,
+    /// Whether there was more to receive when the interface got its turn.
+    more: bool,
 }
 
 /// What there is to do.
@@ -55,6 +61,7 @@ impl<'a> Worker<'a> {
             joiner: Joiner::default(),
             splitter: Splitter::new(tun, udp, mtu),
             tick: (number == 0).then(clock::now),
+            more: false,
         }
     }
 
@@ -70,7 +77,12 @@ impl<'a> Worker<'a> {
 
     /// Waits until there is something to do, and does as much of it as is fair to the other direction.
     fn turn(&mut self, stop: &UnixStream) -> io::Result<()> {
-        let ready = self.wait(stop)?;
+        let ready = if self.more && !self.udp.is_backlogged() {
+            // Nothing to wait for.
+            Ready { datagrams: true, packets: true, room: false }
+        } else {
+            self.wait(stop)?
+        };
         let now = clock::now();
         if self.tick.is_some_and(|tick| tick <= now) {
             self.tun.link.contain(|| self.tun.link.tick(now));
@@ -80,7 +92,8 @@ impl<'a> Worker<'a> {
             self.udp.send_backlog();
         }
         if ready.datagrams {
-            self.receive(now)?;
+            self.more = false;
+            self.more = self.receive(now)?;
         }
         // What the kernel is given it mostly answers at once. What it holds back while the socket is full makes its TCP send less.
         if (ready.packets || ready.datagrams) && !self.udp.is_congested() {
@@ -90,9 +103,15 @@ impl<'a> Worker<'a> {
         Ok(())
     }
 
-    fn receive(&mut self, now: Instant) -> io::Result<()> {
+    /// Hands on what the socket has, as much of it as is fair. Returns whether there may be more.
+    fn receive(&mut self, now: Instant) -> io::Result<bool> {
         let Self { tun, queue, udp, receiver, joiner, .. } = self;
-        tun.link.receive_some(udp, receiver, now, |inbound, _| inbound::deliver(joiner, tun, queue, inbound)).map(drop)
+        for _ in 0..RECEIVES_IN_A_ROW {
+            if !tun.link.receive_some(udp, receiver, now, |inbound, _| inbound::deliver(joiner, tun, queue, inbound))? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     fn wait(&self, stop: &UnixStream) -> io::Result<Ready> {
