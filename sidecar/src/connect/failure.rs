@@ -119,7 +119,9 @@ impl Failure {
             Self::Login { source, .. } => match source {
                 LoginFailed::Gone(_) | LoginFailed::Server(_) => true,
                 LoginFailed::Refused { error, .. } => serves_nobody(error),
-                _ => false,
+                LoginFailed::Late | LoginFailed::TooMuch | LoginFailed::Driver(_) | LoginFailed::Unrepeatable(_) => {
+                    false
+                }
             },
             Self::Request(_) | Self::Silent | Self::Unsuitable { .. } | Self::Nowhere { .. } => false,
         }
