@@ -117,6 +117,19 @@ impl AsyncWrite for TunnelStream {
         with!(Stream, &mut self.0, stream => Pin::new(stream).poll_write(cx, data))
     }
 
+    /// What is written at once travels together, as far as packets are large enough: TLS gives its records by the flight.
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        with!(Stream, &mut self.0, stream => Pin::new(stream).poll_write_vectored(cx, slices))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         with!(Stream, &mut self.0, stream => Pin::new(stream).poll_flush(cx))
     }

@@ -1,4 +1,4 @@
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use smoltcp::wire::{TcpControl, TcpSeqNumber};
@@ -45,9 +45,9 @@ async fn a_connection_that_a_panic_broke_ends_and_the_others_go_on() {
     assert!(panicked.join().is_err());
 
     // The next packet for it finds it broken.
-    let write = |stream: &mut Stream| match stream
-        .with(|c| c.poll_write(&std::task::Context::from_waker(std::task::Waker::noop()), b"hello"))
-    {
+    let write = |stream: &mut Stream| match stream.with(|c| {
+        c.poll_write(&std::task::Context::from_waker(std::task::Waker::noop()), &[io::IoSlice::new(b"hello")])
+    }) {
         std::task::Poll::Ready(written) => written.unwrap(),
         std::task::Poll::Pending => 0,
     };

@@ -1,13 +1,13 @@
 //! What a caller sees of connections whose TCP is the kernel's.
 
-use std::io::ErrorKind;
+use std::io::{ErrorKind, IoSlice};
 use std::net::{IpAddr, Ipv4Addr};
 use std::process::Command;
 
 use postern_plumbing::tasks::Tasks;
 use postern_wireguard::{ConnectError, DEFAULT_MTU, Datapath, Peer, PrivateKey, Tunnel, TunnelStream};
 use sha2::{Digest as _, Sha256};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::namespaces::{LONG, Machine, PORT, Pair, isolated, machines};
@@ -72,6 +72,26 @@ pub(crate) async fn round_trip(client: Tunnel, to: std::net::SocketAddr, megabyt
     };
     let (sent, received) = tokio::join!(send, digest(read));
     sent == received
+}
+
+#[test]
+fn what_is_written_at_once_travels_together() {
+    isolated("tunnels::what_is_written_at_once_travels_together", &[], || {
+        let pair = Pair::new(TUN);
+        let (mut near, mut far) = connection(&pair);
+        let written = pair.near.run(async move {
+            let flight = [b"ServerHello".as_slice(), b"", b"Certificate"].map(IoSlice::new);
+            (near.is_write_vectored(), near.write_vectored(&flight).await.unwrap(), near)
+        });
+        let (is_vectored, count, _near) = written.wait();
+        assert_eq!((is_vectored, count), (true, 22));
+        let heard = pair.far.run(async move {
+            let mut got = [0; 64];
+            let count = far.read(&mut got).await.unwrap();
+            got[..count].to_vec()
+        });
+        assert_eq!(heard.wait(), b"ServerHelloCertificate");
+    });
 }
 
 fn bytes_come_back_unchanged(pair: Pair) {

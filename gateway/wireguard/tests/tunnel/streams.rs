@@ -1,12 +1,12 @@
 //! What a caller sees of connections.
 
-use std::io::ErrorKind;
+use std::io::{ErrorKind, IoSlice};
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use postern_plumbing::tasks::{Task, Tasks};
 use postern_wireguard::{ConnectError, Datapath, ListenError, TcpSettings, Tunnel, TunnelConfig, TunnelError};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncReadExt as _, AsyncWrite as _, AsyncWriteExt as _};
 use tokio::time::{Instant, timeout};
 
 use crate::ends::{End, LONG, PORT, at, connection, echo, introduce, pair, peer};
@@ -26,6 +26,26 @@ async fn bytes_come_back() {
         near.read_exact(&mut back).await.unwrap();
         assert!(back == data, "{size} bytes");
     }
+}
+
+#[tokio::test]
+async fn what_is_written_at_once_travels_together() {
+    let (client, server) = pair().await;
+    let listener = server.listen(PORT).unwrap();
+    let (mut near, mut far) = connection(&client, &server, &listener).await;
+    assert!(near.is_write_vectored());
+    let flight = [b"ServerHello".as_slice(), b"", b"Certificate"].map(IoSlice::new);
+    assert_eq!(near.write_vectored(&flight).await.unwrap(), 22);
+    let mut got = [0; 64];
+    assert_eq!(far.read(&mut got).await.unwrap(), 22);
+    assert_eq!(&got[..22], b"ServerHelloCertificate");
+    // More than the connection has room for: it says how much of it was taken.
+    let flight = [[1; 100_000].as_slice(), &[2; 1_000_000]].map(IoSlice::new);
+    let taken = near.write_vectored(&flight).await.unwrap();
+    let mut got = vec![0; taken];
+    far.read_exact(&mut got).await.unwrap();
+    let (first, rest) = got.split_at(taken.min(100_000));
+    assert!(first.iter().all(|byte| *byte == 1) && rest.iter().all(|byte| *byte == 2));
 }
 
 #[tokio::test]

@@ -49,18 +49,26 @@ impl Connection {
     }
 
     /// Takes bytes to be sent, as many as there is room for.
-    pub(in crate::netstack) fn poll_write(&mut self, cx: &Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+    pub(in crate::netstack) fn poll_write(
+        &mut self,
+        cx: &Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
         if let Some(ending) = self.ending.filter(|ending| *ending != Ending::Finished) {
             return Poll::Ready(Err(ended(ending)));
         }
-        match self.tcp().send_slice(data) {
-            Ok(0) if !data.is_empty() => {
-                self.tcp().register_send_waker(cx.waker());
-                Poll::Pending
+        let mut taken = 0;
+        for slice in slices.iter().filter(|slice| !slice.is_empty()) {
+            match self.tcp().send_slice(slice) {
+                Ok(count) => taken += count,
+                Err(_) => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
             }
-            Ok(count) => Poll::Ready(Ok(count)),
-            Err(_) => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
         }
+        if taken == 0 && slices.iter().any(|slice| !slice.is_empty()) {
+            self.tcp().register_send_waker(cx.waker());
+            return Poll::Pending;
+        }
+        Poll::Ready(Ok(taken))
     }
 
     /// Sends FIN after what was written. Bytes still come in.

@@ -25,7 +25,7 @@ fn reading_goes_on_after_shutting_down_and_after_the_far_end_did() {
     assert_eq!(world.read(1).unwrap().unwrap(), b"");
     assert_eq!(world.write(1, b"late"), 4);
     assert_eq!(
-        world.ends[0].poll_write(&cx(), b"x").map_err(|error| error.kind()),
+        world.ends[0].poll_write(&cx(), &[io::IoSlice::new(b"x")]).map_err(|error| error.kind()),
         Poll::Ready(Err(io::ErrorKind::BrokenPipe))
     );
     world.pass(50);

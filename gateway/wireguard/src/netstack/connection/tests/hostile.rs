@@ -1,5 +1,7 @@
 //! Far ends that do not keep to the rules.
 
+use std::io::IoSlice;
+
 use proptest::prelude::*;
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{IpProtocol, Ipv4Packet, Ipv4Repr, TcpControl, TcpPacket, TcpRepr, TcpSeqNumber};
@@ -126,7 +128,7 @@ proptest! {
             let mut out = Batch::default();
             connection.ingest(&segment(&repr), control == TcpControl::Rst, at(now), &mut out);
             match act {
-                0 => drop(connection.poll_write(&cx(), &payload)),
+                0 => drop(connection.poll_write(&cx(), &[IoSlice::new(&payload)])),
                 1 => drop(connection.poll_read(&cx(), &mut ReadBuf::new(&mut [0; 3000]))),
                 2 if index > 10 => drop(connection.shutdown()),
                 3 => now += 700,

@@ -143,7 +143,7 @@ impl World {
     }
 
     pub(super) fn write(&mut self, end: usize, data: &[u8]) -> usize {
-        match self.ends[end].poll_write(&cx(), data) {
+        match self.ends[end].poll_write(&cx(), &[io::IoSlice::new(data)]) {
             Poll::Ready(written) => written.unwrap(),
             Poll::Pending => 0,
         }
