@@ -14,6 +14,10 @@ const RESERVED: u64 = 256;
 /// Registrations may take this part of the descriptors: one of so many.
 const REGISTRATIONS: u64 = 16;
 
+/// All pipes together are at most half of what an ordinary user may have (pipe(7), `pipe-user-pages-soft`: 16,384 pages). As long
+/// as it has no more, the system gives pipes of the size that is asked for.
+const _: () = assert!(Edge::PIPES * Pipes::SIZE <= 16_384 * 4_096 / 2);
+
 impl Config {
     /// The same, with no more connections than these descriptors allow (`None`: any number): whoever comes too late is told
     /// so, instead of being left to wait until somebody goes.

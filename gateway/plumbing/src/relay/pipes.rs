@@ -4,11 +4,11 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rustix::pipe::{PipeFlags, SpliceFlags, pipe_with, splice};
+use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
 use tokio::net::TcpStream;
 
-/// How much is asked for at once. What a pipe takes of it depends on how the bytes lie in the kernel's memory.
-const MOST_AT_ONCE: usize = 1 << 20;
+/// How much is asked for at once: many packets, and not so much that the far end runs dry while they go the other way.
+const MOST_AT_ONCE: usize = 256 << 10;
 
 /// How many empty pipes are kept for the next one who needs one.
 const SPARE: usize = 32;
@@ -47,6 +47,9 @@ pub(super) struct Pipe {
 impl Pipes {
     /// How many descriptors a pipe takes.
     pub const DESCRIPTORS: usize = 2;
+    /// How large a pipe is, in bytes, as the system counts it: with a page in each of its places. A place holds what lies together
+    /// in the kernel's memory, a packet or a few: in a pipe as the system makes it, all 16 are taken long before much has come.
+    pub const SIZE: usize = 512 << 10;
 
     /// At most `most` pipes at a time, of which none is made before it is needed.
     #[must_use]
@@ -89,6 +92,10 @@ impl Stock {
 impl Ends {
     fn new() -> io::Result<Self> {
         let (out, into) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+        // A smaller one works as well, with more system calls.
+        if let Err(error) = fcntl_setpipe_size(&out, Pipes::SIZE) {
+            tracing::debug!(%error, "a pipe stays as small as the system made it");
+        }
         Ok(Self { out, into })
     }
 }
@@ -127,5 +134,18 @@ impl Drop for Pipe {
         if self.held == 0 && shelf.spare.len() < SPARE {
             shelf.spare.extend(self.ends.take());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::pipe::fcntl_getpipe_size;
+
+    use super::*;
+
+    #[test]
+    fn pipes_have_more_places_than_the_system_gives() {
+        let pipe = Pipes::new(1).take().unwrap();
+        assert_eq!(fcntl_getpipe_size(&pipe.ends.as_ref().unwrap().out).unwrap(), Pipes::SIZE);
     }
 }
