@@ -2,15 +2,17 @@
 //! connection behind it, to one place, and nobody who has to be admitted. It is there to be measured and for nothing else.
 
 use std::convert::Infallible;
+use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use postern_gateway_core::opening::{Opening, Step};
-use postern_plumbing::accept;
 use postern_plumbing::relay::{Pipes, Progress, relay_sockets};
 use postern_plumbing::tasks::Tasks;
-use ppp::v2::{Builder, Command, Protocol, Version};
+use postern_plumbing::{accept, dial};
+use ppp::v2::{Builder, Command, Protocol as Carried, Version};
+use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime;
@@ -78,13 +80,19 @@ async fn begin(road: &Road, stream: &mut TcpStream, client: SocketAddr) -> anyho
     let mut opening = Opening::new(LONGEST_HELLO);
     let name = timeout(PATIENCE, open(stream, &mut opening)).await.context("no hello in time")??;
     ensure!(name == road.name, "no route");
-    let mut upstream = timeout(PATIENCE, TcpStream::connect(road.to)).await.context("no server in time")??;
-    accept::tune(&upstream);
-    let addresses = (client, stream.local_addr()?);
-    let mut header = Builder::with_addresses(Version::Two | Command::Proxy, Protocol::Stream, addresses).build()?;
+    let mut upstream = timeout(PATIENCE, connect(road.to)).await.context("no server in time")??;
+    let addresses = (client, road.listen);
+    let mut header = Builder::with_addresses(Version::Two | Command::Proxy, Carried::Stream, addresses).build()?;
     header.extend_from_slice(&opening.into_received());
     upstream.write_all(&header).await?;
     Ok(upstream)
+}
+
+/// Connects as the gateway does through its tunnel, but for the interface that it is bound to.
+async fn connect(to: SocketAddr) -> io::Result<TcpStream> {
+    let socket = Socket::new(Domain::for_address(to), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+    accept::tune(&socket);
+    dial::connecting(socket)?.connect(to).await
 }
 
 /// Reads until the name is known that the client asks for.

@@ -9,6 +9,7 @@ pub mod backoff;
 pub mod clock;
 pub mod config;
 pub mod descriptors;
+pub mod dial;
 pub mod exit;
 pub mod http;
 pub mod memory;

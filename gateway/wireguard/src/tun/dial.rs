@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use postern_plumbing::dial;
 use smoltcp::wire::IpAddress;
 
 use super::{Stream, Tun, sockets};
@@ -35,7 +36,7 @@ impl Tun {
         let place = self.connections.enter().ok_or(ConnectError::Exhausted)?;
         let socket = sockets::new(self.device.name(), remote).map_err(|error| failure(&error))?;
         sockets::tune(&socket, &self.tcp).map_err(|error| failure(&error))?;
-        let socket = sockets::connecting(socket).map_err(|error| failure(&error))?;
+        let socket = dial::connecting(socket).map_err(|error| failure(&error))?;
         let connected = tokio::time::timeout(deadline, socket.connect(remote));
         let socket = connected.await.map_err(|_| ConnectError::TimedOut)?.map_err(|error| failure(&error))?;
         Stream::new(self, place, socket, remote, peer).map_err(|_| ConnectError::Removed)

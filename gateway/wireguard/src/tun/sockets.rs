@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::TcpStream;
 
 use crate::config::TcpSettings;
 
@@ -17,16 +17,6 @@ pub(super) fn new(interface: &str, like: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(like), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
     socket.bind_device(Some(interface.as_bytes()))?;
     Ok(socket)
-}
-
-/// A socket that is about to connect, as the runtime knows it.
-///
-/// Whoever connects through a tunnel speaks at once and answers soon. So what the far end sends is acknowledged by the bytes
-/// that follow, where there are any within the kernel's delay, and not by a packet of its own: each costs a trip through the
-/// tunnel, and a short session has more of them than of all others.
-pub(super) fn connecting(socket: Socket) -> io::Result<TcpSocket> {
-    socket.set_tcp_quickack(false)?;
-    Ok(TcpSocket::from_std_stream(socket.into()))
 }
 
 /// No delay for small packets, and a far end that is gone is noticed: by the time that it does not answer, whatever the number
@@ -55,17 +45,6 @@ pub(super) fn reset(stream: &TcpStream) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// Where nobody is asked to do anything.
-    const ANYWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 1);
-
-    #[tokio::test]
-    async fn who_connects_acknowledges_by_what_it_says() {
-        let socket = Socket::new(Domain::for_address(ANYWHERE), Type::STREAM, Some(Protocol::TCP)).unwrap();
-        assert!(socket.tcp_quickack().unwrap(), "as the system has it");
-        let socket = connecting(socket).unwrap();
-        assert!(!SockRef::from(&socket).tcp_quickack().unwrap());
-    }
 
     #[test]
     fn connections_are_tuned_and_so_is_what_a_listener_accepts() {
