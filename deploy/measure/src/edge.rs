@@ -30,7 +30,7 @@ use self::figures::Outcome;
 use self::peers::Peer;
 use self::scene::Scene;
 
-/// How many connections are idle while memory is looked at.
+/// How many connections are idle while memory is looked at, unless another number is asked for.
 const IDLE: usize = 5_000;
 
 /// How many slow clients there are: as many as the gateway has places, but for those who ask meanwhile.
@@ -83,6 +83,10 @@ pub(crate) struct Programs {
     #[arg(long, value_name = "SECONDS")]
     seconds: Option<f64>,
 
+    /// How many connections are idle while memory is looked at. More than others are set up for, the gateway alone has
+    #[arg(long, value_name = "NUMBER")]
+    idle: Option<usize>,
+
     /// One round of short turns: a first impression, of which no figure holds
     #[arg(long)]
     quick: bool,
@@ -110,6 +114,8 @@ enum Part {
 /// How much is measured.
 struct Plan {
     parts: Vec<Part>,
+    /// How many connections are idle.
+    idle: usize,
     rounds: usize,
     /// How long a turn goes on before it is looked at.
     warm_up: Duration,
@@ -131,6 +137,7 @@ impl Plan {
             plan.parts.clone_from(&programs.parts);
         }
         plan.rounds = programs.rounds.unwrap_or(plan.rounds);
+        plan.idle = programs.idle.unwrap_or(plan.idle);
         Ok(plan)
     }
 
@@ -138,6 +145,7 @@ impl Plan {
     fn of(rounds: usize, turn: f64, lossy_turn: u64) -> Self {
         Self {
             parts: Part::value_variants().to_vec(),
+            idle: IDLE,
             rounds,
             warm_up: Duration::from_millis(500),
             turn: Duration::from_secs_f64(turn),

@@ -45,7 +45,7 @@ pub(super) fn report(plan: &Plan, peers: &[Peer], measured: &Measured, remarks: 
 /// What has a bar.
 fn rows(plan: &Plan, measured: &Measured) -> Vec<Row> {
     let mut rows = Vec::from(bulk_rows(measured));
-    rows.extend(small_rows(measured));
+    rows.extend(small_rows(plan, measured));
     rows.extend(other_rows(plan, measured));
     rows.push(Row {
         what: "meanwhile, other programs on this machine, % of its CPUs",
@@ -74,14 +74,16 @@ fn bulk_rows(measured: &Measured) -> [Row; 4] {
 }
 
 /// Connections and requests through the tunnel, and memory.
-fn small_rows(measured: &Measured) -> [Row; 5] {
+fn small_rows(plan: &Plan, measured: &Measured) -> [Row; 5] {
     let ours = Peer::Gateway;
     let connections = measured.ratios(ours, Peer::HaproxyBoringtun, CONNECT, Turn::rate);
     let cpu = measured.values(ours, CONNECT, |turn| turn.spent.seconds() * 1e4 / turn.count);
     let p99 = |turn: &Turn| micros(turn.p99);
     let requests = measured.values(ours, REQUEST, p99);
     let over_haproxy = measured.ratios(ours, Peer::HaproxyPostern, REQUEST, p99);
-    let idle: Vec<f64> = measured.idle.get(&ours).map(|(memory, _)| memory / MIB).into_iter().collect();
+    // The bar is one for so many; of others the table has what they take.
+    let idle = measured.idle.get(&ours).filter(|_| plan.idle == IDLE);
+    let idle: Vec<f64> = idle.map(|(memory, _)| memory / MIB).into_iter().collect();
     [
         row("new connections, over HAProxy and boringtun-cli", &connections, 2, 1.2, "edge_conn_over_boringtun"),
         row("CPU-s per 10,000 connections", &cpu, 2, 1.8, "edge_cpu_s_per_10k"),
@@ -231,7 +233,7 @@ fn cell(rounds: &[f64], decimals: usize) -> String {
 }
 
 fn notes(plan: &Plan) -> Vec<String> {
-    let Plan { rounds, warm_up, turn, lossy_turn, lossy_connections, .. } = plan;
+    let Plan { rounds, idle, warm_up, turn, lossy_turn, lossy_connections, .. } = plan;
     vec![
         format!(
             "{rounds} rounds, in each of which everybody takes a turn with everything, in changing order: {warm_up:?} that are \
@@ -246,7 +248,7 @@ fn notes(plan: &Plan) -> Vec<String> {
             .to_owned(),
         format!(
             "{CLIENTS} clients connect anew for each request, or ask on by one connection each, as fast as they can. Memory is \
-             resident, with {IDLE} connections that have asked once; what the kernel holds for sockets is not part of it."
+             resident, with {idle} connections that have asked once; what the kernel holds for sockets is not part of it."
         ),
         format!(
             "Slow clients: {SLOW}, of many networks, begin a ClientHello, send a byte of it a second, and come again when the \
@@ -326,6 +328,15 @@ mod tests {
         for words in ["| HAProxy over wireguard-go | 4.29 |", "the gateway, split before the cable", "- as it was"] {
             assert!(text.contains(words), "{words}: {text}");
         }
+    }
+
+    #[test]
+    fn the_figure_of_five_thousand_is_of_five_thousand() {
+        let plan = Plan { idle: 9_000, ..Plan::of(1, 2.0, 4) };
+        let outcome = report(&plan, Peer::value_variants(), &measured(&plan), &[]);
+        assert!(outcome.report.figures().all(|(name, _)| name != "edge_idle5k_mib"), "{outcome}");
+        let text = outcome.to_string();
+        assert!(text.contains("| 24.0 + 0.0 |") && text.contains("with 9000 connections"), "{text}");
     }
 
     #[test]

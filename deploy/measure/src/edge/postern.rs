@@ -10,7 +10,6 @@ use postern_simulator::OS_IMAGE;
 use postern_wireguard::Datapath;
 
 use super::network::{CVM, EDGE, EDGE_PUBLIC, Network};
-use super::proxies::CONNECTIONS;
 use super::server::Server;
 use crate::admission::MINING;
 use crate::gateway::{Applicant, DOMAIN, Gateway, Instance, PORT, Setting};
@@ -51,8 +50,13 @@ impl Ground {
 }
 
 impl Postern {
-    /// Starts the gateway, and has an instance register behind which the server is.
-    pub(super) async fn start(network: &Network, ground: Ground, server: Server) -> anyhow::Result<Self> {
+    /// Starts the gateway, which takes so many connections, and has an instance register behind which the server is.
+    pub(super) async fn start(
+        network: &Network,
+        ground: Ground,
+        server: Server,
+        connections: usize,
+    ) -> anyhow::Result<Self> {
         let tunnel = SocketAddr::new(EDGE.into(), 51_820);
         let setting = Setting {
             clients: SocketAddr::new(EDGE_PUBLIC.into(), 5432),
@@ -60,7 +64,7 @@ impl Postern {
             admin: SocketAddr::from(([127, 0, 0, 1], 9432)),
             tunnel,
             datapath: Datapath::Tun,
-            connections: CONNECTIONS,
+            connections,
         };
         let (chain, platform) = (Arc::clone(&ground.chain), Arc::clone(&ground.platform));
         let gateway = async move { Gateway::start(&platform, &chain, setting).await };

@@ -3,9 +3,10 @@
 use super::measured::{BULK, Kind, Measured};
 use super::network::Underlay;
 use super::peers::{Peer, Proxy, Way};
+use super::proxies::CONNECTIONS;
 use super::scene::{Scene, Target};
 use super::turn::{Job, Work};
-use super::{IDLE, Part, Plan, SLOW};
+use super::{Part, Plan, SLOW};
 use crate::machine::Watch;
 use crate::process;
 
@@ -13,7 +14,7 @@ pub(super) async fn measure(scene: &Scene, plan: &Plan) -> Measured {
     let mut measured = Measured::default();
     // First, while the programs' memory has held nothing else.
     if plan.parts.contains(&Part::Idle) {
-        idle(scene, &mut measured).await;
+        idle(scene, plan.idle, &mut measured).await;
     }
     for round in 0..plan.rounds {
         crate::tell(&format!("round {} of {}", round + 1, plan.rounds));
@@ -43,10 +44,11 @@ async fn turn(scene: &Scene, plan: &Plan, target: &Target, kind: Kind, measured:
     measured.push(target.peer, kind, turn.ok());
 }
 
-async fn idle(scene: &Scene, measured: &mut Measured) {
-    for target in scene.targets.iter().filter(|target| takes_part(Part::Idle, target.peer)) {
-        crate::tell(&format!("{IDLE} idle connections: {}", target.peer));
-        match scene.idle(target, IDLE).await {
+async fn idle(scene: &Scene, count: usize, measured: &mut Measured) {
+    let is_set_up = |peer: Peer| count <= CONNECTIONS || peer.proxy() == Proxy::Gateway;
+    for target in scene.targets.iter().filter(|target| takes_part(Part::Idle, target.peer) && is_set_up(target.peer)) {
+        crate::tell(&format!("{count} idle connections: {}", target.peer));
+        match scene.idle(target, count).await {
             Ok(memory) => drop(measured.idle.insert(target.peer, memory)),
             Err(error) => measured.troubles.push(format!("No memory: {}: {error:#}.", target.peer)),
         }

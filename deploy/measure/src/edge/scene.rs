@@ -23,7 +23,7 @@ use super::network::{CVM, EDGE_PUBLIC, Network};
 use super::peers::{Peer, Proxy, Way};
 use super::postern::{Ground, Postern};
 use super::program::{Program, version};
-use super::proxies::{self as roads, Road, with_libraries};
+use super::proxies::{self as roads, CONNECTIONS, Road, with_libraries};
 use super::server::Server;
 use super::usage::Edge;
 use super::wireguard::Daemons;
@@ -71,7 +71,11 @@ impl Scene {
         let listener = network.cvm.run("listener", TcpListener::bind((Ipv4Addr::UNSPECIFIED, PORT))).await??;
         let serving = network.cvm.start("server", server.clone().serve(listener));
         let postern = match ground {
-            Some(ground) => Some(Postern::start(&network, ground, server.clone()).await.context("the gateway")?),
+            Some(ground) => {
+                let connections = CONNECTIONS.max(programs.idle.unwrap_or_default());
+                let postern = Postern::start(&network, ground, server.clone(), connections).await;
+                Some(postern.context("the gateway")?)
+            }
             None => None,
         };
         let mut scene = Self {
