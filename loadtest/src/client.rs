@@ -58,10 +58,16 @@ pub(crate) enum NoSession {
     Connect(#[from] std::io::Error),
     #[error(transparent)]
     Tls(#[from] ConnectRefused),
-    #[error("no login: {0}")]
+    #[error("no login: {}", describe(.0))]
     Login(#[from] tokio_postgres::Error),
     #[error("no session within {0:?}")]
     Deadline(Duration),
+}
+
+/// The error in full: tokio-postgres' own words are short.
+pub(crate) fn describe(error: &tokio_postgres::Error) -> String {
+    let causes = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 impl NoSession {
@@ -150,5 +156,32 @@ impl Session {
         const PATIENCE: Duration = Duration::from_secs(2);
         drop(self.client);
         drop(tokio::time::timeout(PATIENCE, self.connection.join()).await);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_login_that_is_refused_is_told_in_the_server_s_words() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let login = Login { user: "u".into(), secret: "s".into(), database: "d".into() };
+        let address = listener.local_addr().unwrap();
+        let door = Door { tenant: "t".into(), address, source: None, attested: None, login };
+        let server = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.read_buf(&mut Vec::with_capacity(1_000)).await.unwrap();
+            stream.write_all(b"E\0\0\0\x23SFATAL\0C57P03\0Mit is starting\0\0").await.unwrap();
+            stream
+        };
+        let (refused, _stream) = tokio::join!(door.open(Duration::from_secs(20)), server);
+        let said = refused.err().unwrap().to_string();
+        assert!(said.starts_with("no login: ") && said.contains("it is starting"), "{said}");
     }
 }

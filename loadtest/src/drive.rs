@@ -14,7 +14,7 @@ use postern_plumbing::shutdown::Shutdown;
 use postern_plumbing::tasks::Task;
 use tokio::sync::Semaphore;
 
-use crate::client::Door;
+use crate::client::{Door, describe};
 use crate::result::{Ledger, Second};
 use crate::scenario::{Databases, Scenario};
 use crate::work::{found, has_ledger};
@@ -165,12 +165,6 @@ impl Lane {
         session.close().await;
         Ok(rows)
     }
-}
-
-/// The error in full: tokio-postgres' own words are short.
-fn describe(error: &tokio_postgres::Error) -> String {
-    let causes = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! The way from a driver's startup packet to a server that will do.
 
+use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
@@ -275,11 +276,11 @@ impl Forwarder {
 
 /// What a server answers first, as far as it comes at once.
 async fn first_words<T: Io>(server: &mut T, opening: &[u8]) -> Result<BytesMut, LoginFailed> {
-    let gone = |error: ReadError| LoginFailed::Gone(error);
-    packets::write(server, opening).await.map_err(|error| gone(error.into()))?;
+    let gone = |error: io::Error| LoginFailed::Gone(error.into());
+    packets::write(server, opening).await.map_err(gone)?;
     let mut answer = BytesMut::with_capacity(FIRST_ANSWER);
-    if server.read_buf(&mut answer).await.map_err(|error| gone(error.into()))? == 0 {
-        return Err(gone(ReadError::Closed));
+    if server.read_buf(&mut answer).await.map_err(gone)? == 0 {
+        return Err(LoginFailed::Gone(ReadError::Closed));
     }
     if !answer.starts_with(b"E") {
         return Ok(answer);
