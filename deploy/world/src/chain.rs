@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use postern_plumbing::http::{Request, send};
+use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
@@ -43,9 +44,16 @@ impl Chain {
         ]);
         let (process, client) = (recipe.start(state)?, ChainClient(address));
         let mut chain = Self { process, client, keys: Vec::new() };
-        let probe = async || client.block_number().await.map(drop).map_err(|error| error.to_string());
+        let mut keys = Vec::new();
+        // It may answer before the file is written, or while only a part of it is.
+        let probe = async || {
+            client.block_number().await.map_err(|error| error.to_string())?;
+            keys = private_keys(&accounts_file)?;
+            Ok(())
+        };
         chain.process.ready(READY, probe).await?;
-        chain.keys = write_keys(state, &accounts_file)?;
+        let write = |(number, key)| state.write(format!("chain/{number}.key"), key);
+        chain.keys = keys.iter().enumerate().map(write).collect::<Result<_, _>>()?;
         Ok(chain)
     }
 
@@ -67,16 +75,16 @@ impl Chain {
     }
 }
 
-/// Writes the keys that anvil made up, each into a file of its own.
-fn write_keys(state: &State, accounts: &Path) -> Result<Vec<PathBuf>, WorldError> {
-    let text = fs::read(accounts).map_err(|error| WorldError::file(accounts, error))?;
-    let unreadable = || WorldError::Chain(format!("{} names no private keys", accounts.display()));
-    let config: Value = serde_json::from_slice(&text).map_err(|_| unreadable())?;
-    let keys = config.get("private_keys").and_then(Value::as_array).ok_or_else(unreadable)?;
-    let write = |(number, key): (usize, &Value)| {
-        state.write(format!("chain/{number}.key"), key.as_str().ok_or_else(unreadable)?)
-    };
-    keys.iter().enumerate().map(write).collect()
+/// The keys that anvil made up; or what is missing of the file.
+fn private_keys(accounts: &Path) -> Result<Vec<String>, String> {
+    #[derive(Deserialize)]
+    struct Accounts {
+        private_keys: Vec<String>,
+    }
+    let words = |error: &dyn std::fmt::Display| format!("{} names no private keys: {error}", accounts.display());
+    let text = fs::read(accounts).map_err(|error| words(&error))?;
+    let Accounts { private_keys } = serde_json::from_slice(&text).map_err(|error| words(&error))?;
+    Ok(private_keys)
 }
 
 /// Asks a chain by JSON-RPC.
@@ -124,4 +132,47 @@ async fn call(address: SocketAddr, method: &str, params: Value) -> Result<Value,
 /// A number in Ethereum's JSON encoding: hex with `0x`, without leading zeros.
 fn quantity(value: &Value) -> Option<u64> {
     u64::from_str_radix(value.as_str()?.strip_prefix("0x")?, 16).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// Stands in for a chain that answers from the beginning and writes its accounts only then, in two parts.
+    const LATE: &str = r#"#!/bin/sh
+for argument; do case $argument in --config-out=*) file=${argument#*=} ;; esac; done
+printf '{"private_keys": ["0x' >"$file"
+sleep 0.3
+printf '01"]}' >>"$file"
+exec sleep 100
+"#;
+
+    async fn answer_everybody(listener: TcpListener) {
+        const ANSWER: &[u8] =
+            b"HTTP/1.1 200 OK\r\ncontent-length: 39\r\n\r\n{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":\"0x1\"}";
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut request = [0; 4096];
+            drop(stream.read(&mut request).await);
+            drop(stream.write_all(ANSWER).await);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_chain_is_ready_when_all_of_its_accounts_are_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = State::open(Some(folder.path())).unwrap();
+        let late = folder.path().join("late");
+        fs::write(&late, LATE).unwrap();
+        fs::set_permissions(&late, fs::Permissions::from_mode(0o700)).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(answer_everybody(listener));
+        let chain = Chain::start(&state, &late, address, 1).await.unwrap();
+        assert_eq!(fs::read_to_string(chain.key(0).unwrap()).unwrap(), "0x01");
+    }
 }
