@@ -9,10 +9,14 @@ use postern_plumbing::Io;
 use postern_plumbing::shutdown::Shutdown;
 use postern_plumbing::tasks::Task;
 use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::Instant;
 use tokio_postgres::config::SslMode;
 use tokio_postgres::{Client, Config, NoTls};
 
 use crate::work::reason;
+
+/// Between two attempts to open a session that has to be opened.
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// The way to one tenant's database.
 #[derive(Debug)]
@@ -87,6 +91,17 @@ impl Door {
     pub(crate) async fn open(&self, deadline: Duration) -> Result<Session, NoSession> {
         let opening = Box::pin(self.open_in_time(deadline));
         tokio::time::timeout(deadline, opening).await.unwrap_or(Err(NoSession::Deadline(deadline)))
+    }
+
+    /// As [`Door::open`]; tries again for as long as `patience` when it is refused.
+    pub(crate) async fn open_patiently(&self, deadline: Duration, patience: Duration) -> Result<Session, NoSession> {
+        let end = Instant::now() + patience;
+        loop {
+            match self.open(deadline).await {
+                Err(_) if Instant::now() + PAUSE < end => tokio::time::sleep(PAUSE).await,
+                opened => return opened,
+            }
+        }
     }
 
     async fn open_in_time(&self, deadline: Duration) -> Result<Session, NoSession> {
@@ -167,21 +182,57 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
+    use crate::echo::Echo;
+
+    const STARTING: &[u8] = b"E\0\0\0\x23SFATAL\0C57P03\0Mit is starting\0\0";
+
+    fn door(address: SocketAddr) -> Door {
+        let login = Login { user: "u".into(), secret: "s".into(), database: "d".into() };
+        Door { tenant: "t".into(), address, source: None, attested: None, login }
+    }
+
+    async fn refuse(listener: &TcpListener) -> TcpStream {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        stream.read_buf(&mut Vec::with_capacity(1_000)).await.unwrap();
+        stream.write_all(STARTING).await.unwrap();
+        stream
+    }
 
     #[tokio::test]
     async fn a_login_that_is_refused_is_told_in_the_server_s_words() {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let login = Login { user: "u".into(), secret: "s".into(), database: "d".into() };
-        let address = listener.local_addr().unwrap();
-        let door = Door { tenant: "t".into(), address, source: None, attested: None, login };
-        let server = async {
-            let (mut stream, _) = listener.accept().await.unwrap();
-            stream.read_buf(&mut Vec::with_capacity(1_000)).await.unwrap();
-            stream.write_all(b"E\0\0\0\x23SFATAL\0C57P03\0Mit is starting\0\0").await.unwrap();
-            stream
-        };
-        let (refused, _stream) = tokio::join!(door.open(Duration::from_secs(20)), server);
+        let door = door(listener.local_addr().unwrap());
+        let (refused, _stream) = tokio::join!(door.open(Duration::from_secs(20)), refuse(&listener));
         let said = refused.err().unwrap().to_string();
         assert!(said.starts_with("no login: ") && said.contains("it is starting"), "{said}");
+    }
+
+    #[tokio::test]
+    async fn a_session_that_has_to_be_opened_is_asked_for_again() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let door = door(listener.local_addr().unwrap());
+        let server = async {
+            let _refused = refuse(&listener).await;
+            let _again = refuse(&listener).await;
+            let echo = Echo::start().await.unwrap();
+            let (mut client, _) = listener.accept().await.unwrap();
+            let mut server = TcpStream::connect(echo.address()).await.unwrap();
+            drop(tokio::io::copy_bidirectional(&mut client, &mut server).await);
+        };
+        let asking = async {
+            let (deadline, patience) = (Duration::from_secs(20), Duration::from_secs(60));
+            let session = door.open_patiently(deadline, patience).await.unwrap();
+            session.close().await;
+        };
+        tokio::join!(asking, server);
+    }
+
+    #[tokio::test]
+    async fn whoever_is_refused_for_long_is_told_why() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let door = door(listener.local_addr().unwrap());
+        let asking = door.open_patiently(Duration::from_secs(20), PAUSE / 2);
+        let (refused, _stream) = tokio::join!(asking, refuse(&listener));
+        assert!(refused.err().unwrap().to_string().contains("it is starting"));
     }
 }

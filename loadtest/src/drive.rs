@@ -28,7 +28,7 @@ use recorder::Recorder;
 const OPENING: usize = 32;
 /// How long one attempt to open a session may take.
 const CONNECT: Duration = Duration::from_secs(20);
-/// How long the rows of one tenant may take to be read back.
+/// How long the rows of one tenant may take to be read back, attempts to log in included.
 const READING: Duration = Duration::from_secs(120);
 
 /// Is told how the load goes.
@@ -160,7 +160,8 @@ impl Lane {
     }
 
     async fn read_back(&self) -> Result<Vec<u64>, String> {
-        let session = self.door.open(CONNECT).await.map_err(|error| error.to_string())?;
+        // All sessions have ended at once, and a database that cleans up after them may refuse the next for a while.
+        let session = self.door.open_patiently(CONNECT, READING / 2).await.map_err(|error| error.to_string())?;
         let rows = found(&session, &self.work).await.map_err(|error| describe(&error))?;
         session.close().await;
         Ok(rows)
