@@ -8,23 +8,28 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use rustix::process::setpriority_process;
+
 use crate::peers::Front;
 use crate::result::{Part, PartKind, PartSample};
-use proc::{Usage, machine_busy, usage};
+use proc::{Usage, machine_busy, memory, usage};
 
 /// How often CPU time is looked at.
 const LOOK: Duration = Duration::from_secs(1);
-/// How many looks there are between two looks at memory, which cost far more.
-const MEMORY: u32 = 10;
+/// How often memory is looked at, for which the kernel walks through all pages of a process.
+const MEMORY: Duration = Duration::from_secs(10);
+/// The lowest priority: looking at the memory of a thousand processes takes a second of CPU time, which is to be taken from nobody.
+const LOWEST: i32 = 19;
 
-/// Looks at all parts once a second, on a thread of its own, until it is finished.
+/// Looks at all parts until it is finished: at CPU time once a second, at memory now and then, each on a thread of its own.
 #[derive(Debug)]
 pub(crate) struct Watch {
-    stop: Sender<()>,
-    watching: JoinHandle<Vec<Look>>,
+    stop: [Sender<()>; 2],
+    looking: JoinHandle<Vec<Look>>,
+    weighing: JoinHandle<Vec<Weight>>,
 }
 
-/// One look at the machine.
+/// One look at the machine's time.
 #[derive(Debug, Clone)]
 struct Look {
     at: Duration,
@@ -33,67 +38,87 @@ struct Look {
     busy: Option<f64>,
 }
 
+/// One look at memory: when it began, and the parts' MiB.
+#[derive(Debug, Clone)]
+struct Weight {
+    at: Duration,
+    parts: BTreeMap<PartKind, f64>,
+}
+
 /// What was seen.
 #[derive(Debug)]
-pub(crate) struct Seen(Vec<Look>);
+pub(crate) struct Seen {
+    looks: Vec<Look>,
+    weights: Vec<Weight>,
+}
 
 impl Watch {
     /// Watches the processes that a pid file names, and this one. Without a file, only this one.
     pub(crate) fn start(pid_file: Option<PathBuf>, begin: Instant, front: Front) -> std::io::Result<Self> {
-        let (stop, stopped) = channel();
-        let watching = std::thread::Builder::new()
-            .name("watch".to_owned())
-            .spawn(move || watch(pid_file, begin, front, &stopped))?;
-        Ok(Self { stop, watching })
+        let thread = |name: &str| std::thread::Builder::new().name(name.to_owned());
+        let (stop_looking, stopped) = channel();
+        let file = pid_file.clone();
+        let look = move || look(file.as_ref(), front, begin.elapsed());
+        let looking = thread("watch").spawn(move || repeat(look, LOOK, begin, &stopped))?;
+        let (stop_weighing, stopped) = channel();
+        let weigh = move || weigh(pid_file.as_ref(), front, begin.elapsed());
+        let weighing = thread("memory").spawn(move || {
+            // Of this thread alone, as Linux has it (setpriority(2)). Where it is refused, the look costs what it costs.
+            setpriority_process(None, LOWEST).unwrap_or_default();
+            repeat(weigh, MEMORY, begin, &stopped)
+        })?;
+        Ok(Self { stop: [stop_looking, stop_weighing], looking, weighing })
     }
 
     /// Looks for the last time.
     pub(crate) fn finish(self) -> Seen {
         drop(self.stop);
-        Seen(self.watching.join().unwrap_or_default())
+        let looks = self.looking.join().unwrap_or_default();
+        Seen { looks, weights: self.weighing.join().unwrap_or_default() }
     }
 }
 
-fn watch(pid_file: Option<PathBuf>, begin: Instant, front: Front, stopped: &Receiver<()>) -> Vec<Look> {
-    let (mut looks, mut memory) = (Vec::new(), BTreeMap::new());
-    for number in 0_u32.. {
-        let mut last = false;
-        if number > 0 {
-            // Where the machine is so busy that looks come late, those that were missed are not caught up with.
-            let next = LOOK.saturating_sub(Duration::from_nanos(begin.elapsed().subsec_nanos().into()));
-            last = stopped.recv_timeout(next) != Err(RecvTimeoutError::Timeout);
-        }
-        let with_memory = last || number.is_multiple_of(MEMORY);
-        let mut parts = look(pid_file.as_ref(), front, with_memory);
-        for (kind, usage) in &mut parts {
-            // Between two looks, memory is what it was.
-            if with_memory {
-                memory.insert(*kind, usage.memory);
-            } else {
-                usage.memory = memory.get(kind).copied().unwrap_or_default();
-            }
-        }
-        looks.push(Look { at: begin.elapsed(), parts, busy: machine_busy() });
+/// Looks at once, whenever a multiple of `period` has passed since the beginning, and when it is stopped.
+fn repeat<T>(look: impl Fn() -> T, period: Duration, begin: Instant, stopped: &Receiver<()>) -> Vec<T> {
+    let mut seen = vec![look()];
+    loop {
+        // Where the machine is so busy that looks come late, those that were missed are not caught up with.
+        let passed = begin.elapsed().as_nanos() % period.as_nanos();
+        let next = period.saturating_sub(Duration::from_nanos(u64::try_from(passed).unwrap_or_default()));
+        let last = stopped.recv_timeout(next) != Err(RecvTimeoutError::Timeout);
+        seen.push(look());
         if last {
-            break;
+            return seen;
         }
     }
-    looks
 }
 
-fn look(pid_file: Option<&PathBuf>, front: Front, with_memory: bool) -> BTreeMap<PartKind, Usage> {
+fn look(pid_file: Option<&PathBuf>, front: Front, at: Duration) -> Look {
+    let mut parts: BTreeMap<PartKind, Usage> = BTreeMap::new();
+    for (kind, pid) in processes(pid_file, front) {
+        parts.entry(kind).or_default().add(usage(pid, has_family(kind)));
+    }
+    Look { at, parts, busy: machine_busy() }
+}
+
+fn weigh(pid_file: Option<&PathBuf>, front: Front, at: Duration) -> Weight {
+    let mut parts: BTreeMap<PartKind, f64> = BTreeMap::new();
+    for (kind, pid) in processes(pid_file, front) {
+        *parts.entry(kind).or_default() += memory(pid, has_family(kind));
+    }
+    Weight { at, parts }
+}
+
+fn processes(pid_file: Option<&PathBuf>, front: Front) -> Vec<(PartKind, u32)> {
     let lines = pid_file.and_then(|file| std::fs::read_to_string(file).ok()).unwrap_or_default();
     let mut processes: Vec<(PartKind, u32)> = lines.lines().filter_map(|line| parse(line, front)).collect();
     processes.push((PartKind::Generator, std::process::id()));
-    let mut parts: BTreeMap<PartKind, Usage> = BTreeMap::new();
-    for (kind, pid) in processes {
-        parts.entry(kind).or_default().add(usage(
-            pid,
-            matches!(kind, PartKind::Databases | PartKind::Edge),
-            with_memory,
-        ));
-    }
-    parts
+    processes
+}
+
+/// Whether what belongs to it runs in children too.
+fn has_family(kind: PartKind) -> bool {
+    matches!(kind, PartKind::Databases | PartKind::Edge)
 }
 
 /// A line of a pid file: the pid, when it was started, and the name.
@@ -111,10 +136,16 @@ fn parse(line: &str, front: Front) -> Option<(PartKind, u32)> {
     Some((kind, pid))
 }
 
+impl Weight {
+    fn of(&self, kind: PartKind) -> f64 {
+        self.parts.get(&kind).copied().unwrap_or_default()
+    }
+}
+
 impl Seen {
     /// The parts, with the CPU time that they spent within the given times.
     pub(crate) fn parts(&self, measured: &[(Duration, Duration)]) -> Vec<Part> {
-        let mut kinds: Vec<PartKind> = self.0.iter().flat_map(|look| look.parts.keys().copied()).collect();
+        let mut kinds: Vec<PartKind> = self.looks.iter().flat_map(|look| look.parts.keys().copied()).collect();
         kinds.sort_unstable();
         kinds.dedup();
         kinds.into_iter().map(|kind| self.part(kind, measured)).collect()
@@ -122,13 +153,13 @@ impl Seen {
 
     fn part(&self, kind: PartKind, measured: &[(Duration, Duration)]) -> Part {
         let of = |look: &Look| look.parts.get(&kind).copied().unwrap_or_default();
-        let pairs = self.0.iter().zip(self.0.iter().skip(1));
+        let pairs = self.looks.iter().zip(self.looks.iter().skip(1));
         // CPU time comes in ticks: of what was used within a few of them, nobody can tell how fast that was.
         let pairs = pairs.filter(|(before, now)| now.at.saturating_sub(before.at) >= LOOK / 4);
         let samples = pairs.map(|(before, now)| PartSample {
             at_s: now.at.as_secs_f64(),
             cpu: rate(of(before).cpu, of(now).cpu, now.at.saturating_sub(before.at)),
-            memory_mib: of(now).memory,
+            memory_mib: self.memory(kind, now.at),
         });
         let spent = |(from, to): &(Duration, Duration)| {
             let (from, to) = (self.nearest(*from).map(of), self.nearest(*to).map(of));
@@ -137,9 +168,9 @@ impl Seen {
         Part {
             name: name(kind).to_owned(),
             kind,
-            processes: self.0.iter().map(|look| of(look).processes).max().unwrap_or_default(),
+            processes: self.looks.iter().map(|look| of(look).processes).max().unwrap_or_default(),
             cpu_seconds: measured.iter().map(spent).sum(),
-            peak_memory_mib: self.0.iter().map(|look| of(look).memory).fold(0.0, f64::max),
+            peak_memory_mib: self.weights.iter().map(|weight| weight.of(kind)).fold(0.0, f64::max),
             samples: samples.collect(),
         }
     }
@@ -167,8 +198,14 @@ impl Seen {
         (all > 0.0).then(|| (busy / all).clamp(0.0, 1.0))
     }
 
+    /// The memory of a part as last looked at: between two looks, it is what it was.
+    fn memory(&self, kind: PartKind, at: Duration) -> f64 {
+        let before = self.weights.iter().rfind(|weight| weight.at <= at);
+        before.or(self.weights.first()).map_or(0.0, |weight| weight.of(kind))
+    }
+
     fn nearest(&self, at: Duration) -> Option<&Look> {
-        self.0.iter().min_by_key(|look| look.at.abs_diff(at))
+        self.looks.iter().min_by_key(|look| look.at.abs_diff(at))
     }
 }
 

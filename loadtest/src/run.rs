@@ -347,8 +347,9 @@ impl Session<'_> {
         let mut chronicle = Chronicle::default();
         let phases = Box::pin(self.phases(&drive, site, tenants, begin, &mut chronicle)).await?;
         let alive = self.alive(&drive);
-        let seconds = drive.finish().await;
+        // The last look is at sessions that have worked, not at what is left when they are gone.
         let seen = watch.finish();
+        let seconds = drive.finish().await;
         self.observer.tell("reading back what was written");
         let ledger = drive.ledger().await;
         let ran = Ran {

@@ -1,6 +1,7 @@
 //! Reads /proc (proc(5)).
 
 use std::fs;
+use std::ops::Range;
 
 /// What one process or several have used.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -8,50 +9,72 @@ pub(super) struct Usage {
     pub(super) processes: u32,
     /// CPU time, in seconds.
     pub(super) cpu: f64,
-    /// Proportional set size, in MiB.
-    pub(super) memory: f64,
 }
 
 impl Usage {
     pub(super) fn add(&mut self, other: Self) {
         self.processes += other.processes;
         self.cpu += other.cpu;
-        self.memory += other.memory;
     }
 }
 
+/// How often a family is looked at again when one of it ended meanwhile.
+const ATTEMPTS: usize = 10;
+
 /// What a process has used; and with `family`, its children, those that have ended included.
-pub(super) fn usage(pid: u32, family: bool, with_memory: bool) -> Usage {
-    let Some(stat) = read(pid, "stat") else { return Usage::default() };
-    let mut found = Usage { processes: 1, cpu: cpu(&stat, family), memory: 0.0 };
-    if with_memory {
-        found.memory = memory(pid);
+pub(super) fn usage(pid: u32, family: bool) -> Usage {
+    let Some(mut stat) = read(pid, "stat") else { return Usage::default() };
+    if !family {
+        return Usage { processes: 1, cpu: cpu(&stat, false) };
     }
-    if family {
-        let children = read(pid, &format!("task/{pid}/children")).unwrap_or_default();
-        for child in children.split_whitespace().filter_map(|child| child.parse().ok()) {
-            let Usage { cpu, memory, .. } = usage(child, false, with_memory);
-            found.cpu += cpu;
-            found.memory += memory;
+    let mut all = 0.0;
+    for _ in 0..ATTEMPTS {
+        let alive = children(pid).filter_map(|child| read(child, "stat"));
+        all = cpu(&stat, true) + alive.map(|child| cpu(&child, false)).sum::<f64>();
+        let Some(after) = read(pid, "stat") else { break };
+        // Who ended and was waited for in between is neither among the living nor in what was read of the ended.
+        if ticks(&after, ENDED_CHILDREN) == ticks(&stat, ENDED_CHILDREN) {
+            break;
         }
+        stat = after;
     }
-    found
+    Usage { processes: 1, cpu: all }
+}
+
+/// The proportional set size of a process, in MiB; and with `family`, that of its children too.
+pub(super) fn memory(pid: u32, family: bool) -> f64 {
+    let children = family.then(|| children(pid)).into_iter().flatten();
+    proportional(pid) + children.map(proportional).sum::<f64>()
+}
+
+fn children(pid: u32) -> impl Iterator<Item = u32> {
+    let children = read(pid, &format!("task/{pid}/children")).unwrap_or_default();
+    let children: Vec<u32> = children.split_whitespace().filter_map(|child| child.parse().ok()).collect();
+    children.into_iter()
 }
 
 fn read(pid: u32, file: &str) -> Option<String> {
     fs::read_to_string(format!("/proc/{pid}/{file}")).ok()
 }
 
-/// The CPU time of a process: fields 14 and 15 of its stat, and 16 and 17 for children that were waited for.
+/// Fields 14 and 15 of a process' stat: its own time, user and system, counted from field 3.
+const OWN: Range<usize> = 11..13;
+/// Fields 16 and 17: that of its children that were waited for.
+const ENDED_CHILDREN: Range<usize> = 13..15;
+
+/// The CPU time of a process, in seconds.
 fn cpu(stat: &str, with_ended_children: bool) -> f64 {
-    // The name in field 2 may hold spaces and brackets: the last bracket ends it, and field 3 follows.
-    let Some((_, fields)) = stat.rsplit_once(") ") else { return 0.0 };
-    let count = if with_ended_children { 4 } else { 2 };
-    let ticks: u64 = fields.split(' ').skip(11).take(count).filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
-    seconds(ticks)
+    let children = if with_ended_children { ticks(stat, ENDED_CHILDREN) } else { 0 };
+    seconds(ticks(stat, OWN) + children)
 }
 
-fn memory(pid: u32) -> f64 {
+fn ticks(stat: &str, fields: Range<usize>) -> u64 {
+    // The name in field 2 may hold spaces and brackets: the last bracket ends it, and field 3 follows.
+    let Some((_, rest)) = stat.rsplit_once(") ") else { return 0 };
+    rest.split(' ').skip(fields.start).take(fields.len()).filter_map(|ticks| ticks.parse::<u64>().ok()).sum()
+}
+
+fn proportional(pid: u32) -> f64 {
     let rollup = read(pid, "smaps_rollup").unwrap_or_default();
     let kib =
         rollup.lines().find_map(|line| line.strip_prefix("Pss:")?.trim().strip_suffix(" kB")?.trim().parse().ok());
@@ -97,10 +120,11 @@ mod tests {
 
     #[test]
     fn this_process_has_used_something() {
-        let own = usage(std::process::id(), true, true);
-        assert_eq!(own.processes, 1);
-        assert!(own.memory > 1.0, "{own:?}");
+        let own = std::process::id();
+        assert_eq!(usage(own, true).processes, 1);
+        assert!(memory(own, true) > 1.0, "{}", memory(own, true));
         assert!(machine_busy().is_some_and(|busy| busy >= 0.0));
-        assert_eq!(usage(u32::MAX, true, true), Usage::default());
+        assert_eq!((usage(u32::MAX, true), usage(u32::MAX, false)), Default::default());
+        assert!(close(memory(u32::MAX, true), 0.0));
     }
 }
