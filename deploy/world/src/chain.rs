@@ -138,6 +138,7 @@ fn quantity(value: &Value) -> Option<u64> {
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
+    use postern_plumbing::tasks::Task;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpListener;
 
@@ -171,7 +172,7 @@ exec sleep 100
         fs::set_permissions(&late, fs::Permissions::from_mode(0o700)).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        tokio::spawn(answer_everybody(listener));
+        let _answers = Task::spawn("answers", answer_everybody(listener));
         let chain = Chain::start(&state, &late, address, 1).await.unwrap();
         assert_eq!(fs::read_to_string(chain.key(0).unwrap()).unwrap(), "0x01");
     }
