@@ -260,8 +260,8 @@ impl Members {
         let mut cut = 0;
         for command in commands {
             match command {
-                Command::SetPeer { key, address } => {
-                    tunnel.set_peer(peer(*key, *address, endpoint));
+                Command::SetPeer { key, address, mtu } => {
+                    tunnel.set_peer(peer(*key, *address, endpoint, *mtu));
                     if endpoint.is_some() {
                         tunnel.handshake(&PublicKey::from_bytes(*key));
                     }
@@ -301,7 +301,8 @@ impl Members {
     }
 }
 
-fn peer(key: TunnelKey, address: IpAddr, endpoint: Option<SocketAddr>) -> Peer {
+fn peer(key: TunnelKey, address: IpAddr, endpoint: Option<SocketAddr>, mtu: u16) -> Peer {
     // The instance keeps the path open; it is the one behind an address translator.
-    Peer { public_key: PublicKey::from_bytes(key), endpoint, allowed: vec![IpNet::from(address)], keepalive: None }
+    let (public_key, allowed) = (PublicKey::from_bytes(key), vec![IpNet::from(address)]);
+    Peer { public_key, endpoint, allowed, keepalive: None, mtu: Some(mtu) }
 }

@@ -106,6 +106,22 @@ async fn the_end_of_the_connection_is_noticed_and_the_route_stays() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_instance_behind_another_path_has_packets_of_another_size() {
+    let (site, chain, shutdown) = (Site::new(31), Arc::new(TestChain::default()), Shutdown::new());
+    let sizes = format!("['{APP}=1300', '{}=1400']", site.cvm(APP, "two").instance_id());
+    let gateway = site.gateway_with(&chain, &shutdown, &[("WIREGUARD__MTU_OF", &sizes)]).await;
+    for (app, instance, mtu) in
+        [(APP, "one", Some(1_300)), (APP, "two", Some(1_400)), (AppId([0xbb; 20]), "three", None)]
+    {
+        let mut registration =
+            site.connect(gateway.registration(), Some(site.keeper(&site.cvm(app, instance)).await)).await;
+        let key = key().public();
+        assert_eq!(registration.register(&key.to_string()).await.0, 200);
+        assert_eq!(gateway.tunnel().peer(&key).unwrap().mtu, mtu, "{instance}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_connection_that_misses_its_renewals_counts_as_ended() {
     let (site, chain, shutdown) = (Site::new(11), Arc::new(TestChain::default()), Shutdown::new());
     let keys = [("REGISTRATION__REFRESH", "1s"), ("LIMITS__REGISTRATION", "500ms")];

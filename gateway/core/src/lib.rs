@@ -10,6 +10,7 @@ pub mod hello;
 pub mod host;
 pub mod introduction;
 pub mod opening;
+pub mod packets;
 pub mod pool;
 pub mod refusal;
 pub mod registration;

@@ -12,6 +12,7 @@ use std::net::IpAddr;
 use postern_identity::{AppId, InstanceId};
 use postern_pgwire::cancel::Slot;
 
+use crate::packets::PacketSizes;
 use crate::pool::AddressPool;
 use crate::table::{Instance, Standing, Table};
 
@@ -64,6 +65,8 @@ pub enum Command {
         key: TunnelKey,
         /// The member's inner address.
         address: IpAddr,
+        /// The largest inner packet to and from it, in bytes.
+        mtu: u16,
     },
     /// Shut this key out of the tunnel.
     RemovePeer {
@@ -124,6 +127,7 @@ impl RegistrationError {
 pub struct Register {
     pool: AddressPool,
     own_key: TunnelKey,
+    sizes: PacketSizes,
     /// How long a member is kept after its last registration once its connection is gone, in seconds.
     time_to_live: u64,
     /// The members as connections see them; always in step with `members`.
@@ -145,12 +149,12 @@ struct Member {
 }
 
 impl Register {
-    /// An empty register. `own_key` is the gateway's public key, `time_to_live` the seconds for which a member is kept
-    /// after its last registration once its connection is gone.
+    /// An empty register. `own_key` is the gateway's public key, `sizes` are those of packets in the tunnel, `time_to_live`
+    /// the seconds for which a member is kept after its last registration once its connection is gone.
     #[must_use]
-    pub fn new(pool: AddressPool, own_key: TunnelKey, time_to_live: u64) -> Self {
+    pub fn new(pool: AddressPool, own_key: TunnelKey, sizes: PacketSizes, time_to_live: u64) -> Self {
         let (members, keys, slots) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Self { pool, own_key, time_to_live, table: Table::default(), members, keys, slots }
+        Self { pool, own_key, sizes, time_to_live, table: Table::default(), members, keys, slots }
     }
 
     /// Makes the instance a member, or renews its membership; it counts as alive until `link` ends. A member that is let
@@ -171,7 +175,7 @@ impl Register {
             links.extend(&before.links);
         }
         if !before.as_ref().is_some_and(|before| before.in_tunnel() && before.claim.key == claim.key) {
-            commands.push(Command::SetPeer { key: claim.key, address: assignment.address });
+            commands.push(let_in(&claim, assignment, &self.sizes));
         }
         self.keys.insert(claim.key, claim.instance);
         self.slots.insert(assignment.slot, claim.instance);
@@ -228,7 +232,7 @@ impl Register {
         }
         member.standing = Standing::Admitted { block };
         self.table.put(member.instance());
-        vec![Command::SetPeer { key: member.claim.key, address: member.assignment.address }]
+        vec![let_in(&member.claim, member.assignment, &self.sizes)]
     }
 
     /// Drops the members whose time or whose evidence is over, and names them. Publish the table first.
@@ -318,6 +322,11 @@ impl Register {
             Vec::new()
         }
     }
+}
+
+fn let_in(claim: &Claim, assignment: Assignment, sizes: &PacketSizes) -> Command {
+    let mtu = sizes.of(&claim.app, &claim.instance);
+    Command::SetPeer { key: claim.key, address: assignment.address, mtu }
 }
 
 impl Member {

@@ -173,7 +173,7 @@ pub async fn tunnel(
         private_key: PrivateKey::from_bytes(*key),
         listen: settings.listen,
         address: settings.address,
-        mtu: settings.mtu,
+        mtu: settings.sizes.largest(),
     };
     Ok(Tunnel::start(config, settings.datapath, tasks).await?)
 }
@@ -188,7 +188,8 @@ pub(super) fn build(
     let tunnel = ground.tunnel.clone();
     let pool = AddressPool::new(config.tunnel.network, config.tunnel.address)?;
     let own_key = *tunnel.public_key().as_bytes();
-    let register = Register::new(pool, own_key, config.registration.time_to_live.as_secs());
+    let register =
+        Register::new(pool, own_key, config.tunnel.sizes.clone(), config.registration.time_to_live.as_secs());
     let sessions = Sessions::new(config.limits.connections_per_app);
     let members = Members::new(register, tunnel.clone(), sessions.clone());
     let registrar = Registrar {

@@ -1,5 +1,6 @@
 use postern_attest::{PeerPolicy, TrustRoot};
 use postern_attest_io::RuleSettings;
+use postern_identity::InstanceId;
 use postern_simulator::Tee;
 
 use super::*;
@@ -100,6 +101,8 @@ fn all_mistakes_are_reported_at_once() {
         network = "10.0.0.0/24"
         address = "10.0.1.1"
         endpoint = "0.0.0.0:51820"
+        mtu = 9217
+        mtu_of = ["1300"]
         [chain]
         rpc_urls = ["http://127.0.0.1:8545"]
         quorum = 2
@@ -119,6 +122,8 @@ fn all_mistakes_are_reported_at_once() {
         "registration.time_to_live",
         "wireguard.address",
         "wireguard.endpoint",
+        "wireguard.mtu",
+        "wireguard.mtu_of[0]",
         "attestation.root",
         "attestation.collateral",
         "chain.quorum",
@@ -155,4 +160,20 @@ fn the_environment_overrides_the_file() {
 fn the_apps_that_may_register_are_part_of_the_one_verdict() {
     let text = format!("{LEAST}[registration]\napps = ['{}']", "07".repeat(20));
     assert_eq!(parse(&text).unwrap().chain.welcome, PeerPolicy::app(AppId([7; 20])));
+}
+
+#[test]
+fn an_app_or_an_instance_may_have_packets_of_another_size() {
+    let (one, other) = ("07".repeat(20), "08".repeat(20));
+    let text = |sizes: &str| LEAST.replace("[wireguard]", &format!("[wireguard]\nmtu_of = [{sizes}]"));
+    let sizes = parse(&text(&format!("'{one}=1300', '{other}=8920'"))).unwrap().tunnel.sizes;
+    assert_eq!(sizes.of(&AppId([7; 20]), &InstanceId([1; 20])), 1_300);
+    assert_eq!((sizes.of(&AppId([1; 20]), &InstanceId([1; 20])), sizes.largest()), (1_420, 8_920));
+    let found = problems(&text(&format!("'{one}=575', '{other}=1300', '{other}=1400'")));
+    for mistake in [format!("expected 576 to 9216 for {one}"), format!("{other} is named more than once")] {
+        assert!(
+            found.iter().any(|line| line.contains(&format!("wireguard.mtu_of: {mistake}"))),
+            "{mistake} in {found:#?}"
+        );
+    }
 }

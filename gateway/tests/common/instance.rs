@@ -98,7 +98,7 @@ impl Instance {
 /// Makes the gateway the other end of an instance's tunnel.
 pub(crate) fn join_tunnel(tunnel: &Tunnel, public_key: PublicKey, endpoint: SocketAddr, address: std::net::IpAddr) {
     let allowed = vec![IpNet::from(address)];
-    tunnel.set_peer(Peer { public_key, endpoint: Some(endpoint), allowed, keepalive: Some(5) });
+    tunnel.set_peer(Peer { public_key, endpoint: Some(endpoint), allowed, keepalive: Some(5), mtu: None });
 }
 
 /// A sidecar that says back what it hears.

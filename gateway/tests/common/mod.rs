@@ -18,6 +18,7 @@ use gateway::listen;
 use gateway::members::Members;
 use gateway::sessions::Sessions;
 use gateway::shards::{Post, Shared};
+use postern_gateway_core::packets::PacketSizes;
 use postern_gateway_core::pool::AddressPool;
 use postern_gateway_core::registration::Register;
 use postern_gateway_core::route::Domain;
@@ -70,7 +71,7 @@ impl House {
     pub(crate) async fn on(limits: Limits, chain: Arc<TestChain>, followed: Arc<dyn Chain>, audit: Audit) -> Self {
         let tunnel = start_tunnel("10.74.0.1").await;
         let pool = AddressPool::new("10.74.0.0/16".parse().unwrap(), "10.74.0.1".parse().unwrap()).unwrap();
-        let register = Register::new(pool, *tunnel.public_key().as_bytes(), 60);
+        let register = Register::new(pool, *tunnel.public_key().as_bytes(), PacketSizes::new(DEFAULT_MTU, []), 60);
         let sessions = Sessions::new(limits.connections_per_app);
         let members = Members::new(register, tunnel.clone(), sessions.clone());
         let domain = Domain::new(vec!["postern.test".parse().unwrap()]);

@@ -21,7 +21,8 @@ pub struct TunnelConfig {
     pub listen: SocketAddr,
     /// The address of this end inside the tunnel.
     pub address: IpAddr,
-    /// The largest inner packet, in bytes: 576 (1280 with an IPv6 inner address) to 9216; usually [`DEFAULT_MTU`].
+    /// The largest inner packet of any peer, in bytes: 576 (1280 with an IPv6 inner address) to 9216; usually
+    /// [`DEFAULT_MTU`].
     pub mtu: u16,
 }
 
@@ -104,6 +105,10 @@ pub struct Peer {
     /// Seconds between packets that keep address translators in between open, and that keep this end trying when the
     /// peer cannot be reached. Set it at the end that can be lost from the other's sight.
     pub keepalive: Option<u16>,
+    /// The largest inner packet to and from it, in bytes, where that is less than [`TunnelConfig::mtu`]; what is out of
+    /// range counts as the nearest that is not. A change holds for connections that are opened after it, and may hold for
+    /// what this end sends on older ones.
+    pub mtu: Option<u16>,
 }
 
 /// What is known of a far end.
@@ -113,6 +118,8 @@ pub struct PeerStatus {
     pub public_key: PublicKey,
     /// Where it was last heard from, or was said to be.
     pub endpoint: Option<SocketAddr>,
+    /// The largest inner packet, in bytes, where it is not the tunnel's.
+    pub mtu: Option<u16>,
     /// The time since the last completed handshake.
     pub last_handshake: Option<Duration>,
     /// The time since the last authentic packet of any kind.

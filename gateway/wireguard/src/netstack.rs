@@ -42,7 +42,7 @@ use crate::clock;
 use crate::config::{Peer, TcpSettings};
 use crate::error::ListenError;
 use crate::key::PublicKey;
-use crate::link::Link;
+use crate::link::{self, Link};
 use crate::lock::lock;
 
 pub(crate) use self::stream::{Listener, Stream};
@@ -142,8 +142,10 @@ impl Netstack {
         }
     }
 
-    fn terms(&self, port: u16) -> Terms {
-        Terms { local: SocketAddr::new(self.address, port), mtu: self.mtu, tcp: self.tcp }
+    /// What a connection of a port with a peer keeps to.
+    fn terms(&self, port: u16, peer: &link::Peer) -> Terms {
+        let mtu = peer.mtu().unwrap_or(self.mtu);
+        Terms { local: SocketAddr::new(self.address, port), mtu, tcp: self.tcp }
     }
 
     fn take_scratch(&self) -> Scratch {

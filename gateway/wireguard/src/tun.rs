@@ -83,7 +83,7 @@ impl Tun {
 
     pub(crate) fn set_peer(&self, peer: &Peer) {
         let moved = self.link.set_peer(peer, clock::now());
-        lock(&self.routes).set(peer.public_key, &peer.allowed);
+        lock(&self.routes).set(peer.public_key, &peer.allowed, peer.mtu);
         if moved {
             self.connections.cut_which(|connection| !self.link.owns(connection.peer(), connection.remote().ip()));
         }
@@ -94,7 +94,7 @@ impl Tun {
         // The kernel tells the far end of each connection with a reset, which still has to get out.
         self.partings.add(&removed, self.connections.addresses_of(&removed), clock::now());
         self.connections.cut_which(|connection| Arc::ptr_eq(connection.peer(), &removed));
-        lock(&self.routes).set(*key, &[]);
+        lock(&self.routes).set(*key, &[], None);
         true
     }
 

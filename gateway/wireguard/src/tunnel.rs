@@ -29,7 +29,11 @@ pub struct Tunnel {
 }
 
 /// Stops the datapath when nobody holds the tunnel any more.
-struct Running(Stack);
+struct Running {
+    stack: Stack,
+    /// The range of a peer's MTU, in bytes.
+    mtu: (u16, u16),
+}
 
 /// A datapath in force.
 enum Stack {
@@ -41,7 +45,7 @@ enum Stack {
 /// Does the same with any datapath.
 macro_rules! with {
     ($tunnel:expr, $stack:ident => $act:expr) => {
-        match &$tunnel.running.0 {
+        match &$tunnel.running.stack {
             Stack::Netstack($stack) => $act,
             #[cfg(target_os = "linux")]
             Stack::Tun($stack) => $act,
@@ -51,7 +55,7 @@ macro_rules! with {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.0.stop();
+        self.stack.stop();
     }
 }
 
@@ -94,7 +98,7 @@ impl Tunnel {
                 outcome => outcome?,
             },
         };
-        let tunnel = Self { running: Arc::new(Running(stack)) };
+        let tunnel = Self { running: Arc::new(Running { stack, mtu: (least, mtu) }) };
         tunnel.announce(mtu);
         Ok(tunnel)
     }
@@ -102,7 +106,7 @@ impl Tunnel {
     /// Says what is in force, which need not be what was asked for.
     fn announce(&self, mtu: u16) {
         let (listen, address, datapath) = (self.local_addr(), self.address(), self.datapath());
-        let (interface, queues) = match &self.running.0 {
+        let (interface, queues) = match &self.running.stack {
             Stack::Netstack(_) => ("none", 1),
             #[cfg(target_os = "linux")]
             Stack::Tun(tun) => (tun.interface(), tun.queues()),
@@ -114,7 +118,7 @@ impl Tunnel {
     /// The datapath in force.
     #[must_use]
     pub fn datapath(&self) -> Datapath {
-        match &self.running.0 {
+        match &self.running.stack {
             Stack::Netstack(_) => Datapath::Netstack,
             #[cfg(target_os = "linux")]
             Stack::Tun(_) => Datapath::Tun,
@@ -143,6 +147,9 @@ impl Tunnel {
     /// those to addresses that are no longer its own. An endpoint of `None` keeps the one that was learned. With a
     /// keepalive and an endpoint, the handshake starts at once.
     pub fn set_peer(&self, peer: Peer) {
+        let (least, most) = self.running.mtu;
+        let mtu = peer.mtu.map(|mtu| mtu.clamp(least, most));
+        let peer = Peer { mtu: mtu.filter(|mtu| *mtu < most), ..peer };
         with!(self, stack => stack.set_peer(&peer));
     }
 
@@ -174,7 +181,7 @@ impl Tunnel {
     /// # Errors
     /// When there is no way to the address, the far end refuses or does not answer, or too much is open.
     pub async fn connect(&self, remote: SocketAddr, deadline: Duration) -> Result<TunnelStream, ConnectError> {
-        Ok(TunnelStream(match &self.running.0 {
+        Ok(TunnelStream(match &self.running.stack {
             Stack::Netstack(stack) => Stream::Netstack(stack.connect(remote, deadline).await?),
             #[cfg(target_os = "linux")]
             Stack::Tun(tun) => Stream::Tun(tun.connect(remote, deadline).await?),
@@ -186,7 +193,7 @@ impl Tunnel {
     /// # Errors
     /// When the port is taken or the tunnel has stopped.
     pub fn listen(&self, port: u16) -> Result<TunnelListener, ListenError> {
-        Ok(TunnelListener(match &self.running.0 {
+        Ok(TunnelListener(match &self.running.stack {
             Stack::Netstack(stack) => Listener::Netstack(stack.listen(port)?),
             #[cfg(target_os = "linux")]
             Stack::Tun(tun) => Listener::Tun(tun.listen(port)?),
@@ -196,7 +203,7 @@ impl Tunnel {
     /// Stops the tunnel at once, without a word to the peers, and gives its port back; streams fail and listeners wait for
     /// ever.
     pub fn stop(&self) {
-        self.running.0.stop();
+        self.running.stack.stop();
     }
 
     fn link(&self) -> &Link {

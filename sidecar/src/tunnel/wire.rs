@@ -114,6 +114,7 @@ impl Wire {
                 endpoint: Some(server.endpoint),
                 allowed: vec![single(server.ip)],
                 keepalive: Some(KEEPALIVE),
+                mtu: None,
             });
             peers.insert(public_key);
         }

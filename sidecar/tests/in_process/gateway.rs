@@ -197,6 +197,7 @@ impl State {
             endpoint: None,
             allowed: vec![self.sidecar.into()],
             keepalive: None,
+            mtu: None,
         });
         serde_json::json!({
             "wg": {

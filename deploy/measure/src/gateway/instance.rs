@@ -60,7 +60,7 @@ impl Instance {
         let config = TunnelConfig { private_key: key, listen, address, mtu: DEFAULT_MTU };
         let tunnel = Tunnel::start(config, datapath, &Tasks::new()).await?;
         let allowed = vec![inner.into()];
-        tunnel.set_peer(Peer { public_key, endpoint: Some(gateway.tunnel), allowed, keepalive: Some(1) });
+        tunnel.set_peer(Peer { public_key, endpoint: Some(gateway.tunnel), allowed, keepalive: Some(1), mtu: None });
         Ok(Self { _registration: registration, tunnel })
     }
 }

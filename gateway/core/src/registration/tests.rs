@@ -1,13 +1,15 @@
 use super::*;
+use crate::packets::NamedSize;
 use crate::route::{Port, Route, Target};
 use proptest::prelude::*;
 
 const TIME_TO_LIVE: u64 = 60;
 const NOW: u64 = 1_000;
+const MTU: u16 = 1_420;
 
 fn register() -> Register {
     let pool = AddressPool::new("10.0.0.0/24".parse().unwrap(), "10.0.0.1".parse().unwrap()).unwrap();
-    Register::new(pool, [0xff; 32], TIME_TO_LIVE)
+    Register::new(pool, [0xff; 32], PacketSizes::new(MTU, []), TIME_TO_LIVE)
 }
 
 fn claim(number: u8) -> Claim {
@@ -35,7 +37,7 @@ fn standing(register: &Register, number: u8) -> Option<Standing> {
 fn a_first_registration_lets_the_key_in_and_opens_the_route() {
     let mut register = register();
     let (assignment, commands) = register.register(claim(5), Link(1), NOW).unwrap();
-    assert_eq!(commands, [Command::SetPeer { key: [5; 32], address: assignment.address }]);
+    assert_eq!(commands, [Command::SetPeer { key: [5; 32], address: assignment.address, mtu: MTU }]);
     let table = register.table();
     let route = Route { target: Target::App(AppId([0xaa; 20])), port: Port::Sidecar };
     let candidates = table.candidates(&route, |_| Ok(())).unwrap();
@@ -89,7 +91,7 @@ fn a_new_key_replaces_the_old_tunnel_and_its_sessions() {
     let expected = [
         Command::CutSessions { instance: id(5) },
         Command::RemovePeer { key: [5; 32] },
-        Command::SetPeer { key: [6; 32], address: assignment.address },
+        Command::SetPeer { key: [6; 32], address: assignment.address, mtu: MTU },
     ];
     assert_eq!(commands, expected);
     assert!(register.register(claim(5), Link(3), NOW).is_ok(), "the old key is free again");
@@ -124,7 +126,7 @@ fn impossible_ports_and_old_evidence_are_refused() {
 #[test]
 fn a_full_network_refuses_and_says_so() {
     let pool = AddressPool::new("10.0.0.0/30".parse().unwrap(), "10.0.0.1".parse().unwrap()).unwrap();
-    let mut register = Register::new(pool, [0xff; 32], TIME_TO_LIVE);
+    let mut register = Register::new(pool, [0xff; 32], PacketSizes::new(MTU, []), TIME_TO_LIVE);
     register.register(claim(1), Link(1), NOW).unwrap();
     assert_eq!(register.register(claim(2), Link(2), NOW), Err(RegistrationError::Full));
 }
@@ -137,7 +139,7 @@ fn a_revocation_cuts_and_shuts_out_and_a_restoration_lets_in_again() {
     assert_eq!(register.refuse(&id(5)), cut);
     assert_eq!(standing(&register, 5), Some(Standing::Refused));
     assert_eq!(register.refuse(&id(5)), [], "twice is once");
-    let back = [Command::SetPeer { key: [5; 32], address: assignment.address }];
+    let back = [Command::SetPeer { key: [5; 32], address: assignment.address, mtu: MTU }];
     assert_eq!(register.allow(&id(5), 9, NOW + 10), back);
     assert_eq!(standing(&register, 5), Some(Standing::Admitted { block: 9 }));
     assert_eq!(register.allow(&id(5), 10, NOW + 11), [], "already in");
@@ -149,7 +151,10 @@ fn a_revoked_instance_that_registers_again_once_allowed_gets_its_tunnel_back() {
     let (assignment, _) = register.register(claim(5), Link(1), NOW).unwrap();
     register.refuse(&id(5));
     let (same, commands) = register.register(claim(5), Link(2), NOW).unwrap();
-    assert_eq!((same, commands), (assignment, vec![Command::SetPeer { key: [5; 32], address: assignment.address }]));
+    assert_eq!(
+        (same, commands),
+        (assignment, vec![Command::SetPeer { key: [5; 32], address: assignment.address, mtu: MTU }])
+    );
 }
 
 #[test]
@@ -312,7 +317,7 @@ proptest! {
             };
             for command in commands {
                 match command {
-                    Command::SetPeer { key, address } => {
+                    Command::SetPeer { key, address, .. } => {
                         prop_assert_eq!(peers.insert(key, address), None, "nobody is let in twice");
                     }
                     Command::RemovePeer { key } => prop_assert!(peers.remove(&key).is_some(), "who is shut out was in"),
@@ -329,5 +334,22 @@ proptest! {
             let slots: BTreeSet<Slot> = table.instances().map(|at| at.slot).collect();
             prop_assert_eq!(slots.len(), table.instances().count());
         }
+    }
+}
+
+#[test]
+fn members_are_let_in_with_the_size_of_packets_that_is_theirs() {
+    let pool = AddressPool::new("10.0.0.0/24".parse().unwrap(), "10.0.0.1".parse().unwrap()).unwrap();
+    let sizes = PacketSizes::new(MTU, [NamedSize { id: [6; 20], mtu: 1_300 }]);
+    let mut register = Register::new(pool, [0xff; 32], sizes, TIME_TO_LIVE);
+    let mtu = |commands: &[Command]| match commands {
+        [Command::SetPeer { mtu, .. }] => *mtu,
+        others => panic!("{others:?}"),
+    };
+    for (number, size) in [(5, MTU), (6, 1_300)] {
+        let (_, commands) = register.register(claim(number), Link(number.into()), NOW).unwrap();
+        assert_eq!(mtu(&commands), size);
+        register.refuse(&id(number));
+        assert_eq!(mtu(&register.allow(&id(number), 9, NOW)), size, "when it is let in again");
     }
 }

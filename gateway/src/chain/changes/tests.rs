@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 use std::pin::pin;
 
 use postern_allowlist::{Block, Decision, Freshness};
+use postern_gateway_core::packets::PacketSizes;
 use postern_gateway_core::pool::AddressPool;
 use postern_gateway_core::registration::{Claim, Link, Register};
 use postern_gateway_core::table::Standing;
@@ -79,7 +80,7 @@ async fn members(numbers: [u8; 3]) -> Members {
     let config = TunnelConfig { private_key: PrivateKey::generate(), listen, address, mtu: DEFAULT_MTU };
     let tunnel = Tunnel::start(config, Datapath::Netstack, &Tasks::new()).await.unwrap();
     let pool = AddressPool::new("10.74.0.0/16".parse().unwrap(), address).unwrap();
-    let register = Register::new(pool, *tunnel.public_key().as_bytes(), 60);
+    let register = Register::new(pool, *tunnel.public_key().as_bytes(), PacketSizes::new(DEFAULT_MTU, []), 60);
     let members = Members::new(register, tunnel, Sessions::new(1));
     for number in numbers {
         let boot = boot(number);

@@ -28,6 +28,7 @@ impl Link {
             let moved = table.allow(&known, &peer.allowed);
             (known, moved)
         };
+        known.set_mtu(peer.mtu);
         let mut session = lock(&known.session);
         session.endpoint = peer.endpoint.or(session.endpoint);
         session.keepalive = peer.keepalive.filter(|seconds| *seconds > 0).map(|s| Duration::from_secs(s.into()));
@@ -74,13 +75,16 @@ impl Link {
     /// What is known of every peer, in the order of their keys.
     pub(crate) fn peers(&self, now: Instant) -> Vec<config::PeerStatus> {
         let peers: Vec<_> = read(&self.table).peers().map(Arc::clone).collect();
-        peers.iter().map(|peer| lock(&peer.session).status(peer.key, now)).collect()
+        peers.iter().map(|peer| status(peer, now)).collect()
     }
 
     /// What is known of one peer.
     pub(crate) fn peer(&self, key: &PublicKey, now: Instant) -> Option<config::PeerStatus> {
         let peer = read(&self.table).by_key(key).map(Arc::clone)?;
-        let status = lock(&peer.session).status(peer.key, now);
-        Some(status)
+        Some(status(&peer, now))
     }
+}
+
+fn status(peer: &Peer, now: Instant) -> config::PeerStatus {
+    lock(&peer.session).status(peer.key, peer.mtu(), now)
 }

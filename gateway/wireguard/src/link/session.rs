@@ -214,11 +214,12 @@ impl Session {
         self.tx = self.tx.saturating_add(bytes as u64);
     }
 
-    pub(super) fn status(&self, public_key: PublicKey, now: Instant) -> PeerStatus {
+    pub(super) fn status(&self, public_key: PublicKey, mtu: Option<u16>, now: Instant) -> PeerStatus {
         let since = |at: Option<Instant>| at.map(|at| now.saturating_duration_since(at));
         PeerStatus {
             public_key,
             endpoint: self.endpoint,
+            mtu,
             last_handshake: since(self.handshake),
             last_received: since(self.received),
             rx: self.rx,

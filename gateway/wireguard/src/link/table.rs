@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
 
 use ipnet::IpNet;
@@ -20,6 +20,8 @@ pub(crate) struct Peer {
     pub(super) index: u32,
     pub(super) session: Mutex<Session>,
     removed: AtomicBool,
+    /// The largest inner packet, in bytes; 0 where it is the tunnel's.
+    mtu: AtomicU16,
 }
 
 /// Every far end.
@@ -37,7 +39,17 @@ struct Entry {
 
 impl Peer {
     pub(super) fn new(key: PublicKey, index: u32, session: Session) -> Arc<Self> {
-        Arc::new(Self { key, index, session: Mutex::new(session), removed: AtomicBool::new(false) })
+        let (removed, mtu) = (AtomicBool::new(false), AtomicU16::new(0));
+        Arc::new(Self { key, index, session: Mutex::new(session), removed, mtu })
+    }
+
+    /// The largest inner packet, in bytes, where it is not the tunnel's.
+    pub(crate) fn mtu(&self) -> Option<u16> {
+        Some(self.mtu.load(Ordering::Relaxed)).filter(|mtu| *mtu > 0)
+    }
+
+    pub(super) fn set_mtu(&self, mtu: Option<u16>) {
+        self.mtu.store(mtu.unwrap_or(0), Ordering::Relaxed);
     }
 
     /// Whether the peer was removed: nothing new may be started with it.

@@ -61,7 +61,7 @@ impl Netstack {
         match found {
             Found::Flow(flow) => Some(flow),
             Found::Listener(accepting) => {
-                let flow = Connection::incoming(self.terms(key.port), self.tcp_time(now))
+                let flow = Connection::incoming(self.terms(key.port, peer), self.tcp_time(now))
                     .map(|connection| Flow::new(key, peer, connection, Some(Arc::clone(&accepting))))
                     .filter(|flow| lock(&self.flows).insert(flow).is_ok());
                 match flow {

@@ -53,7 +53,7 @@ impl Netstack {
         let flow = {
             let mut flows = lock(&self.flows);
             let port = flows.free_port(remote, now)?;
-            let connection = Connection::outgoing(self.terms(port), remote, self.tcp_time(now));
+            let connection = Connection::outgoing(self.terms(port, &peer), remote, self.tcp_time(now));
             let flow = Flow::new(FlowKey { port, remote }, &peer, connection.ok_or(ConnectError::Address)?, None);
             flows.insert(&flow)?;
             flow

@@ -22,6 +22,7 @@ fn introduce(one: &Netstack, other: &Netstack) {
         endpoint: Some(other.link.local_addr()),
         allowed: vec![other.address.into()],
         keepalive: None,
+        mtu: None,
     });
 }
 

@@ -8,7 +8,7 @@ use netlink_packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_REPLACE, NLM_F_REQUEST,
 use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
 use netlink_packet_route::link::{LinkAttribute, LinkMessage};
 use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
+    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteMetric, RouteProtocol, RouteScope, RouteType,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::protocols::NETLINK_ROUTE;
@@ -51,14 +51,16 @@ impl Netlink {
         self.ask(RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_REPLACE)
     }
 
-    /// Sends a network's packets through an interface, with `source` as their address.
-    pub(super) fn add_route(&self, index: u32, network: IpNet, source: IpAddr) -> io::Result<()> {
+    /// Sends a network's packets through an interface, with `source` as their address and of at most `mtu` bytes, where that
+    /// is less than the interface's; TCP also asks the far end for no larger ones. Takes the place of the route that is there.
+    pub(super) fn put_route(&self, index: u32, network: IpNet, source: IpAddr, mtu: Option<u16>) -> io::Result<()> {
         let mut message = route(index, network);
         message.attributes.push(RouteAttribute::PrefSource(route_address(source)));
+        message.attributes.extend(mtu.map(|mtu| RouteAttribute::Metrics(vec![RouteMetric::Mtu(mtu.into())])));
         self.ask(RouteNetlinkMessage::NewRoute(message), NLM_F_CREATE | NLM_F_REPLACE)
     }
 
-    /// Undoes [`Netlink::add_route`].
+    /// Undoes [`Netlink::put_route`].
     pub(super) fn remove_route(&self, index: u32, network: IpNet) -> io::Result<()> {
         self.ask(RouteNetlinkMessage::DelRoute(route(index, network)), 0)
     }

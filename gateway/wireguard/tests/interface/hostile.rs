@@ -104,7 +104,7 @@ fn beside(test: &str, attack: impl FnOnce(&mut Insider) + Send + 'static) {
         echo(&pair.far, &pair.server);
         let key = PrivateKey::generate();
         let allowed = vec!["10.7.0.66/32".parse().unwrap()];
-        pair.server.set_peer(Peer { public_key: key.public(), endpoint: None, allowed, keepalive: None });
+        pair.server.set_peer(Peer { public_key: key.public(), endpoint: None, allowed, keepalive: None, mtu: None });
         assert!(served(&pair.near, &pair.client, pair.at()));
         let server = pair.server.public_key();
         let attacked = pair.near.run(async move {
@@ -142,7 +142,7 @@ fn the_kernel_sees_what_comes_from_the_insider_s_own_address_and_nothing_else() 
         let pair = Pair::new(TUN);
         let key = PrivateKey::generate();
         let allowed = vec!["10.7.0.66/32".parse().unwrap()];
-        pair.server.set_peer(Peer { public_key: key.public(), endpoint: None, allowed, keepalive: None });
+        pair.server.set_peer(Peer { public_key: key.public(), endpoint: None, allowed, keepalive: None, mtu: None });
         let server = pair.server.public_key();
         let before = packets_taken(&pair.far);
         pair.near

@@ -10,4 +10,5 @@
 
 mod hostile;
 mod namespaces;
+mod sizes;
 mod tunnels;

@@ -159,5 +159,5 @@ impl Pair {
 
 fn peer(tunnel: &Tunnel, endpoint: Option<SocketAddr>) -> Peer {
     let allowed = vec![tunnel.address().into()];
-    Peer { public_key: tunnel.public_key(), endpoint, allowed, keepalive: None }
+    Peer { public_key: tunnel.public_key(), endpoint, allowed, keepalive: None, mtu: None }
 }

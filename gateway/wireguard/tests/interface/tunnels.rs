@@ -207,7 +207,7 @@ fn ten_thousand_peers_share_an_interface() {
             let endpoint = Some("192.0.2.2:9".parse().unwrap());
             let public_key = PrivateKey::generate().public();
             let keepalive = (number % 10 == 0).then_some(1);
-            pair.client.set_peer(Peer { public_key, endpoint, allowed: vec![address.into()], keepalive });
+            pair.client.set_peer(Peer { public_key, endpoint, allowed: vec![address.into()], keepalive, mtu: None });
         }
         assert_eq!(pair.client.peers().len(), 10_001);
         let a_peer = (resident() - before) / u64::from(PEERS);

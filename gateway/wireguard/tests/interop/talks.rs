@@ -22,7 +22,7 @@ const OWN_RUN: [&str; 7] = ["unshare", "--mount", "--", "sh", "-c", "mount -t tm
 
 fn ours(tunnel: &Tunnel, other: PublicKey, endpoint: Option<SocketAddr>) {
     let allowed = vec!["10.7.0.2/32".parse().unwrap()];
-    tunnel.set_peer(Peer { public_key: other, endpoint, allowed, keepalive: None });
+    tunnel.set_peer(Peer { public_key: other, endpoint, allowed, keepalive: None, mtu: None });
 }
 
 /// Sends blocks until `enough`, and then the end; returns the digest of what was sent.

@@ -46,7 +46,7 @@ impl End {
 /// What `tunnel` is to others: its address only, at `endpoint`.
 pub(crate) fn peer(tunnel: &Tunnel, endpoint: Option<SocketAddr>) -> Peer {
     let allowed = vec![tunnel.address().into()];
-    Peer { public_key: tunnel.public_key(), endpoint, allowed, keepalive: None }
+    Peer { public_key: tunnel.public_key(), endpoint, allowed, keepalive: None, mtu: None }
 }
 
 /// Makes two ends know each other; only the first knows where the other is.

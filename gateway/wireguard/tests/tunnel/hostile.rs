@@ -175,6 +175,7 @@ async fn a_peer_that_sends_nonsense_through_the_tunnel_harms_nobody_else() {
         endpoint: None,
         allowed: vec!["10.7.0.66/32".parse().unwrap()],
         keepalive: None,
+        mtu: None,
     });
     let mut insider = Insider::new(&key, server.public_key(), server.local_addr());
     insider.shake_hands();

@@ -14,7 +14,10 @@ async fn ends() -> [Link; 2] {
     for (one, other, address) in [(near, far, [10, 7, 0, 2]), (far, near, [10, 7, 0, 1])] {
         let allowed = vec![IpAddr::from(address).into()];
         let endpoint = Some(other.local_addr());
-        one.set_peer(&config::Peer { public_key: other.key, endpoint, allowed, keepalive: None }, clock::now());
+        one.set_peer(
+            &config::Peer { public_key: other.key, endpoint, allowed, keepalive: None, mtu: None },
+            clock::now(),
+        );
     }
     assert!(near.handshake(&far.key, clock::now()));
     for end in [far, near, far] {

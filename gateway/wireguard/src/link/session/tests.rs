@@ -109,7 +109,7 @@ fn packets_wait_for_the_handshake_and_keep_their_order() {
     carry(&mut ends, out, 1, now);
     assert_eq!(ends[1].arrived, (1..=5).map(packet).collect::<Vec<_>>());
     for end in &ends {
-        let status = end.session.status(end.other, now);
+        let status = end.session.status(end.other, None, now);
         assert_eq!(status.last_handshake, Some(Duration::ZERO));
         assert!(status.rx > 0);
     }
@@ -191,7 +191,7 @@ fn silence_is_broken_by_keepalives_and_then_by_handshakes() {
     let out = tick(&mut ends[0], now + keepalive * 2);
     assert_eq!(kinds(&out), [DATA, INITIATION]);
     carry(&mut ends, out, 1, now + keepalive * 2);
-    assert_eq!(ends[0].session.status(ends[0].other, now + keepalive * 2).last_received, Some(Duration::ZERO));
+    assert_eq!(ends[0].session.status(ends[0].other, None, now + keepalive * 2).last_received, Some(Duration::ZERO));
 }
 
 #[test]
@@ -202,7 +202,7 @@ fn an_end_with_a_keepalive_calls_at_once_and_one_without_waits() {
     let out = tick(&mut ends[0], now);
     assert_eq!(kinds(&out), [INITIATION]);
     carry(&mut ends, out, 1, now);
-    assert!(ends[1].session.status(ends[1].other, now).last_handshake.is_some());
+    assert!(ends[1].session.status(ends[1].other, None, now).last_handshake.is_some());
 }
 
 #[test]

@@ -12,7 +12,7 @@ fn link() -> Link {
 fn add_peer(link: &Link, keepalive: Option<u16>, now: Instant) -> Arc<Peer> {
     let key = PrivateKey::generate().public();
     let endpoint = Some(link.local_addr());
-    link.set_peer(&config::Peer { public_key: key, endpoint, allowed: vec![], keepalive }, now);
+    link.set_peer(&config::Peer { public_key: key, endpoint, allowed: vec![], keepalive, mtu: None }, now);
     Arc::clone(read(&link.table).by_key(&key).unwrap())
 }
 
