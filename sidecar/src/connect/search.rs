@@ -46,8 +46,7 @@ struct Round {
 
 impl Round {
     fn new(pauses: &mut Backoff) -> Self {
-        // At least half of the limit: full jitter could come out as no pause at all.
-        let pause = pauses.next(0.5 + rand::random::<f64>() / 2.0);
+        let pause = pause(pauses, rand::random());
         Self { failures: Vec::new(), hope: false, next: None, pause }
     }
 
@@ -72,6 +71,12 @@ impl Round {
             }
         }
     }
+}
+
+/// The next pause of a driver that waits for a server which serves nobody now, for a random number in `[0, 1)`. At least half of
+/// the limit: full jitter could come out as no pause at all.
+fn pause(pauses: &mut Backoff, random: f64) -> Duration {
+    pauses.next(0.5 + random / 2.0)
 }
 
 impl Forwarder {
@@ -303,5 +308,55 @@ async fn leave(mut unneeded: Candidate) {
     let stream = &mut unneeded.verified.server.stream;
     if packets::write(stream, TERMINATE).await.is_ok() {
         packets::close(stream).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rand::rngs::StdRng;
+    use rand::{Rng as _, SeedableRng as _};
+
+    use super::*;
+
+    /// How long drivers wait, unless another patience is configured.
+    const PATIENCE: Duration = Duration::from_secs(5);
+
+    /// When a driver asks that comes at zero and is told each time that nobody is served now.
+    fn asks(mut random: impl FnMut() -> f64) -> Vec<Duration> {
+        let (mut pauses, mut at) = (Backoff::new(PAUSES.0, PAUSES.1), Duration::ZERO);
+        let next = || {
+            at += pause(&mut pauses, random());
+            (at < PATIENCE).then_some(at)
+        };
+        std::iter::once(Duration::ZERO).chain(std::iter::from_fn(next)).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn a_driver_that_waits_asks_nine_times_at_most(numbers in prop::collection::vec(0.0..1.0_f64, 100)) {
+            let mut numbers = numbers.into_iter().cycle();
+            let asked = asks(|| numbers.next().unwrap()).len();
+            prop_assert!((6..=9).contains(&asked), "{asked}");
+        }
+    }
+
+    #[test]
+    fn drivers_that_come_together_do_not_ask_in_step() {
+        const DRIVERS: usize = 512;
+        let mut chance = StdRng::seed_from_u64(1);
+        let all: Vec<_> = (0..DRIVERS).map(|_| asks(|| chance.random())).collect();
+        for (nth, least) in [(1, 25), (2, 75), (3, 175), (4, 375), (5, 775)] {
+            let mut times: Vec<_> = all.iter().map(|asks| asks[nth]).collect();
+            times.sort_unstable();
+            // Nine of ten ask within this.
+            let spread = times[DRIVERS * 19 / 20] - times[DRIVERS / 20];
+            assert!(spread > Duration::from_millis(least), "ask {nth}: within {spread:?}");
+        }
+        for tenth in 10..50 {
+            let (from, length) = (Duration::from_millis(100) * tenth, Duration::from_millis(100));
+            let asked = all.iter().flatten().filter(|at| **at >= from && **at < from + length).count();
+            assert!(asked < DRIVERS / 3, "{asked} ask after {from:?}");
+        }
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use postern_attest::Collateral;
 use postern_attest_io::{Acceptor, ClientRule};
 use postern_identity::AppId;
@@ -235,9 +236,9 @@ async fn connections_that_are_ready_serve_drivers_and_are_made_anew_when_the_rul
     ready(0).await;
 }
 
-/// A server that gives up its first connection as soon as it is spoken to, with these words, and serves all others. It says
-/// how many there were.
-async fn forgetful(world: &World, words: &'static [u8]) -> (SocketAddr, Arc<AtomicUsize>, Task<()>) {
+/// A server that gives up so many connections as soon as it is spoken to, with these words, and serves all others. It says how
+/// many there were.
+async fn forgetful(world: &World, words: &'static [u8], times: usize) -> (SocketAddr, Arc<AtomicUsize>, Task<()>) {
     let acceptor =
         Acceptor::new(identity(&world.server_agent).await, attestor(), &["postgresql"], ClientRule::Required);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -250,7 +251,7 @@ async fn forgetful(world: &World, words: &'static [u8]) -> (SocketAddr, Arc<Atom
                 let Ok(accepted) = acceptor.accept(stream, Duration::from_secs(20)).await else { return };
                 let mut stream = accepted.stream;
                 while let Ok(1..) = stream.read(&mut [0; 1_000]).await {
-                    let said = if counted.fetch_add(1, Ordering::SeqCst) == 0 { words } else { GREETING };
+                    let said = if counted.fetch_add(1, Ordering::SeqCst) < times { words } else { GREETING };
                     packets::write(&mut stream, said).await.unwrap();
                     if said != GREETING {
                         return packets::close(&mut stream).await;
@@ -270,7 +271,7 @@ async fn a_ready_connection_that_was_given_up_costs_no_driver_its_session() {
     let world = World::new().await;
     for more in ["", "target_session_attrs = \"primary\"\n"] {
         for words in [&b""[..], b"E\0\0\0\x13SFATAL\0C57014\0\0"] {
-            let (address, spoken_to, _server) = forgetful(&world, words).await;
+            let (address, spoken_to, _server) = forgetful(&world, words, 1).await;
             let section = target("connect.target", address, SERVER_APP);
             let beside = Beside::with(&world, &format!("{more}[connect.pool]\nsize = 1\n"), &section).await;
             while beside.targets[0].ready() == 0 {
@@ -292,7 +293,7 @@ async fn a_server_that_serves_nobody_now_is_asked_again_and_any_other_refusal_is
             (b"E\0\0\0\x13SFATAL\0C53300\0\0", "53300", 1),
         ] {
             for (patience, asked) in [("20s", asked), ("0s", 1)] {
-                let (address, spoken_to, _server) = forgetful(&world, words).await;
+                let (address, spoken_to, _server) = forgetful(&world, words, 1).await;
                 let section = target("connect.target", address, SERVER_APP);
                 let beside = Beside::with(&world, &format!("{more}patience = \"{patience}\"\n"), &section).await;
                 let session = Driver::reader(beside.connect().await).await;
@@ -301,5 +302,23 @@ async fn a_server_that_serves_nobody_now_is_asked_again_and_any_other_refusal_is
                 assert_eq!(spoken_to.load(Ordering::SeqCst), asked, "{sqlstate}, {patience}");
             }
         }
+    }
+}
+
+#[tokio::test]
+async fn many_drivers_that_wait_for_a_server_about_to_end_ask_it_a_few_times_each() {
+    const DRIVERS: usize = 16;
+    let world = World::new().await;
+    for more in ["", "target_session_attrs = \"primary\"\n"] {
+        let (address, spoken_to, _server) = forgetful(&world, b"E\0\0\0\x13SFATAL\0C57P01\0\0", usize::MAX).await;
+        let section = target("connect.target", address, SERVER_APP);
+        let beside = Beside::with(&world, &format!("{more}patience = \"1s\"\n"), &section).await;
+        let drivers =
+            (0..DRIVERS).map(|_| async { Driver::reader(beside.connect().await).await.unwrap_err().sqlstate });
+        let told = join_all(drivers).await;
+        assert!(told.iter().all(|sqlstate| sqlstate == "57P01"), "{told:?}");
+        // At once, and again after pauses of at least 50, 100, 200 and 400 ms.
+        let asked = spoken_to.load(Ordering::SeqCst);
+        assert!((DRIVERS + 1..=5 * DRIVERS).contains(&asked), "asked {asked} times, {more:?}");
     }
 }
