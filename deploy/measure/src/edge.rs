@@ -107,6 +107,8 @@ enum Part {
     Requests,
     /// The same while slow clients hold all other places
     Slow,
+    /// A download through a tunnel without an interface, with idle connections beside it and without
+    Netstack,
     /// A long way on which packets are lost
     Lossy,
 }
@@ -162,9 +164,11 @@ pub(crate) fn run(programs: &Programs) -> anyhow::Result<Outcome> {
     let plan = Plan::new(programs)?;
     raise_descriptors()?;
     let peers = if programs.peers.is_empty() { Peer::value_variants() } else { &programs.peers };
+    let needed = |peer: &&Peer| plan.parts.iter().any(|part| rounds::takes_part(*part, **peer));
+    let peers: Vec<Peer> = peers.iter().filter(needed).copied().collect();
     tokio::runtime::Runtime::new()?.block_on(async {
         crate::tell("starting networks, tunnels and proxies");
-        let scene = Box::pin(Scene::new(programs, peers)).await?;
+        let scene = Box::pin(Scene::new(programs, &peers)).await?;
         let measured = rounds::measure(&scene, &plan).await;
         let taking_part: Vec<Peer> = scene.targets.iter().map(|target| target.peer).collect();
         Ok(figures::report(&plan, &taking_part, &measured, &scene.remarks))

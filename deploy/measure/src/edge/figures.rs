@@ -15,13 +15,15 @@ use crate::spread::{Spread, micros};
 const CONNECT: Kind = Kind { work: Work::Connect, underlay: Underlay::Cable };
 const REQUEST: Kind = Kind { work: Work::Request, underlay: Underlay::Cable };
 const UNHINDERED: Kind = Kind { work: Work::Amid(0), underlay: Underlay::Cable };
+const ALONE: Kind = Kind { work: Work::Beside(0), underlay: Underlay::Cable };
+const BESIDE: Kind = Kind { work: Work::Beside(IDLE), underlay: Underlay::Cable };
 const HINDERED: Kind = Kind { work: Work::Amid(SLOW), underlay: Underlay::Cable };
 /// Bytes of a MiB.
 const MIB: f64 = 1_048_576.0;
 
 /// Everybody's values, and then what has a bar.
 pub(crate) struct Outcome {
-    tables: [Table; 4],
+    tables: [Table; 5],
     report: Report,
 }
 
@@ -38,7 +40,8 @@ impl fmt::Display for Outcome {
 pub(super) fn report(plan: &Plan, peers: &[Peer], measured: &Measured, remarks: &[String]) -> Outcome {
     let mut notes = notes(plan);
     notes.extend(remarks.iter().chain(&measured.troubles).cloned());
-    let tables = [bulk(peers, measured), small(peers, measured), slow(measured), lossy(plan, peers, measured)];
+    let (bulk, small) = (bulk(peers, measured), small(peers, measured));
+    let tables = [bulk, small, slow(measured), beside(measured), lossy(plan, peers, measured)];
     Outcome { tables, report: Report { rows: rows(plan, measured), notes } }
 }
 
@@ -93,16 +96,22 @@ fn small_rows(plan: &Plan, measured: &Measured) -> [Row; 5] {
     ]
 }
 
-/// Amid slow clients, without a tunnel, and on a lossy way.
-fn other_rows(plan: &Plan, measured: &Measured) -> [Row; 4] {
+/// Amid slow clients, beside idle connections, without a tunnel, and on a lossy way.
+fn other_rows(plan: &Plan, measured: &Measured) -> [Row; 5] {
     let bulk = faster(measured, Peer::Passthrough, Peer::Haproxy);
     let connections = measured.ratios(Peer::Passthrough, Peer::Haproxy, CONNECT, Turn::rate);
-    let both = measured.rounds(Peer::Gateway, HINDERED).iter().zip(measured.rounds(Peer::Gateway, UNHINDERED));
-    let slow = both.filter_map(|(with, without)| Some(micros(with.as_ref()?.p99) / micros(without.as_ref()?.p99)));
-    let slow: Vec<f64> = slow.collect();
+    let slow = measured.changes(Peer::Gateway, [UNHINDERED, HINDERED], |turn| micros(turn.p99));
+    let beside = measured.changes(Peer::GatewayNetstack, [ALONE, BESIDE], cost);
     let lossy = measured.ratios(Peer::Gateway, Peer::Haproxy, on_a_lossy_way(plan), Turn::gbps);
     [
         row("request, p99, with slow clients in all other places", &slow, 2, 1.2, "edge_loris_p99_ratio"),
+        row(
+            "CPU-s per GiB without an interface, beside 5,000 idle, over alone",
+            &beside,
+            2,
+            1.1,
+            "edge_netstack_idle5k_over_none",
+        ),
         row("bulk without tunnel, over HAProxy", &bulk, 2, 1.0, "edge_plain_bulk_over_haproxy"),
         row("new connections without tunnel, over HAProxy", &connections, 2, 1.0, "edge_plain_conn_over_haproxy"),
         row("bulk on a lossy way, over plain TCP through HAProxy", &lossy, 2, 0.95, "edge_lossy_over_tcp"),
@@ -208,6 +217,23 @@ fn slow(measured: &Measured) -> Table {
     Table { head, rows: kinds.into_iter().filter_map(row).collect() }
 }
 
+/// What one busy connection costs where TCP is in the process, without idle connections and with them.
+fn beside(measured: &Measured) -> Table {
+    let row = |(what, kind): (&str, Kind)| {
+        let of = |value: &dyn Fn(&Turn) -> f64| measured.values(Peer::GatewayNetstack, kind, value);
+        let costs = cell(&of(&cost), 2);
+        (!costs.is_empty()).then(|| vec![what.to_owned(), cell(&of(&Turn::gbps), 2), costs])
+    };
+    let kinds = [("the gateway without an interface", ALONE), ("the same, beside 5,000 idle connections", BESIDE)];
+    let head = vec!["one busy connection", "down, Gb/s", "CPU-s/GiB"];
+    Table { head, rows: kinds.into_iter().filter_map(row).collect() }
+}
+
+/// CPU seconds of a GiB.
+fn cost(turn: &Turn) -> f64 {
+    turn.spent.seconds() / turn.gib()
+}
+
 /// Bytes on a lossy way.
 fn lossy(plan: &Plan, peers: &[Peer], measured: &Measured) -> Table {
     let row = |peer: &Peer| {
@@ -254,6 +280,11 @@ fn notes(plan: &Plan) -> Vec<String> {
             "Slow clients: {SLOW}, of many networks, begin a ClientHello, send a byte of it a second, and come again when the \
              gateway lets them go, which it does after the 5 s that an opening may take. They hold all places that those who \
              ask have left, and the turns without and with them follow each other."
+        ),
+        format!(
+            "Without an interface: a gateway of its own whose tunnel is the netstack datapath, towards an instance that has an \
+             interface. One connection downloads, alone and then beside {IDLE} that have asked once; the two turns follow each \
+             other."
         ),
         "Without tunnel, the gateway's relay runs in a program of the benchmark's own, which accepts, reads the name and \
          relays with the gateway's code; the gateway itself serves nobody without a tunnel."
@@ -319,6 +350,7 @@ mod tests {
             ("edge_rr_p99_over_haproxy", "0.50"),
             ("edge_idle5k_mib", "24.0"),
             ("edge_loris_p99_ratio", "1.00"),
+            ("edge_netstack_idle5k_over_none", "1.00"),
             ("edge_plain_bulk_over_haproxy", "2.00"),
             ("edge_plain_conn_over_haproxy", "2.00"),
             ("edge_lossy_over_tcp", "2.00"),

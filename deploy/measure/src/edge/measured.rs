@@ -70,6 +70,12 @@ impl Measured {
         both.filter_map(|(ours, theirs)| Some(value(ours.as_ref()?) / value(theirs.as_ref()?))).collect()
     }
 
+    /// A peer's value in the second of two kinds of turns over that in the first, of the same round.
+    pub(super) fn changes(&self, peer: Peer, [before, after]: [Kind; 2], value: impl Fn(&Turn) -> f64) -> Vec<f64> {
+        let both = self.rounds(peer, after).iter().zip(self.rounds(peer, before));
+        both.filter_map(|(after, before)| Some(value(after.as_ref()?) / value(before.as_ref()?))).collect()
+    }
+
     /// Some kinds of work taken together, for each round; none where a turn is missing.
     pub(super) fn sums(&self, peer: Peer, underlay: Underlay, works: &[Work]) -> Vec<Option<Sum>> {
         let of = |work: &Work| self.rounds(peer, Kind { work: *work, underlay });

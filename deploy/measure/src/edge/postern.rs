@@ -15,7 +15,7 @@ use crate::admission::MINING;
 use crate::gateway::{Applicant, DOMAIN, Gateway, Instance, PORT, Setting};
 use crate::handshake::guest::{COMPOSE, Platform};
 
-/// A chain on the edge's machine that allows the instance.
+/// A chain on the edge's machine that allows the instances.
 pub(super) struct Ground {
     chain: Arc<Governance>,
     platform: Arc<Platform>,
@@ -25,7 +25,7 @@ pub(super) struct Ground {
 /// A gateway with one instance.
 pub(super) struct Postern {
     gateway: Arc<Gateway>,
-    _ground: Ground,
+    _ground: Arc<Ground>,
     _instance: Instance,
     _serving: Task<()>,
     /// The instance inside the tunnel.
@@ -50,20 +50,23 @@ impl Ground {
 }
 
 impl Postern {
-    /// Starts the gateway, which takes so many connections, and has an instance register behind which the server is.
+    /// Starts a gateway, which takes so many connections, and has an instance register behind which the server is. There may
+    /// be one of each datapath; the instance has an interface in any case.
     pub(super) async fn start(
         network: &Network,
-        ground: Ground,
+        ground: Arc<Ground>,
         server: Server,
         connections: usize,
+        datapath: Datapath,
     ) -> anyhow::Result<Self> {
-        let tunnel = SocketAddr::new(EDGE.into(), 51_820);
+        let number = if datapath == Datapath::Tun { 0 } else { 1 };
+        let instance_at = SocketAddr::new(CVM.into(), 51_820 + number);
         let setting = Setting {
-            clients: SocketAddr::new(EDGE_PUBLIC.into(), 5432),
-            registration: SocketAddr::new(EDGE.into(), 8432),
-            admin: SocketAddr::from(([127, 0, 0, 1], 9432)),
-            tunnel,
-            datapath: Datapath::Tun,
+            clients: SocketAddr::new(EDGE_PUBLIC.into(), 5432 + number),
+            registration: SocketAddr::new(EDGE.into(), 8432 + number),
+            admin: SocketAddr::from(([127, 0, 0, 1], 9432 + number)),
+            tunnel: SocketAddr::new(EDGE.into(), 51_820 + number),
+            datapath,
             connections,
         };
         let (chain, platform) = (Arc::clone(&ground.chain), Arc::clone(&ground.platform));
@@ -71,8 +74,8 @@ impl Postern {
         let gateway = Arc::new(network.edge.run("gateway", gateway).await??);
         let (door, platform, app) = (Arc::clone(&gateway), Arc::clone(&ground.platform), ground.app);
         let join = async move {
-            let applicant = Applicant { platform: &platform, app, compose: COMPOSE, number: 1, source: None };
-            let instance = Instance::join(&door, applicant, SocketAddr::new(CVM.into(), 51_820), Datapath::Tun).await?;
+            let applicant = Applicant { platform: &platform, app, compose: COMPOSE, number: number + 1, source: None };
+            let instance = Instance::join(&door, applicant, instance_at, Datapath::Tun).await?;
             let listener = instance.tunnel.listen(PORT)?;
             anyhow::Ok((instance, listener))
         };

@@ -6,7 +6,7 @@ use super::peers::{Peer, Proxy, Way};
 use super::proxies::CONNECTIONS;
 use super::scene::{Scene, Target};
 use super::turn::{Job, Work};
-use super::{Part, Plan, SLOW};
+use super::{IDLE, Part, Plan, SLOW};
 use crate::machine::Watch;
 use crate::process;
 
@@ -69,6 +69,7 @@ pub(super) fn kinds(part: Part, plan: &Plan) -> Vec<Kind> {
         Part::Split => on(&BULK, Underlay::Splitting),
         Part::Connections => on(&[Work::Connect], Underlay::Cable),
         Part::Requests => on(&[Work::Request], Underlay::Cable),
+        Part::Netstack => on(&[Work::Beside(0), Work::Beside(IDLE)], Underlay::Cable),
         Part::Slow => on(&[Work::Amid(0), Work::Amid(SLOW)], Underlay::Cable),
         Part::Lossy => on(&[Work::Down(plan.lossy_connections)], Underlay::Lossy),
     }
@@ -77,13 +78,14 @@ pub(super) fn kinds(part: Part, plan: &Plan) -> Vec<Kind> {
 /// Whether a part says something about somebody that is worth its time.
 pub(super) fn takes_part(part: Part, peer: Peer) -> bool {
     match part {
-        Part::Bulk | Part::Connections | Part::Requests => true,
+        Part::Bulk | Part::Connections | Part::Requests => peer != Peer::GatewayNetstack,
+        Part::Netstack => peer == Peer::GatewayNetstack,
         // One that is compared, and one that it is compared with.
         Part::Split => matches!(peer, Peer::Gateway | Peer::HaproxyWireguardGo),
         Part::Lossy => matches!(peer, Peer::Gateway | Peer::Haproxy),
         Part::Slow => peer == Peer::Gateway,
         // Tunnels know of no connections, so one of each proxy's is enough.
-        Part::Idle => peer.way() == Way::Plain || matches!(peer.proxy(), Proxy::Gateway),
+        Part::Idle => peer.way() == Way::Plain || peer == Peer::Gateway,
     }
 }
 

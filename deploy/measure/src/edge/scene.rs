@@ -1,5 +1,6 @@
 //! Everything that is compared, running at once. Who is not asked does next to nothing.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::Command;
@@ -7,6 +8,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use postern_plumbing::tasks::Task;
+use postern_wireguard::Datapath;
 use rcgen::ExtendedKeyUsagePurpose;
 use rustls::client::Resumption;
 use rustls::server::NoServerSessionStorage;
@@ -46,7 +48,8 @@ pub(super) struct Scene {
     // Dropped in this order: proxies before tunnels, and the network last.
     proxies: Vec<Program>,
     daemons: Vec<(Way, Daemons)>,
-    postern: Option<Postern>,
+    /// Our gateways, each with its way.
+    posterns: Vec<(Way, Postern)>,
     _serving: Task<()>,
     pub(super) targets: Vec<Target>,
     pub(super) client: Client,
@@ -62,26 +65,25 @@ impl Scene {
     pub(super) async fn new(programs: &Programs, peers: &[Peer]) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir()?;
         let network = Network::new(programs.ethtool.as_deref()).await.context("the network")?;
-        let ours = peers.iter().any(|peer| peer.way() == Way::Postern);
-        let ground = if ours { Some(Ground::new(&network).await.context("the chain")?) } else { None };
+        let ours: BTreeSet<Way> = peers.iter().map(|peer| peer.way()).filter(|way| way.is_ours()).collect();
+        let ground = if ours.is_empty() { None } else { Some(Ground::new(&network).await.context("the chain")?) };
         let name = ground.as_ref().map_or_else(|| "db.postern.test".to_owned(), Ground::name);
         let (acceptor, connector) = tls(&name)?;
         let server = Server::new(acceptor);
         let client = Client { connector, name: ServerName::try_from(name.clone())? };
         let listener = network.cvm.run("listener", TcpListener::bind((Ipv4Addr::UNSPECIFIED, PORT))).await??;
         let serving = network.cvm.start("server", server.clone().serve(listener));
-        let postern = match ground {
-            Some(ground) => {
-                let connections = CONNECTIONS.max(programs.idle.unwrap_or_default());
-                let postern = Postern::start(&network, ground, server.clone(), connections).await;
-                Some(postern.context("the gateway")?)
-            }
-            None => None,
-        };
+        let (ground, mut posterns) = (ground.map(Arc::new), Vec::new());
+        for (way, ground) in ours.into_iter().zip(ground.iter().cycle()) {
+            let connections = CONNECTIONS.max(programs.idle.unwrap_or_default());
+            let datapath = if way == Way::Netstack { Datapath::Netstack } else { Datapath::Tun };
+            let postern = Postern::start(&network, Arc::clone(ground), server.clone(), connections, datapath).await;
+            posterns.push((way, postern.context("the gateway")?));
+        }
         let mut scene = Self {
             proxies: Vec::new(),
             daemons: Vec::new(),
-            postern,
+            posterns,
             _serving: serving,
             targets: Vec::new(),
             client,
@@ -102,7 +104,7 @@ impl Scene {
     async fn add(&mut self, programs: &Programs, peer: Peer, name: &str) -> anyhow::Result<Target> {
         let (to, tunnel) = self.way(programs, peer.way()).await?;
         if peer.proxy() == Proxy::Gateway {
-            let postern = self.postern.as_ref().context("there is no gateway")?;
+            let postern = self.postern(peer.way())?;
             let edge = Edge::Gateway(postern.id());
             return Ok(Target { peer, address: postern.address(), edge });
         }
@@ -126,12 +128,18 @@ impl Scene {
         Ok(Target { peer, address: listen, edge })
     }
 
+    /// The gateway of a way that is ours.
+    fn postern(&self, way: Way) -> anyhow::Result<&Postern> {
+        let found = self.posterns.iter().find(|(known, _)| *known == way);
+        Ok(&found.context("there is no gateway")?.1)
+    }
+
     /// Where the server is at the end of a way, and the process that the way runs in; starts it if it is the first time.
     async fn way(&mut self, programs: &Programs, way: Way) -> anyhow::Result<(SocketAddr, Option<u32>)> {
         let program: &Option<PathBuf> = match way {
             Way::Plain => return Ok((SocketAddr::new(CVM.into(), PORT), None)),
-            Way::Postern => {
-                let postern = self.postern.as_ref().context("there is no gateway")?;
+            Way::Postern | Way::Netstack => {
+                let postern = self.postern(way)?;
                 return Ok((postern.inner, Some(postern.id())));
             }
             Way::WireguardGo => &programs.wireguard_go,

@@ -1,5 +1,6 @@
 //! One turn: one edge does one thing for a while.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -7,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::ensure;
 use tokio::time::sleep;
 
-use super::client::{Client, Deed};
+use super::client::{Client, Deed, Stream};
 use super::network::Underlay;
 use super::scene::{Scene, Target};
 use super::server::Wish;
@@ -27,6 +28,8 @@ pub(super) enum Work {
     Up(usize),
     /// A connection with a TLS handshake for each request.
     Connect,
+    /// Bytes from the server to the client by one connection, while so many others are idle.
+    Beside(usize),
     /// Requests by connections that stand.
     Request,
     /// The same, while so many clients begin a connection and never come to its end.
@@ -95,10 +98,8 @@ impl Scene {
         let (address, got) = (target.address, Arc::new(AtomicU64::new(0)));
         let counted = Arc::clone(&got);
         let look = move || {
-            let bytes = match job.work {
-                Work::Up(_) => server.received(),
-                Work::Down(_) | Work::Connect | Work::Request | Work::Amid(_) => counted.load(Ordering::Relaxed),
-            };
+            let is_up = matches!(job.work, Work::Up(_));
+            let bytes = if is_up { server.received() } else { counted.load(Ordering::Relaxed) };
             anyhow::Ok(Moment { at: Instant::now(), bytes, spent: edge.spent()? })
         };
         let watch = async move || {
@@ -117,6 +118,13 @@ impl Scene {
                 }
                 Work::Up(count) => {
                     let busy = client.upload(address, count).await?;
+                    let (before, after) = watch().await?;
+                    busy.check().await?;
+                    Ok(before.until(after, &[]))
+                }
+                Work::Beside(count) => {
+                    let _idle = idle(&client, address, count).await?;
+                    let busy = client.download(address, 1, &got).await?;
                     let (before, after) = watch().await?;
                     busy.check().await?;
                     Ok(before.until(after, &[]))
@@ -152,22 +160,28 @@ impl Scene {
     }
 }
 
-/// Opens connections, each of which has a request answered, and looks at something while they are idle.
+/// Looks at something while connections are idle.
 async fn hold<T>(
     client: Client,
-    address: std::net::SocketAddr,
+    address: SocketAddr,
     count: usize,
     look: impl Fn() -> anyhow::Result<T>,
 ) -> anyhow::Result<T> {
+    let streams = idle(&client, address, count).await?;
+    let seen = look();
+    drop(streams);
+    seen
+}
+
+/// Opens connections, each of which has a request answered and is idle from then on.
+async fn idle(client: &Client, address: SocketAddr, count: usize) -> anyhow::Result<Vec<Stream>> {
     const SETTLING: Duration = Duration::from_secs(1);
     let mut streams = client.open_many(address, Wish::Requests, count).await?;
     for stream in &mut streams {
         super::client::ask(stream).await?;
     }
     sleep(SETTLING).await;
-    let seen = look();
-    drop(streams);
-    seen
+    Ok(streams)
 }
 
 impl Moment {
