@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::thread;
 
 use postern_plumbing::accept::{self, Fatal};
+use postern_plumbing::schedule;
 use postern_plumbing::shutdown::Shutdown;
 use postern_plumbing::tasks::Tasks;
 use tokio::net::TcpListener;
@@ -112,6 +113,10 @@ struct Shard {
 
 impl Shard {
     fn run(self, runtime: &Runtime) {
+        // It is woken for all that the tunnel brings, piece by piece, and would push the tunnel's thread off each time.
+        if let Err(error) = schedule::batch() {
+            tracing::info!(%error, "a thread that serves clients interrupts others when it is woken");
+        }
         runtime.block_on(async {
             let end = self.end.clone();
             self.open();

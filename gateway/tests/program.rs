@@ -76,6 +76,13 @@ async fn it_waits_for_the_guest_agent_says_so_and_stops_when_asked() {
     let _agent = site.agent(&cvm);
     readiness(admin, r#"{"name":"doors","ready":true}"#).await;
     readiness(admin, "the view of the chain is older").await;
+    let interrupts_nobody = async {
+        // SCHED_BATCH is 3 (sched(7)).
+        while policy(running.0.id(), "clients 0").as_deref() != Some("3") {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    assert!(tokio::time::timeout(PATIENCE, interrupts_nobody).await.is_ok(), "a thread that serves clients does");
     let limits = std::fs::read_to_string(format!("/proc/{}/limits", running.0.id())).unwrap();
     let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
     assert_eq!(core.split_whitespace().filter(|word| *word == "0").count(), 2, "no core dump is written: {core}");
@@ -87,6 +94,16 @@ async fn it_waits_for_the_guest_agent_says_so_and_stops_when_asked() {
     let status = tokio::task::spawn_blocking(move || running.0.wait().unwrap());
     let status = tokio::time::timeout(PATIENCE, status).await.expect("it does not stop").unwrap();
     assert_eq!(status.code(), Some(0));
+}
+
+/// How a thread of a process is scheduled (proc_pid_stat(5), field 41).
+fn policy(process: u32, thread: &str) -> Option<String> {
+    let tasks = std::fs::read_dir(format!("/proc/{process}/task")).ok()?;
+    let mut stats = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("stat")).ok());
+    let stat = stats.find(|stat| stat.contains(&format!("({thread})")))?;
+    // What is behind the name begins with the third field.
+    let (_, rest) = stat.rsplit_once(") ")?;
+    rest.split(' ').nth(41 - 3).map(str::to_owned)
 }
 
 /// A program that does not outlive its test.

@@ -16,6 +16,7 @@ pub mod memory;
 pub mod net;
 pub mod prefixed;
 pub mod relay;
+pub mod schedule;
 pub mod secret;
 pub mod seldom;
 pub mod shutdown;

@@ -6,6 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
 use futures_util::future::join_all;
+use postern_plumbing::schedule;
 use postern_plumbing::tasks::Tasks;
 use tokio::sync::oneshot;
 
@@ -55,6 +56,10 @@ fn thread(tun: &Arc<Tun>, number: usize, stopped: &UnixStream, mtu: u16) -> Resu
     let (end, ended) = oneshot::channel();
     let run = move || {
         let _end: oneshot::Sender<()> = end;
+        // It is woken for every packet, by those who would go on making more if it let them.
+        if let Err(error) = schedule::batch() {
+            tracing::info!(%error, "a thread of the tunnel interrupts others when it is woken");
+        }
         Worker::new(&tun, number, mtu).run(&stopped);
     };
     std::thread::Builder::new().name(format!("tunnel-{number}")).spawn(run).map_err(TunnelError::Thread)?;

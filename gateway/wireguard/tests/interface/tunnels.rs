@@ -3,6 +3,7 @@
 use std::io::{ErrorKind, IoSlice};
 use std::net::{IpAddr, Ipv4Addr};
 use std::process::Command;
+use std::time::Instant;
 
 use postern_plumbing::tasks::Tasks;
 use postern_wireguard::{ConnectError, DEFAULT_MTU, Datapath, Peer, PrivateKey, Tunnel, TunnelStream};
@@ -112,6 +113,32 @@ fn bytes_come_back_unchanged_through_two_interfaces() {
         let pair = Pair::new(TUN);
         assert_eq!((pair.client.datapath(), pair.server.datapath()), (Datapath::Tun, Datapath::Tun));
         bytes_come_back_unchanged(pair);
+    });
+}
+
+/// How the threads of all tunnels of this process are scheduled (proc_pid_stat(5), field 41).
+fn policies() -> Vec<String> {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+    // A thread may end meanwhile.
+    let stats = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("stat")).ok());
+    let policies = stats.filter_map(|stat| {
+        // What is behind the name begins with the third field.
+        let (name, rest) = stat.rsplit_once(") ")?;
+        name.contains("(tunnel-").then(|| rest.split(' ').nth(41 - 3).unwrap().to_owned())
+    });
+    policies.collect()
+}
+
+#[test]
+fn the_threads_of_a_tunnel_interrupt_nobody() {
+    isolated("tunnels::the_threads_of_a_tunnel_interrupt_nobody", &[], || {
+        let _pair = Pair::new(TUN);
+        let started = Instant::now();
+        // SCHED_BATCH is 3 (sched(7)). A thread may not have begun yet.
+        while policies().len() < 2 || policies().iter().any(|policy| policy != "3") {
+            assert!(started.elapsed() < LONG, "{:?}", policies());
+            std::thread::yield_now();
+        }
     });
 }
 
