@@ -26,7 +26,7 @@ const TIMEOUT: Duration = TICK;
 
 /// How often the socket is read before the interface gets its turn. What the kernel has to say to what came in is then sent at
 /// once, in one system call; it waits for no more than this.
-const RECEIVES_IN_A_ROW: usize = 4;
+const RECEIVES_IN_A_ROW: usize = 2;
 
 /// The thread of one queue and one socket.
 pub(super) struct Worker<'a> {
