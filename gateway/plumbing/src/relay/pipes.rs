@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
 use tokio::net::TcpStream;
 
-/// How much is asked for at once: many packets, and not so much that the far end runs dry while they go the other way.
-const MOST_AT_ONCE: usize = 256 << 10;
+/// How much is asked for at once: what a pipe may hold, and not so much that the far end runs dry while it goes the other way.
+const MOST_AT_ONCE: usize = Pipes::SIZE;
 
 /// How many empty pipes are kept for the next one who needs one.
 const SPARE: usize = 32;
