@@ -93,7 +93,9 @@ pub(crate) fn is_proven(data: &[u8]) -> bool {
 pub(crate) fn decision(data: &[u8]) {
     let decision = reading::decision(data);
     if decision == Some(Decision::Allowed) {
-        let response: serde_json::Value = serde_json::from_slice(data).unwrap_or_default();
+        // What is not read of a response need not be text.
+        let text = String::from_utf8_lossy(data);
+        let response: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
         let result: alloy::primitives::Bytes = serde_json::from_value(response["result"].clone()).unwrap_or_default();
         let first = result.get(..32).map(U256::from_be_slice);
         assert_eq!(first, Some(U256::from(1)), "it allows without a yes");
