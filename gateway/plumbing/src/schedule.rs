@@ -3,8 +3,8 @@
 use std::io;
 
 /// Has the calling thread wait for a processor whenever it is woken, instead of taking one from whoever works there
-/// (SCHED_BATCH, sched(7)). It gets the same share of them as before, in fewer and longer turns. Another policy that it was
-/// given before is replaced.
+/// (SCHED_BATCH, sched(7)). It gets the same share of them as before, in fewer and longer turns. A thread that runs under
+/// another policy than the usual one, as by systemd's `CPUSchedulingPolicy`, keeps that.
 ///
 /// That suits a thread that is woken for each of many small pieces of work: while it waits more of them come, and whoever
 /// brings them goes on bringing.
@@ -13,9 +13,17 @@ use std::io;
 /// What the system says.
 #[expect(
     unsafe_code,
-    reason = "no crate that is here already wraps this call, and those that do change the niceness as well"
+    reason = "no crate that is here already wraps these calls, and those that do change the niceness as well"
 )]
 pub fn batch() -> io::Result<()> {
+    // SAFETY: the call takes no pointer. Zero is the calling thread.
+    let policy = unsafe { libc::sched_getscheduler(0) };
+    if policy < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    if policy != libc::SCHED_OTHER {
+        return Ok(());
+    }
     // The policy has no priorities.
     let priority = libc::sched_param { sched_priority: 0 };
     // SAFETY: the call reads `priority`, which lives until it returns, and no other memory. Zero is the calling thread.
@@ -26,6 +34,7 @@ pub fn batch() -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::process::Command;
     use std::thread;
 
     use super::*;
@@ -38,6 +47,12 @@ mod tests {
         rest.split(' ').nth(41 - 3).unwrap().parse().unwrap()
     }
 
+    /// The kernel's number of the calling thread.
+    fn thread_id() -> String {
+        let link = fs::read_link("/proc/thread-self").unwrap();
+        link.file_name().unwrap().to_string_lossy().into_owned()
+    }
+
     #[test]
     fn one_thread_works_in_batches_and_the_others_do_not() {
         let before = policy();
@@ -47,5 +62,16 @@ mod tests {
         });
         assert_eq!((other.join().unwrap(), policy()), (libc::SCHED_BATCH, before));
         assert_ne!(before, libc::SCHED_BATCH);
+    }
+
+    #[test]
+    fn a_policy_that_somebody_chose_is_kept() {
+        let chosen = thread::spawn(|| {
+            let status = Command::new("chrt").args(["--idle", "--pid", "0", &thread_id()]).status().unwrap();
+            assert!(status.success());
+            batch().unwrap();
+            policy()
+        });
+        assert_eq!(chosen.join().unwrap(), libc::SCHED_IDLE);
     }
 }
