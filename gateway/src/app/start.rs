@@ -174,6 +174,8 @@ pub async fn tunnel(
         listen: settings.listen,
         address: settings.address,
         mtu: settings.sizes.largest(),
+        // A gateway has its machine for itself.
+        in_batches: true,
     };
     Ok(Tunnel::start(config, settings.datapath, tasks).await?)
 }

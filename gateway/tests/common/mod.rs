@@ -163,7 +163,7 @@ pub(crate) async fn start_tunnel(address: &str) -> Tunnel {
 
 pub(crate) async fn start_tunnel_with(private_key: PrivateKey, address: IpAddr) -> Tunnel {
     let listen = "127.0.0.1:0".parse().unwrap();
-    let config = TunnelConfig { private_key, listen, address, mtu: DEFAULT_MTU };
+    let config = TunnelConfig { private_key, listen, address, mtu: DEFAULT_MTU, in_batches: true };
     Tunnel::start(config, Datapath::Netstack, &Tasks::new()).await.unwrap()
 }
 

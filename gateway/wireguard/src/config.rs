@@ -24,6 +24,9 @@ pub struct TunnelConfig {
     /// The largest inner packet of any peer, in bytes: 576 (1280 with an IPv6 inner address) to 9216; usually
     /// [`DEFAULT_MTU`].
     pub mtu: u16,
+    /// Whether the threads of [`Datapath::Tun`] work in batches ([`postern_plumbing::schedule::batch`]). That takes less CPU
+    /// time; where other programs want all processors, packets wait for them.
+    pub in_batches: bool,
 }
 
 /// How inner packets become connections.

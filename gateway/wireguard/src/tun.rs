@@ -34,6 +34,7 @@ use self::connections::Connections;
 use self::device::Device;
 use self::partings::Partings;
 use self::routes::Routes;
+use self::threads::Manner;
 use crate::clock;
 use crate::config::{Peer, TcpSettings, TunnelConfig};
 use crate::error::{ListenError, TunnelError};
@@ -64,7 +65,7 @@ impl Tun {
     /// [`TunnelError::Interface`] when this process may not have an interface, [`TunnelError::Listen`] when the socket
     /// cannot be bound.
     pub(crate) async fn start(config: TunnelConfig, tcp: TcpSettings, tasks: &Tasks) -> Result<Arc<Self>, TunnelError> {
-        let TunnelConfig { private_key, listen, address, mtu } = config;
+        let TunnelConfig { private_key, listen, address, mtu, in_batches } = config;
         let device = Device::open(address, mtu, threads::queues()).map_err(TunnelError::Interface)?;
         let routes = Routes::new(device.index(), address).map_err(TunnelError::Interface)?;
         let finish = move |link, stop| Self {
@@ -78,7 +79,7 @@ impl Tun {
             shutdown: Shutdown::new(),
             running: Mutex::new(Some(stop)),
         };
-        threads::start(private_key, listen, mtu, tasks, finish).await
+        threads::start(private_key, listen, Manner { mtu, in_batches }, tasks, finish).await
     }
 
     pub(crate) fn set_peer(&self, peer: &Peer) {

@@ -213,7 +213,7 @@ impl Tunnel {
 
 impl Stack {
     async fn netstack(config: TunnelConfig, tcp: TcpSettings, tasks: &Tasks) -> Result<Self, TunnelError> {
-        let TunnelConfig { private_key, listen, address, mtu } = config;
+        let TunnelConfig { private_key, listen, address, mtu, in_batches: _ } = config;
         let bound = Link::bind_patiently(listen, 1).await;
         let udp =
             bound.and_then(|sockets| sockets.into_iter().map(Udp::of_runtime).next().ok_or(io::ErrorKind::NotFound)?);

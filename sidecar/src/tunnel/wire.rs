@@ -84,6 +84,8 @@ impl Wire {
             listen: config.listen,
             address: response.wg.client_ip,
             mtu: config.mtu,
+            // Postgres is beside it, and a query may keep every processor busy.
+            in_batches: false,
         };
         let tunnel = Tunnel::start(tunnel, config.datapath, &sink.maintenance).await?;
         let listener = tunnel.listen(config.port)?;

@@ -68,6 +68,7 @@ impl Gateway {
             listen: "127.0.0.1:0".parse().unwrap(),
             address: INSIDE,
             mtu: 1_420,
+            in_batches: false,
         };
         let tunnel = Tunnel::start(config, Datapath::Netstack, &Tasks::new()).await.unwrap();
         let (registrations, counted) = watch::channel(0);

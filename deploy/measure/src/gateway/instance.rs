@@ -57,7 +57,7 @@ impl Instance {
         let address: IpAddr = text("/wg/client_ip")?.parse()?;
         let public_key: PublicKey = text("/wg/servers/0/pk")?.parse()?;
         let inner: IpAddr = text("/wg/servers/0/ip")?.parse()?;
-        let config = TunnelConfig { private_key: key, listen, address, mtu: DEFAULT_MTU };
+        let config = TunnelConfig { private_key: key, listen, address, mtu: DEFAULT_MTU, in_batches: false };
         let tunnel = Tunnel::start(config, datapath, &Tasks::new()).await?;
         let allowed = vec![inner.into()];
         tunnel.set_peer(Peer { public_key, endpoint: Some(gateway.tunnel), allowed, keepalive: Some(1), mtu: None });

@@ -77,7 +77,8 @@ fn boot(number: u8) -> Arc<BootInfo> {
 async fn members(numbers: [u8; 3]) -> Members {
     let listen = "127.0.0.1:0".parse().unwrap();
     let address = "10.74.0.1".parse().unwrap();
-    let config = TunnelConfig { private_key: PrivateKey::generate(), listen, address, mtu: DEFAULT_MTU };
+    let config =
+        TunnelConfig { private_key: PrivateKey::generate(), listen, address, mtu: DEFAULT_MTU, in_batches: false };
     let tunnel = Tunnel::start(config, Datapath::Netstack, &Tasks::new()).await.unwrap();
     let pool = AddressPool::new("10.74.0.0/16".parse().unwrap(), address).unwrap();
     let register = Register::new(pool, *tunnel.public_key().as_bytes(), PacketSizes::new(DEFAULT_MTU, []), 60);

@@ -19,6 +19,15 @@ use crate::link::{Link, Udp};
 /// The most queues, whatever the number of processors. Each costs a thread and some buffers of 64 KiB.
 const MOST_QUEUES: usize = 8;
 
+/// How the threads work.
+#[derive(Clone, Copy)]
+pub(super) struct Manner {
+    /// The largest inner packet, in bytes.
+    pub(super) mtu: u16,
+    /// Whether they wait for a processor when they are woken.
+    pub(super) in_batches: bool,
+}
+
 /// How many queues there are: one for each processor that this process may use.
 pub(super) fn queues() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from).min(MOST_QUEUES)
@@ -29,7 +38,7 @@ pub(super) fn queues() -> usize {
 pub(super) async fn start(
     private: PrivateKey,
     listen: SocketAddr,
-    mtu: u16,
+    manner: Manner,
     tasks: &Tasks,
     finish: impl FnOnce(Link, UnixStream) -> Tun,
 ) -> Result<Arc<Tun>, TunnelError> {
@@ -41,7 +50,7 @@ pub(super) async fn start(
     let first = udps.next().ok_or_else(|| failed(io::ErrorKind::NotFound.into()))?;
     let tun = Arc::new(finish(Link::new(private, first, udps.collect()), stop));
     let threads: Result<Vec<_>, TunnelError> =
-        (0..tun.queues()).map(|number| thread(&tun, number, &stopped, mtu)).collect();
+        (0..tun.queues()).map(|number| thread(&tun, number, &stopped, manner)).collect();
     let threads = threads.inspect_err(|_| tun.stop())?;
     tasks.spawn("tunnel-threads", async move {
         // A thread that is gone has nothing to say.
@@ -51,13 +60,18 @@ pub(super) async fn start(
 }
 
 /// Runs the thread of a queue. What is returned ends when it does.
-fn thread(tun: &Arc<Tun>, number: usize, stopped: &UnixStream, mtu: u16) -> Result<oneshot::Receiver<()>, TunnelError> {
+fn thread(
+    tun: &Arc<Tun>,
+    number: usize,
+    stopped: &UnixStream,
+    Manner { mtu, in_batches }: Manner,
+) -> Result<oneshot::Receiver<()>, TunnelError> {
     let (tun, stopped) = (Arc::clone(tun), stopped.try_clone().map_err(TunnelError::Thread)?);
     let (end, ended) = oneshot::channel();
     let run = move || {
         let _end: oneshot::Sender<()> = end;
         // It is woken for every packet, by those who would go on making more if it let them.
-        if let Err(error) = schedule::batch() {
+        if let Some(error) = in_batches.then(schedule::batch).and_then(Result::err) {
             tracing::info!(%error, "a thread of the tunnel interrupts others when it is woken");
         }
         Worker::new(&tun, number, mtu).run(&stopped);

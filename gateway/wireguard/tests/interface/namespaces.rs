@@ -75,10 +75,24 @@ impl Machine {
 
     /// An end with an MTU of its own, which listens on an address of its own.
     pub(crate) fn tunnel_with(&self, listen: &str, address: IpAddr, mtu: u16, datapath: Datapath) -> Tunnel {
-        let listen = listen.parse().unwrap();
-        let config = TunnelConfig { private_key: PrivateKey::generate(), listen, address, mtu };
+        self.tunnel_of(config(listen, address, mtu), datapath)
+    }
+
+    /// An end with this configuration.
+    pub(crate) fn tunnel_of(&self, config: TunnelConfig, datapath: Datapath) -> Tunnel {
         let tcp = TcpSettings::default();
         self.run(async move { Tunnel::start_with(config, datapath, tcp, &Tasks::new()).await.unwrap() }).wait()
+    }
+}
+
+/// The configuration of an end with a key of its own.
+pub(crate) fn config(listen: &str, address: IpAddr, mtu: u16) -> TunnelConfig {
+    TunnelConfig {
+        private_key: PrivateKey::generate(),
+        listen: listen.parse().unwrap(),
+        address,
+        mtu,
+        in_batches: true,
     }
 }
 

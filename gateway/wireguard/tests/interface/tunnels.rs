@@ -6,12 +6,12 @@ use std::process::Command;
 use std::time::Instant;
 
 use postern_plumbing::tasks::Tasks;
-use postern_wireguard::{ConnectError, DEFAULT_MTU, Datapath, Peer, PrivateKey, Tunnel, TunnelStream};
+use postern_wireguard::{ConnectError, DEFAULT_MTU, Datapath, Peer, PrivateKey, Tunnel, TunnelConfig, TunnelStream};
 use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::namespaces::{LONG, Machine, PORT, Pair, isolated, machines};
+use crate::namespaces::{LONG, Machine, PORT, Pair, config, isolated, machines};
 
 const TUN: [Datapath; 2] = [Datapath::Tun, Datapath::Tun];
 
@@ -130,14 +130,25 @@ fn policies() -> Vec<String> {
 }
 
 #[test]
-fn the_threads_of_a_tunnel_interrupt_nobody() {
-    isolated("tunnels::the_threads_of_a_tunnel_interrupt_nobody", &[], || {
-        let _pair = Pair::new(TUN);
-        let started = Instant::now();
-        // SCHED_BATCH is 3 (sched(7)). A thread may not have begun yet.
-        while policies().len() < 2 || policies().iter().any(|policy| policy != "3") {
-            assert!(started.elapsed() < LONG, "{:?}", policies());
-            std::thread::yield_now();
+fn the_threads_of_a_tunnel_interrupt_nobody_where_they_are_told_not_to() {
+    isolated("tunnels::the_threads_of_a_tunnel_interrupt_nobody_where_they_are_told_not_to", &[], || {
+        // SCHED_BATCH is 3, and SCHED_OTHER is 0 (sched(7)).
+        for (in_batches, expected) in [(true, "3"), (false, "0")] {
+            let (machine, _) = machines();
+            let address = "10.7.0.1".parse().unwrap();
+            let config = TunnelConfig { in_batches, ..config("0.0.0.0:51820", address, DEFAULT_MTU) };
+            let tunnel = machine.tunnel_of(config, Datapath::Tun);
+            let started = Instant::now();
+            // A thread may not have begun yet.
+            while policies().is_empty() || policies().iter().any(|policy| policy != expected) {
+                assert!(started.elapsed() < LONG, "{:?}, {in_batches}", policies());
+                std::thread::yield_now();
+            }
+            tunnel.stop();
+            while !policies().is_empty() {
+                assert!(started.elapsed() < 2 * LONG, "its threads do not end");
+                std::thread::yield_now();
+            }
         }
     });
 }
@@ -401,12 +412,7 @@ fn without_the_privilege_there_is_no_interface_and_auto_does_without() {
     isolated("tunnels::without_the_privilege_there_is_no_interface_and_auto_does_without", &powerless, || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let config = || postern_wireguard::TunnelConfig {
-                private_key: PrivateKey::generate(),
-                listen: "127.0.0.1:0".parse().unwrap(),
-                address: "10.7.0.1".parse().unwrap(),
-                mtu: 1420,
-            };
+            let config = || config("127.0.0.1:0", "10.7.0.1".parse().unwrap(), DEFAULT_MTU);
             let refused = Tunnel::start(config(), Datapath::Tun, &Tasks::new()).await.unwrap_err();
             assert!(refused.to_string().starts_with("cannot have a network interface"), "{refused}");
             let tunnel = Tunnel::start(config(), Datapath::Auto, &Tasks::new()).await.unwrap();

@@ -37,8 +37,13 @@ impl End {
     }
 
     pub(crate) async fn start(&self) -> Tunnel {
-        let config =
-            TunnelConfig { private_key: self.key.clone(), listen: self.listen, address: self.address, mtu: self.mtu };
+        let config = TunnelConfig {
+            private_key: self.key.clone(),
+            listen: self.listen,
+            address: self.address,
+            mtu: self.mtu,
+            in_batches: false,
+        };
         Tunnel::start_with(config, Datapath::Netstack, self.tcp, &Tasks::new()).await.unwrap()
     }
 }

@@ -322,7 +322,13 @@ async fn a_tunnel_that_was_stopped_gives_its_port_back_though_its_streams_are_st
 #[tokio::test]
 async fn what_makes_no_sense_is_refused_at_the_start() {
     let start = async |end: End| {
-        let config = TunnelConfig { private_key: end.key, listen: end.listen, address: end.address, mtu: end.mtu };
+        let config = TunnelConfig {
+            private_key: end.key,
+            listen: end.listen,
+            address: end.address,
+            mtu: end.mtu,
+            in_batches: false,
+        };
         Tunnel::start(config, Datapath::Netstack, &Tasks::new()).await.map(|tunnel| tunnel.datapath())
     };
     for (address, mtu) in [("10.7.0.1", 575), ("10.7.0.1", 9217), ("fd00::1", 1279)] {
